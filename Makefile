@@ -1,0 +1,62 @@
+# Everything a person types. Each target sets up what it needs; a second call does nothing again.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := 2.13.0
+# Any Python from 3.11 on: `make PYTHON=python3.12 run`.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# An index that offers torch's CPU wheels, if your pip does not know one: `make TORCH_INDEX=https://… setup`.
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
+FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+ARGS ?=
+
+.PHONY: help run test test-slow check format bench setup clean
+
+help:
+	@echo "make run     grow a small network on MNIST-1D and show what growing brought (about 3 minutes)"
+	@echo "make test    run the tests"
+	@echo "make check   format, lint, types, architecture, fast tests"
+	@echo "make bench   measure against the budgets (ARGS='boundary --json out.json')"
+	@echo "make setup   only create $(VENV)"
+
+run: setup
+	@$(BIN)/python -m esper.run --gflop 12 --compare $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not real" $(ARGS)
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python -m bench $(ARGS)
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "esper needs Python 3.11 or newer, and found none; name one: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "could not create $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@echo "setting up $(VENV): torch $(TORCH) first (about 200 MB), then the rest ..."
+	@$(BIN)/python -c 'import torch, sys; sys.exit(torch.__version__.split("+")[0] != "$(TORCH)")' 2>/dev/null \
+		|| $(PIP) $(FROM) "torch==$(TORCH)+cpu" 2>/dev/null \
+		|| { echo "no CPU-only wheel of torch $(TORCH) is offered here; taking the plain one (see README, Installing)"; \
+		     $(PIP) $(FROM) "torch==$(TORCH)"; }
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""The actor runtime: mailboxes, supervision, clocks, and the system that runs them."""

@@ -1,0 +1,1 @@
+"""Named benchmarks; `python -m bench` runs them."""

@@ -1,0 +1,126 @@
+"""The configuration of a run, typed and bounded; every default is here and nowhere else."""
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from contracts.budgets import PerformanceBudgets
+from contracts.growth import Layout, Path
+
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration file; a key that it does not have is an error."""
+
+
+class RunConfig(_Section, frozen=True):
+    """What is run, how long, from which seed."""
+
+    workload: str = "mnist1d"
+    policy: Literal["none", "random", "heuristic"] = "heuristic"
+    seed: Count = 0
+    epochs: Positive | None = None
+    """Length in epochs; excludes `gflop`."""
+    gflop: Annotated[float, Meta(gt=0)] | None = None
+    """Length in training GFLOP, growth's own included; excludes `epochs`."""
+    bus: Literal["memory"] = "memory"
+    out: str = "runs"
+    """Folder under which the run's own folder is made."""
+    compare: bool = False
+    """Afterwards train the same host ungrown at equal training FLOPs."""
+    threads: Positive = 1
+    """Torch's threads inside one operation, in the training thread."""
+
+
+class TrainConfig(_Section, frozen=True):
+    """How the host is trained."""
+
+    batch_size: Positive = 100
+    learning_rate: Annotated[float, Meta(gt=0)] = 1e-2
+    epoch_steps: Positive = 40
+    """Optimizer steps from one boundary to the next."""
+    decay_from: Share = 0.7
+    """Share of the budget after which the learning rate falls linearly."""
+    final_rate: Share = 0.02
+    """Learning rate at the end, as a share of `learning_rate`."""
+    clip_norm: Amount = 0.0
+    """Largest gradient norm of one owner (host or seed); 0 does not clip."""
+    validation_examples: Count = 0
+    """Validation examples looked at after each epoch; 0 is all of them."""
+
+
+class GateConfig(_Section, frozen=True):
+    """Thresholds of the gates."""
+
+    jump_max: Amount = 1e-6
+    """G0: largest relative change of the host's output at the graft."""
+    grad_norm_min: Amount = 1e-9
+    """G1: a seed whose gradient is smaller does not learn."""
+    grad_norm_max: Annotated[float, Meta(gt=0)] = 1e3
+    """G1: a seed whose gradient is larger explodes."""
+    rms_ratio_max: Annotated[float, Meta(gt=0)] = 10.0
+    """G2: a seed's contribution stays of the host's order."""
+    interface_loss_ratio_max: Annotated[float, Meta(gt=0)] = 1.02
+    """G3: validation loss with the seed over without it."""
+    gain_min: Amount = 0.002
+    """G4: counterfactual gain in validation loss, as a share of the loss without the seed."""
+
+
+class GrowthConfig(_Section, frozen=True):
+    """Where, how much and how fast the network may grow."""
+
+    sites: tuple[str, ...] | str = ()
+    """Names or suffixes, or one regular expression; empty takes the workload's own."""
+    layouts: dict[str, Layout] = {}
+    """Layout by site name, where the probe pass would guess wrong."""
+    max_params: Positive | None = None
+    """Parameters of the grown network at most; the workload's own limit if not given."""
+    max_active: Positive = 1
+    """Seeds between germination and fossilization at once."""
+    max_per_site: Positive = 8
+    """Seeds that one site can hold, fossilized ones included."""
+    shadow_every: Positive = 4
+    """An isolated seed learns on every n-th batch."""
+    embargo_epochs: Count = 8
+    """Rest of a site after a cull."""
+    counterfactual_every: Positive = 2
+    """Epochs between two measurements of a seed's gain."""
+    path: Path = Path()
+    gates: GateConfig = GateConfig()
+
+
+class TamiyoConfig(_Section, frozen=True):
+    """The controller."""
+
+    deadline_ms: Annotated[float, Meta(gt=0)] = 12.0
+    """How long a boundary waits for a decision before it goes on with "do nothing"."""
+    window_epochs: Positive = 3
+    """Observation window of a command, after which its field report is written."""
+
+
+class ServeConfig(_Section, frozen=True):
+    """The metrics endpoint."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9464
+    """0 takes any free port."""
+    render_every_s: Seconds = 1.0
+    """A scrape is answered from bytes rendered at most this often, between boundaries."""
+
+
+class Config(_Section, frozen=True):
+    """The whole configuration."""
+
+    run: RunConfig = RunConfig()
+    train: TrainConfig = TrainConfig()
+    growth: GrowthConfig = GrowthConfig()
+    tamiyo: TamiyoConfig = TamiyoConfig()
+    budgets: PerformanceBudgets = PerformanceBudgets()
+    serve: ServeConfig = ServeConfig()

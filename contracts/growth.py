@@ -1,0 +1,210 @@
+"""What the controller, the grafting engine and the trainer tell each other about growth.
+
+These facts stay inside the process; what leaves it is in `contracts.messages`.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from contracts.lifecycle import Gate, Stage
+
+
+class Layout(StrEnum):
+    """What the dimensions of a site's output mean (B batch)."""
+
+    VECTOR = "vector"  # (B, F)
+    SEQUENCE = "sequence"  # (B, C, L)
+    IMAGE = "image"  # (B, C, H, W)
+    TOKENS = "tokens"  # (B, T, D)
+
+
+class SiteInfo(msgspec.Struct, frozen=True):
+    """One place of the host at which seeds can grow."""
+
+    name: str
+    layout: Layout
+    shape: tuple[int, ...]
+    """Shape of the output for one example, without the batch."""
+    channels: int
+    """Size of the feature dimension: F, C, C or D."""
+    depth: int
+    """Position among the sites in the order of the forward pass, from 0."""
+
+
+class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a seed stays in each stage, in epochs.
+
+    0 means that the stage is passed within one boundary. With `training_epochs` 0 and
+    `blending_epochs` 0 the seed, whose last layer starts at zero, is trained jointly from the graft on.
+    """
+
+    training_epochs: int = 0
+    blending_epochs: int = 0
+    shadowing_epochs: int = 0
+    probation_epochs: int = 8
+
+
+class SeedFigures(msgspec.Struct, frozen=True):
+    """What the trainer measured of one seed; None is "not measured", which passes no gate."""
+
+    seed_id: str
+    finite: bool | None = None
+    """Output and gradients were free of NaN and infinity."""
+    shape_kept: bool | None = None
+    grad_norm: float | None = None
+    """L2 norm of the seed's own gradient, mean over the last epoch's steps."""
+    rms_ratio: float | None = None
+    """RMS of the seed's contribution over the RMS of the site's output."""
+    jump: float | None = None
+    """Largest relative change of the host's output when the seed was put in (0 = bit for bit)."""
+    loss_with: float | None = None
+    loss_without: float | None = None
+    accuracy_with: float | None = None
+    accuracy_without: float | None = None
+    starved_tensors: int | None = None
+    """Host tensors that receive no gradient with the seed in the forward pass."""
+    isolation_violations: int = 0
+    cleared: bool | None = None
+    """After removal: no parameter, buffer or optimizer state of the seed is left."""
+
+    @property
+    def gain(self) -> float | None:
+        """Counterfactual gain in validation loss: without minus with; None if not measured."""
+        if self.loss_with is None or self.loss_without is None:
+            return None
+        return self.loss_without - self.loss_with
+
+
+class SeedRecord(msgspec.Struct, frozen=True):
+    """One seed's life so far, as the grafting engine keeps it."""
+
+    seed_id: str
+    site: str
+    stage: Stage
+    blueprint_id: str = ""
+    params: int = 0
+    parameters: dict[str, float] = {}
+    """The blueprint's own settings (its width, say)."""
+    path: Path = Path()
+    alpha: float = 0.0
+    born_epoch: int = 0
+    stage_epoch: int = 0
+    """Epoch in which the present stage began."""
+    rests_until: int = 0
+    """First epoch in which an embargoed site may be used again."""
+    rolled_back: bool = False
+
+
+class GateVerdict(msgspec.Struct, frozen=True):
+    """One gate's decision with the figures it rests on."""
+
+    gate: Gate
+    passed: bool
+    reason: str
+    figures: dict[str, float] = {}
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One thing that could be grown."""
+
+    site: str
+    blueprint_id: str
+    parameters: dict[str, float] = {}
+    params: int = 0
+
+
+class ProbeRound(msgspec.Struct, frozen=True):
+    """Train every remaining fork `steps` steps, then keep the best `keep`."""
+
+    steps: int
+    keep: int
+
+
+class ProbePlan(msgspec.Struct, frozen=True):
+    """Measure candidates on throw-away forks of the network, in rounds of successive halving."""
+
+    probe_id: str
+    candidates: tuple[Candidate, ...]
+    rounds: tuple[ProbeRound, ...]
+    rate_multiplier: float = 1.0
+    validation_examples: int = 0
+    """How many validation examples score a fork; 0 is all of them."""
+
+
+class ProbeScore(msgspec.Struct, frozen=True):
+    """How one candidate's fork did."""
+
+    candidate: Candidate
+    loss: float
+    """Validation loss of the fork after `steps` steps."""
+    loss_control: float
+    """Validation loss of the ungrown fork after as many steps on the same batches."""
+    steps: int
+    step_flops: int
+    """Training FLOPs of one step of the fork."""
+
+    @property
+    def gain(self) -> float:
+        return self.loss_control - self.loss
+
+
+class ProbeReport(msgspec.Struct, frozen=True):
+    """A probe's outcome: all candidates, the longest-trained first, by loss within a round."""
+
+    probe_id: str
+    epoch: int
+    scores: tuple[ProbeScore, ...]
+    flops: int
+    wall_s: float
+
+
+class SeedView(msgspec.Struct, frozen=True):
+    """One seed as the policy sees it: its record and the newest figures."""
+
+    record: SeedRecord
+    figures: SeedFigures
+    gain: float | None = None
+    """Newest counterfactual gain in validation loss, kept from the epoch in which it was measured."""
+    gain_epoch: int = -1
+
+
+class SiteView(msgspec.Struct, frozen=True):
+    """One site: what has grown there, and the seed in progress if there is one."""
+
+    site: SiteInfo
+    fossils: tuple[SeedView, ...] = ()
+    seed: SeedView | None = None
+
+    @property
+    def free(self) -> bool:
+        """A seed can be germinated here now."""
+        return self.seed is None or self.seed.record.stage is Stage.DORMANT
+
+
+class GrowthView(msgspec.Struct, frozen=True):
+    """Everything about growth that a policy may base a decision on."""
+
+    epoch: int
+    progress: float
+    """Share of the run's budget (epochs or training FLOPs) that is spent, 0 to 1."""
+    host_params: int
+    params: int
+    max_params: int
+    step_flops: int
+    """Training FLOPs of one step of the network as it is."""
+    budget_flops: int | None
+    spent_flops: int
+    epoch_steps: int
+    max_active: int
+    """How many seeds may be between germination and fossilization at once."""
+    sites: tuple[SiteView, ...] = ()
+    evidence: ProbeReport | None = None
+    """The newest probe's report, present at every boundary until the next probe."""
+    conservative: bool = False
+
+    @property
+    def active(self) -> tuple[SeedView, ...]:
+        """Seeds between germination and fossilization."""
+        busy = (Stage.DORMANT, Stage.FOSSILIZED, Stage.TERMINATED)
+        return tuple(s.seed for s in self.sites if s.seed is not None and s.seed.record.stage not in busy)

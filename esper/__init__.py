@@ -1,0 +1,1 @@
+"""What thinks: pure, synchronous cores that can be used from a notebook."""
