@@ -1,0 +1,48 @@
+"""Kasmina acts: answers commands with plans, and keeps a plan once the trainer has applied it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actors.runtime import Actor, handles
+from contracts.growth import SeedFigures
+from contracts.messages import AdaptationCommand, WallNs
+from contracts.request import Request
+from esper.kasmina.engine import Engine
+from esper.kasmina.plan import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Adapt(Request[Verdict]):
+    """What would this command, and the epoch's own housekeeping, change?"""
+
+    command: AdaptationCommand
+    figures: Mapping[str, SeedFigures]
+    epoch: int
+    now_ns: WallNs
+    params: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The trainer has applied this plan."""
+
+    plan_id: str
+
+
+class Kasmina(Actor[Adapt | Commit]):
+    """The shell around the grafting engine, which outlives a restart of the shell."""
+
+    mailbox_size = 64
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @handles
+    async def on_adapt(self, message: Adapt) -> Verdict:
+        return self._engine.propose(
+            message.command, message.figures, message.epoch, message.now_ns, message.params
+        )
+
+    @handles
+    async def on_commit(self, message: Commit) -> None:
+        self._engine.commit(message.plan_id)

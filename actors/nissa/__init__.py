@@ -1,0 +1,1 @@
+"""Nissa, observability: what a run counts, and how it is shown."""

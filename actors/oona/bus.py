@@ -1,0 +1,184 @@
+"""The bus as publishers and consumers see it; every back end is one implementation of `Bus`.
+
+What each back end promises, and the conformance suite checks:
+
+- Every group of a topic gets every message that was published after the group was made: at least once, until it is
+  acknowledged. A group declared in the topic's policy exists from the start and retains messages while nobody is
+  subscribed; any other exists from its first consumer to its last. With no group a message is unrouted: counted, gone.
+- The urgent lane is delivered before the normal one, in a lane the higher priority first, and within a topic, lane and
+  priority in the order of publication. A redelivery comes when its backoff is over and holds nobody up meanwhile.
+- A message is taken by all groups of its topic or by none.
+- An event id seen again within the window is answered like the first time, and not delivered twice.
+- The ledger closes, for each group and lane (see `ledger.py`).
+
+Acknowledgements take effect at the latest with the back end's next round trip; a lost one means a redelivery. Nothing
+here presumes that publisher and consumer share memory, but the memory back end passes messages by reference: they are
+frozen structs.
+"""
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from actors.oona.metrics import BusMetrics
+from actors.oona.priority import Lane, Priority
+
+
+class Outcome(enum.Enum):
+    """What became of a message that was not refused."""
+
+    ACCEPTED = "accepted"
+    REROUTED = "rerouted"
+    """Taken, in one group or more through the urgent lane."""
+    DUPLICATE = "duplicate"
+    """The event id was taken before: nothing more is delivered."""
+    UNROUTED = "unrouted"
+    """The topic has no group."""
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a publisher."""
+
+    event_id: str
+    outcome: Outcome
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that one group could not handle, and why."""
+
+    letter_id: str
+    topic: str
+    group: str
+    event_id: str
+    priority: Priority
+    message: msgspec.Struct
+    attempts: int
+    last_error: str
+    died_s: float
+    """On the bus's clock."""
+
+
+class Delivery(Protocol):
+    """A message in a consumer's hands until it is acknowledged or its deadline passes.
+
+    As a context manager it is acknowledged at the end of the block, or given back with the error that ended the
+    block (cancelled: without one); the error goes on up.
+    """
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def priority(self) -> Priority: ...
+    @property
+    def lane(self) -> Lane: ...
+    @property
+    def message(self) -> msgspec.Struct: ...
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery."""
+
+    def ack(self) -> None:
+        """Done: settle the message. Also settles it after the deadline, if it still is unsettled."""
+
+    def nack(self, delay_s: float | None = None, error: str | None = None) -> None:
+        """Give it back, to be delivered again after `delay_s` (None: the topic's backoff), or to the dead letters
+        when its attempts are used up. With an `error` it counts as a failure of this consumer. Ignored if the
+        message is no longer in these hands."""
+
+    def extend(self, deadline_s: float) -> None:
+        """Keep it for `deadline_s` seconds from now. Ignored if the message is no longer in these hands."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Subscription(Protocol):
+    """One consumer of a group. `async for` takes messages one by one and ends when the subscription is closed."""
+
+    async def receive(self, max_messages: int = 1) -> Sequence[Delivery]:
+        """Wait for at least one message and take at most `max_messages`. Cancelled, it has taken none.
+
+        Raises ClosedError when the subscription or the bus is closed."""
+
+    def receive_nowait(self, max_messages: int = 1) -> Sequence[Delivery]:
+        """Take what is there, perhaps nothing."""
+
+    def close(self) -> None:
+        """Leave the group. What this consumer holds goes to the others."""
+
+    def __aiter__(self) -> AsyncIterator[Delivery]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class DeadLetters(Protocol):
+    """The messages that were given up, oldest first. A letter that is replayed or dropped is gone from here."""
+
+    async def list(self, topic: str | None = None, group: str | None = None) -> Sequence[DeadLetter]: ...
+
+    async def inspect(self, letter_id: str) -> DeadLetter:
+        """Raises UnknownLetterError."""
+
+    async def replay(self, letter_id: str) -> None:
+        """Queue it again in the group that gave it up, with all its attempts and a new time to live.
+
+        Raises UnknownLetterError, or RefusedError when it can not be taken now; then it stays a dead letter."""
+
+    async def drop(self, letter_id: str) -> None:
+        """Raises UnknownLetterError."""
+
+
+class Bus(Protocol):
+    """Topics, declared when it is made; consumer groups; at-least-once delivery."""
+
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+
+    async def publish(
+        self,
+        topic: str,
+        message: msgspec.Struct,
+        *,
+        priority: Priority = Priority.NORMAL,
+        event_id: str | None = None,
+        ttl_s: float | None = None,
+    ) -> Receipt:
+        """Hand a message over, waiting for room where the topic's policy says so.
+
+        `event_id` makes a repeat recognisable (None: the bus gives one); `ttl_s` None is the topic's.
+        Raises RefusedError (the message is nowhere), UnknownTopicError, ClosedError. Cancelled while it waits for
+        room it leaves no trace."""
+
+    def publish_nowait(
+        self,
+        topic: str,
+        message: msgspec.Struct,
+        *,
+        priority: Priority = Priority.NORMAL,
+        event_id: str | None = None,
+        ttl_s: float | None = None,
+    ) -> Receipt:
+        """Like `publish`, but refused where that would wait."""
+
+    def subscribe(self, topics: str | Sequence[str], group: str, consumer: str) -> Subscription:
+        """Join `group` of each topic under the name `consumer`, unique in the group while it is there."""
+
+    def metrics(self) -> BusMetrics:
+        """What happened so far; changes nothing."""
+
+    async def run_housekeeping(self) -> None:
+        """Redeliver, expire and review, on the clock, until the bus is closed. Whoever owns the bus runs it."""
+
+    async def close(self) -> None:
+        """Refuse publishers, end subscriptions. What is unsettled stays so."""

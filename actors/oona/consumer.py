@@ -1,0 +1,17 @@
+"""One consumer of a group: what it is called, whether it may have more, and how to tell it that there is more."""
+
+from collections.abc import Callable
+
+from actors.oona.breaker import Breaker
+from actors.oona.policy import BreakerPolicy
+
+
+class Consumer:
+    """`wake`, while set, is called once when a message comes to wait in one of its groups."""
+
+    __slots__ = ("breaker", "name", "wake")
+
+    def __init__(self, name: str, policy: BreakerPolicy) -> None:
+        self.name = name
+        self.breaker = Breaker(policy)
+        self.wake: Callable[[], None] | None = None

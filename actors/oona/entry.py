@@ -1,0 +1,79 @@
+"""A message inside the core: once as published, and once more for each group that owes it to its consumers."""
+
+import enum
+
+import msgspec
+
+from actors.oona.priority import Lane, Priority
+
+
+class Publication:
+    """A message as it was published; shared by the groups of its topic."""
+
+    __slots__ = ("event_id", "expires_s", "message", "number", "priority", "published_s", "topic")
+
+    def __init__(
+        self,
+        number: int,
+        topic: str,
+        message: msgspec.Struct,
+        priority: Priority,
+        event_id: str,
+        published_s: float,
+        expires_s: float | None,
+    ) -> None:
+        self.number = number  # rises with each publication on the bus: the order that is kept
+        self.topic = topic
+        self.message = message
+        self.priority = priority
+        self.event_id = event_id
+        self.published_s = published_s
+        self.expires_s = expires_s
+
+    def expired(self, now_s: float) -> bool:
+        return self.expires_s is not None and self.expires_s <= now_s
+
+
+class Place(enum.Enum):
+    """Where an entry is.
+
+    WAITING ──take──▶ HELD ──extend──▶ EXTENDED ──ack──▶ SETTLED
+       ▲               └── nack, deadline passed ──┘        ▲
+       └──backoff over── POSTPONED ◀──────┘                 │
+    any place ──late ack, expiry, dropped, attempts used up─┘
+    """
+
+    WAITING = enum.auto()
+    POSTPONED = enum.auto()
+    HELD = enum.auto()
+    EXTENDED = enum.auto()
+    SETTLED = enum.auto()
+
+
+class Entry:
+    """What one group knows of one message."""
+
+    __slots__ = (
+        "attempts",
+        "due_s",
+        "failed_by",
+        "holder",
+        "lane",
+        "last_error",
+        "place",
+        "publication",
+        "rank",
+        "since_s",
+    )
+
+    def __init__(self, publication: Publication, lane: Lane, rank: int) -> None:
+        self.publication = publication
+        self.lane = lane
+        self.rank = rank
+        self.place = Place.WAITING
+        self.attempts = 0
+        self.due_s = 0.0  # HELD, EXTENDED: the acknowledgement deadline; POSTPONED: the end of the backoff
+        self.since_s = publication.published_s  # when it came to wait, or into these hands
+        self.holder = ""  # consumer that has it or had it last
+        self.failed_by = ""  # consumer whose breaker last counted a failure of it
+        self.last_error = ""

@@ -1,0 +1,244 @@
+"""A consumer group of one topic: who waits for what, who holds what, and what is done about it when.
+
+Synchronous bookkeeping: the time is passed in, in seconds, and nothing here waits.
+"""
+
+from collections.abc import Callable
+
+from actors.oona.agenda import Agenda
+from actors.oona.consumer import Consumer
+from actors.oona.entry import Entry, Place, Publication
+from actors.oona.hands import IN_HAND, Hands
+from actors.oona.load import Load
+from actors.oona.policy import TopicPolicy
+from actors.oona.priority import Lane
+from actors.oona.queue import LaneQueue
+
+
+class Group:
+    """`on_room` is called whenever a place becomes free, `on_dead` with each message that is given up."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: TopicPolicy,
+        load: Load,
+        on_room: Callable[[], None],
+        on_dead: Callable[["Group", Entry, float], None],
+    ) -> None:
+        self.name = name
+        self.consumers: dict[str, Consumer] = {}
+        self.urgent = LaneQueue(Lane.URGENT, policy.urgent_capacity)
+        self.normal = LaneQueue(Lane.NORMAL, policy.capacity)
+        self._policy = policy
+        self._load = load
+        self._on_room = on_room
+        self._on_dead = on_dead
+        self._hands = Hands()
+        self._postponed = Agenda(lambda due_s, entry: entry.place is Place.POSTPONED and entry.due_s == due_s)
+        self._expiring = Agenda(lambda due_s, entry: entry.place is not Place.SETTLED)
+
+    def queue(self, lane: Lane) -> LaneQueue:
+        return self.urgent if lane is Lane.URGENT else self.normal
+
+    # What comes in
+
+    def admit(self, publication: Publication, queue: LaneQueue, rank: int) -> None:
+        """Take a message; the caller has seen to it that there is room."""
+        entry = Entry(publication, queue.lane, rank)
+        queue.admit(entry)
+        self._load.add()
+        if publication.expires_s is not None:
+            self._expiring.push(publication.expires_s, entry)
+        self.wake()
+
+    def drop_oldest(self) -> None:
+        """Make room in the normal lane; the caller has seen to it that something is waiting there."""
+        entry = self.normal.oldest()
+        assert entry is not None
+        self.normal.ledger.dropped += 1
+        self._settle(entry)
+
+    def wake(self) -> None:
+        """Tell those consumers that wait for a message."""
+        for consumer in self.consumers.values():
+            wake, consumer.wake = consumer.wake, None
+            if wake is not None:
+                wake()
+
+    # What goes out
+
+    def take(self, queue: LaneQueue, consumer: Consumer, limit: int, now_s: float, taken: list[Entry]) -> None:
+        """Append at most `limit` messages of one lane to `taken`; they are in the consumer's hands then."""
+        while limit > 0 and (entry := queue.pop()) is not None:
+            if entry.publication.expired(now_s):
+                entry.place = Place.POSTPONED  # it is out of the line
+                self._expire(entry)
+                continue
+            self._hold(entry, queue, consumer, now_s)
+            taken.append(entry)
+            limit -= 1
+
+    def _hold(self, entry: Entry, queue: LaneQueue, consumer: Consumer, now_s: float) -> None:
+        entry.attempts += 1
+        entry.due_s = now_s + self._policy.ack_deadline_s
+        entry.since_s = now_s
+        entry.holder = consumer.name
+        self._hands.hold(entry)
+        queue.ledger.delivered += 1
+        if entry.attempts > 1:
+            queue.ledger.redelivered += 1
+        else:
+            queue.latency.observe(now_s - entry.publication.published_s)
+
+    # What consumers say
+
+    def ack(self, entry: Entry, attempt: int) -> None:
+        """Settle a message, also when the one who says so no longer holds it."""
+        ledger = self.queue(entry.lane).ledger
+        late = not self._holds(entry, attempt)
+        if late:
+            ledger.late += 1
+        if entry.place is Place.SETTLED:
+            return
+        self._hands.release(entry)
+        holder = self.consumers.get(entry.holder)
+        if holder is not None:
+            holder.breaker.succeeded()
+        ledger.acked += 1
+        self._settle(entry)
+
+    def nack(self, entry: Entry, attempt: int, now_s: float, delay_s: float | None, error: str | None) -> None:
+        """Take a message back from the consumer that holds it."""
+        if not self._holds(entry, attempt):
+            self.queue(entry.lane).ledger.late += 1
+            return
+        if error is not None:
+            self._blame(entry, now_s)
+            entry.last_error = error
+        else:
+            self._excuse(entry)
+        self._return(entry, now_s, delay_s)
+
+    def extend(self, entry: Entry, attempt: int, now_s: float, deadline_s: float) -> None:
+        """Let the holder keep a message until `deadline_s` seconds from now."""
+        if not self._holds(entry, attempt):
+            self.queue(entry.lane).ledger.late += 1
+            return
+        self._hands.extend(entry, now_s + deadline_s)
+
+    def leave(self, consumer: Consumer, now_s: float) -> None:
+        """A consumer is gone: what it held goes to the others at once, its attempts counted."""
+        del self.consumers[consumer.name]
+        for entry in self._hands.entries():
+            if entry.holder == consumer.name:
+                entry.last_error = entry.last_error or f"consumer {consumer.name} left with it in hand"
+                self._return(entry, now_s, 0.0)
+
+    # What time does
+
+    def tick(self, now_s: float, work_max: int) -> int:
+        """Act on passed deadlines, backoffs and times to live; returns how many entries were moved, at most `work_max`."""
+        done = self._lapse(now_s, work_max)
+        done += self._expire_due(now_s, work_max - done)
+        done += self._bring_back(now_s, work_max - done)
+        if self.urgent.waiting or self.normal.waiting:
+            self.wake()  # also those whose breaker now lets a probe through
+        return done
+
+    def age_s(self, now_s: float) -> float:
+        """Seconds that some message has waited for a consumer, or been in hand without an acknowledgement or extension.
+
+        0 while nobody is subscribed. A backoff is not counted: it is meant to last."""
+        if not self.consumers:
+            return 0.0
+        oldest = [*self.urgent.heads(), *self.normal.heads(), *self._hands.longest_held()]
+        return now_s - min((entry.since_s for entry in oldest), default=now_s)
+
+    def pending_ids(self) -> list[str]:
+        """Event ids of what is unsettled, in no particular order."""
+        waiting = [*self.urgent.live(), *self.normal.live()]
+        elsewhere = [*self._hands.entries(), *self._postponed.live()]
+        return [entry.publication.event_id for entry in (*waiting, *elsewhere)]
+
+    def abandon(self) -> int:
+        """Take the group out of the bus's load; returns how many messages nobody will ever settle."""
+        pending = self.urgent.ledger.pending + self.normal.ledger.pending
+        self._load.remove(pending)
+        return pending
+
+    def _lapse(self, now_s: float, work_max: int) -> int:
+        lapsed = self._hands.lapsed(now_s, work_max)
+        for entry in lapsed:
+            self._blame(entry, now_s)
+            entry.last_error = f"not acknowledged by {entry.holder} before its deadline"
+            self._return(entry, now_s, None)
+        return len(lapsed)
+
+    def _expire_due(self, now_s: float, work_max: int) -> int:
+        done = 0
+        while done < work_max and (entry := self._expiring.pop_due(now_s)) is not None:
+            done += 1
+            if entry.place not in IN_HAND:  # in hand, it may still be finished
+                self._expire(entry)
+        return done
+
+    def _bring_back(self, now_s: float, work_max: int) -> int:
+        due: list[Entry] = []
+        while len(due) < work_max and (entry := self._postponed.pop_due(now_s)) is not None:
+            due.append(entry)
+        due.sort(key=lambda entry: entry.publication.number, reverse=True)
+        for entry in due:
+            self._line_up(entry, now_s)
+        return len(due)
+
+    # Moves
+
+    def _holds(self, entry: Entry, attempt: int) -> bool:
+        return entry.place in IN_HAND and entry.attempts == attempt
+
+    def _return(self, entry: Entry, now_s: float, delay_s: float | None) -> None:
+        self._hands.release(entry)
+        policy = self._policy
+        entry.place = Place.POSTPONED
+        if entry.publication.expired(now_s):
+            self._expire(entry)
+        elif entry.attempts >= policy.attempts_max:
+            self.queue(entry.lane).ledger.dead_lettered += 1
+            self._on_dead(self, entry, now_s)
+            self._settle(entry)
+        elif delay_s == 0:
+            self._line_up(entry, now_s)
+            self.wake()
+        else:
+            backoff_s = policy.backoff_s[min(entry.attempts, len(policy.backoff_s)) - 1]
+            entry.due_s = now_s + (backoff_s if delay_s is None else delay_s)
+            self._postponed.push(entry.due_s, entry)
+
+    def _line_up(self, entry: Entry, now_s: float) -> None:
+        entry.place = Place.WAITING
+        entry.since_s = now_s
+        self.queue(entry.lane).put_back(entry)
+
+    def _expire(self, entry: Entry) -> None:
+        self.queue(entry.lane).ledger.expired += 1
+        self._settle(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        self.queue(entry.lane).settle(entry)
+        self._load.remove()
+        self._on_room()
+
+    def _blame(self, entry: Entry, now_s: float) -> None:
+        """Count a failure of the holder, but a message that keeps failing only once: it may be to blame itself."""
+        holder = self.consumers.get(entry.holder)
+        if holder is None:
+            return
+        if entry.failed_by != holder.name or not holder.breaker.closed:
+            holder.breaker.failed(now_s)
+        entry.failed_by = holder.name
+
+    def _excuse(self, entry: Entry) -> None:
+        holder = self.consumers.get(entry.holder)
+        if holder is not None:
+            holder.breaker.withdrawn()

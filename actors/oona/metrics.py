@@ -1,0 +1,67 @@
+"""What the bus shows of itself: rows with labels, ready for any exporter."""
+
+import msgspec
+
+from actors.oona.breaker import BreakerState
+from actors.oona.histogram import HistogramSnapshot
+from actors.oona.ledger import GroupLedger, TopicLedger
+from actors.oona.priority import Lane
+
+
+class TopicRow(msgspec.Struct, frozen=True):
+    """One lane of one topic, counted by the priority with which a message was published."""
+
+    topic: str
+    lane: Lane
+    ledger: TopicLedger
+
+
+class GroupRow(msgspec.Struct, frozen=True):
+    """One lane of one group, counted by the lane in which a message travels."""
+
+    topic: str
+    group: str
+    lane: Lane
+    ledger: GroupLedger
+    latency: HistogramSnapshot
+    """From publication to first delivery."""
+
+
+class TopicState(msgspec.Struct, frozen=True):
+    """How one topic is now."""
+
+    topic: str
+    parked: int
+    """Publishers waiting for room."""
+    parked_max: int
+    """Most there ever were at a time."""
+    breaker: BreakerState
+    dead_letters: int
+    """Dead letters kept."""
+    dead_letters_let_go: int
+    """Dead letters that had to go for age or want of room."""
+    consumers: tuple[str, ...]
+    """As `group/consumer`."""
+    consumers_open: tuple[str, ...]
+    """Those of them whose breaker is not closed."""
+
+
+class BusMetrics(msgspec.Struct, frozen=True):
+    """A snapshot, taken at one moment."""
+
+    depth: int
+    """Unsettled messages, summed over all groups."""
+    depth_max: int
+    conservative: bool
+    conservative_cause: str
+    """Empty outside conservative mode."""
+    conservative_entered: int
+    """Times the mode began."""
+    topics: tuple[TopicState, ...]
+    published: tuple[TopicRow, ...]
+    groups: tuple[GroupRow, ...]
+
+    def closes(self) -> bool:
+        """Whether every message is accounted for."""
+        rows = (*self.published, *self.groups)
+        return all(row.ledger.closes() for row in rows)

@@ -1,0 +1,150 @@
+"""What every blueprint is: a module design with declared layouts, settings and exact costs.
+
+A blueprint builds the f of h + alpha · f(h). Its contribution is exactly zero at the start, so that a
+graft changes nothing until something has been learned (the zero-initialised residual of ReZero,
+Bachlechner et al. 2020, and Fixup, Zhang et al. 2019). Every initial value comes from the generator
+that is passed in.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from contracts.blueprint import BlueprintDescriptor
+from contracts.growth import Layout, SiteInfo
+
+EVERY_LAYOUT = frozenset(Layout)
+_DIMENSIONS = {Layout.VECTOR: 1, Layout.SEQUENCE: 2, Layout.IMAGE: 3, Layout.TOKENS: 2}
+"""Dimensions of one example."""
+
+
+class BlueprintError(ValueError):
+    """A blueprint can't be built as asked: wrong layout, or a setting missing, unknown or out of range."""
+
+
+class Blueprint(ABC):
+    """One module design.
+
+    A subclass states its descriptor and layouts as class attributes. `knob` names the setting that
+    makes it larger (more of it never means fewer parameters); `fixed` holds the values that `fit`
+    gives to the other settings.
+    """
+
+    descriptor: ClassVar[BlueprintDescriptor]
+    layouts: ClassVar[frozenset[Layout]]
+    knob: ClassVar[str | None] = "width"
+    fixed: ClassVar[Mapping[str, float]] = {}
+
+    @property
+    def blueprint_id(self) -> str:
+        return self.descriptor.blueprint_id
+
+    @abstractmethod
+    def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module: ...
+
+    @abstractmethod
+    def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int: ...
+
+    @abstractmethod
+    def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int: ...
+
+    def build(self, site: SiteInfo, parameters: Mapping[str, float], generator: torch.Generator) -> nn.Module:
+        """The module f for `site`: takes and gives (B, *site.shape), gives exactly 0 at the start.
+
+        Raises:
+            BlueprintError: the layout or the settings are not this blueprint's. The generator and the
+                global random stream are unchanged then; the global stream is never drawn from.
+        """
+        return self._build(site, self.check(site, parameters), generator)
+
+    def params(self, site: SiteInfo, parameters: Mapping[str, float]) -> int:
+        """Trainable parameters of `build(site, parameters)`, exactly."""
+        return self._params(site, self.check(site, parameters))
+
+    def forward_flops(self, site: SiteInfo, parameters: Mapping[str, float]) -> int:
+        """FLOPs of one example's forward pass as torch.utils.flop_counter counts them.
+
+        Matrix products and convolutions, 2 per multiply-add, padding included; elementwise work is 0.
+        """
+        return self._forward_flops(site, self.check(site, parameters))
+
+    def largest(self, site: SiteInfo) -> int:
+        """The knob's largest useful value at `site`."""
+        return int(self.descriptor.allowed_parameters[self.knob].max_value) if self.knob else 0
+
+    def fit(self, site: SiteInfo, max_params: int) -> dict[str, float] | None:
+        """The largest settings with at most `max_params` parameters; None if the smallest have more.
+
+        Raises:
+            BlueprintError: the site's layout is not one of this blueprint's.
+        """
+        if self.knob is None:
+            return dict(self.fixed) if self.params(site, self.fixed) <= max_params else None
+        knob = self.knob
+        low = int(self.descriptor.allowed_parameters[knob].min_value) - 1
+        high = self.largest(site)
+        smallest = low
+        while low < high:  # invariant: `low` fits, or is one below the smallest; above `high` nothing fits
+            middle = (low + high + 1) // 2
+            if self.params(site, {**self.fixed, knob: middle}) <= max_params:
+                low = middle
+            else:
+                high = middle - 1
+        return {**self.fixed, knob: float(low)} if low > smallest else None
+
+    def check(self, site: SiteInfo, parameters: Mapping[str, float]) -> dict[str, int]:
+        """The settings as whole numbers.
+
+        Raises:
+            BlueprintError: see `build`; the message says what would work.
+        """
+        self._check_site(site)
+        allowed = self.descriptor.allowed_parameters
+        if parameters.keys() != allowed.keys():
+            raise BlueprintError(
+                f"{self._label} takes the settings {_listed(allowed)}; it was given {_listed(parameters)}"
+            )
+        for name, value in parameters.items():
+            bounds = allowed[name]
+            whole = math.isfinite(value) and value == int(value)
+            if not (whole and bounds.min_value <= value <= bounds.max_value):
+                raise BlueprintError(
+                    f"{self._label} takes a whole {name} from {bounds.min_value:g} to {bounds.max_value:g}, "
+                    f"not {value:g}"
+                )
+        return {name: int(value) for name, value in parameters.items()}
+
+    def _check_site(self, site: SiteInfo) -> None:
+        if site.layout not in self.layouts:
+            raise BlueprintError(
+                f"{self._label} does not grow on a {site.layout} (site {site.name}); "
+                f"it grows on {_listed(self.layouts)}"
+            )
+        dimensions, with_batch = _DIMENSIONS[site.layout], (1, *site.shape)
+        known = len(site.shape) == dimensions and min(site.shape) >= 1
+        if not known or with_batch[channel_dim(site.layout)] != site.channels:
+            raise BlueprintError(
+                f"site {site.name} is not a {site.layout}: shape {site.shape} with {site.channels} channels"
+            )
+
+    @property
+    def _label(self) -> str:
+        return f"{self.descriptor.blueprint_id} ({self.descriptor.name})"
+
+
+def channel_dim(layout: Layout) -> int:
+    """The dimension of a batch that holds the channels: last for tokens, else 1."""
+    return -1 if layout is Layout.TOKENS else 1
+
+
+def positions(site: SiteInfo) -> int:
+    """How many places of one example share the weights: 1, L, H · W or T."""
+    return math.prod(site.shape) // site.channels
+
+
+def _listed(names: Mapping[str, object] | frozenset[Layout]) -> str:
+    return ", ".join(sorted(names)) or "none"

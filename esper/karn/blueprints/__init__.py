@@ -1,0 +1,1 @@
+"""One file a blueprint; `esper.karn.catalogue` lists them."""

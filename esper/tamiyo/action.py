@@ -1,0 +1,91 @@
+"""The few things that a policy can want, and the command that each becomes."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from contracts.growth import Candidate, Path
+from contracts.lifecycle import SeedOperation
+from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType, WallNs
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Change nothing at this boundary."""
+
+    reason: str = ""
+
+
+class Germinate(msgspec.Struct, frozen=True):
+    """Put a new seed into a site."""
+
+    candidate: Candidate
+    path: Path
+    reason: str = ""
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """Take a seed to a later stage of the main line."""
+
+    seed_id: str
+    operation: SeedOperation
+    reason: str = ""
+
+
+class Cull(msgspec.Struct, frozen=True):
+    """Take a seed out; with `rollback` the host goes back to before the graft."""
+
+    seed_id: str
+    rollback: bool = False
+    reason: str = ""
+
+
+Action: TypeAlias = Wait | Germinate | Advance | Cull
+
+
+def command_for(action: Action, command_id: str, issued_by: str, now_ns: WallNs) -> AdaptationCommand:
+    """The command that carries `action` out."""
+    match action:
+        case Wait(reason):
+            return AdaptationCommand(
+                command_id,
+                CommandType.PAUSE,
+                now_ns,
+                issued_by,
+                annotations={"action": "wait", "reason": reason},
+            )
+        case Germinate(candidate, path, reason):
+            stay = {name: float(epochs) for name, epochs in msgspec.structs.asdict(path).items()}
+            return _seed_command(
+                SeedOperation.GERMINATE,
+                "",
+                (command_id, issued_by, now_ns),
+                {"action": "germinate", "site": candidate.site, "reason": reason},
+                candidate.blueprint_id,
+                {**candidate.parameters, **stay},
+            )
+        case Advance(seed_id, operation, reason):
+            notes = {"action": operation.name.lower(), "reason": reason}
+            return _seed_command(operation, seed_id, (command_id, issued_by, now_ns), notes)
+        case Cull(seed_id, rollback, reason):
+            notes = {"action": "cull", "rollback": "true" if rollback else "false", "reason": reason}
+            return _seed_command(SeedOperation.CULL, seed_id, (command_id, issued_by, now_ns), notes)
+
+
+def _seed_command(
+    operation: SeedOperation,
+    seed_id: str,
+    stamp: tuple[str, str, WallNs],
+    annotations: dict[str, str],
+    blueprint_id: str = "",
+    parameters: dict[str, float] | None = None,
+) -> AdaptationCommand:
+    command_id, issued_by, now_ns = stamp
+    return AdaptationCommand(
+        command_id,
+        CommandType.SEED,
+        now_ns,
+        issued_by,
+        target_seed_id=seed_id,
+        payload=CommandSeedOperation(operation, blueprint_id, parameters or {}),
+        annotations=annotations,
+    )

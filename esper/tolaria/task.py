@@ -1,0 +1,82 @@
+"""What is trained: a model, its data, and what counts as good."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from esper.tolaria.errors import BadData
+
+LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, targets) → the mean loss over the examples, a tensor of no dimension."""
+
+AccuracyFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, targets) → the share that is right, 0 to 1, a tensor of no dimension."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """One split of the data: `inputs` (N, ...) and `targets` (N, ...)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def first(self, examples: int) -> "Tensors":
+        """The first `examples` of them, all if there are fewer or if it is 0."""
+        if examples == 0 or examples >= len(self):
+            return self
+        return Tensors(self.inputs[:examples], self.targets[:examples])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model and the data it is trained, steered and judged on.
+
+    `validation` is what decisions are made on; `test` and `fresh` are touched once, at the end.
+    `fresh` makes the newly generated examples when they are asked for, since making them can take
+    seconds; None where the data can't be generated.
+    """
+
+    model: nn.Module
+    train: Tensors
+    validation: Tensors
+    test: Tensors
+    loss_fn: LossFn
+    accuracy_fn: AccuracyFn | None = None
+    fresh: Callable[[], Tensors] | None = None
+
+
+def class_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of rows of `outputs` (N, classes) whose largest entry is at `targets` (N,)."""
+    return (outputs.argmax(dim=-1) == targets).float().mean()
+
+
+def check_data(split: str, data: Tensors) -> None:
+    """See that `data` can be trained on.
+
+    Raises:
+        BadData: it is empty, its lengths differ, or some examples hold NaN or infinity.
+    """
+    if len(data.inputs) != len(data.targets):
+        raise BadData(f"the {split} split has {len(data.inputs)} inputs and {len(data.targets)} targets")
+    if len(data) == 0:
+        raise BadData(f"the {split} split is empty; it needs at least one example")
+    for part, values in (("inputs", data.inputs), ("targets", data.targets)):
+        bad = _examples_not_finite(values)
+        if bad:
+            raise BadData(
+                f"{bad} of {len(data)} {part} of the {split} split hold NaN or infinity; "
+                "remove or replace them before training"
+            )
+
+
+def _examples_not_finite(values: Tensor) -> int:
+    if not (values.is_floating_point() or values.is_complex()):
+        return 0
+    finite = torch.isfinite(values).reshape(len(values), -1).all(dim=1)
+    return len(values) - int(finite.sum())

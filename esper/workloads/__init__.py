@@ -1,0 +1,1 @@
+"""Models and data to grow on, each by its name."""
