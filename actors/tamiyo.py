@@ -1,5 +1,8 @@
 """Tamiyo acts: decides at boundaries, and publishes a field report when a window closes."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from actors.oona.bus import Bus
 from actors.oona.errors import RefusedError
 from actors.runtime import Actor, handles
@@ -9,6 +12,8 @@ from contracts.control import CloseWindows, Evaluate, Judged, Survey
 from contracts.growth import ProbePlan
 from contracts.messages import AdaptationCommand, FieldReport
 from esper.tamiyo.controller import Controller
+
+T = TypeVar("T")
 
 
 class Tamiyo(Actor[Evaluate | Survey | Judged | CloseWindows]):
@@ -28,13 +33,14 @@ class Tamiyo(Actor[Evaluate | Survey | Judged | CloseWindows]):
 
     @handles
     async def on_evaluate(self, message: Evaluate) -> AdaptationCommand:
-        decision = self._controller.decide(message.state, message.view, self._clock.wall_ns())
+        now_ns = self._clock.wall_ns()
+        decision = await self._think(lambda: self._controller.decide(message.state, message.view, now_ns))
         self._publish(decision.reports)
         return decision.command
 
     @handles
     async def on_survey(self, message: Survey) -> ProbePlan | None:
-        return self._controller.survey(message.state, message.view)
+        return await self._think(lambda: self._controller.survey(message.state, message.view))
 
     @handles
     async def on_judged(self, message: Judged) -> None:
@@ -45,6 +51,12 @@ class Tamiyo(Actor[Evaluate | Survey | Judged | CloseWindows]):
         reports = self._controller.close(message.state, message.view, self._clock.wall_ns())
         self._publish(reports)
         return reports
+
+    async def _think(self, work: Callable[[], T]) -> T:
+        """Where a policy may take its time, in a thread: nobody waits for it beyond his own deadline."""
+        if self._controller.policy.quick:
+            return work()
+        return await self.context.threads.run(work)
 
     def _publish(self, reports: tuple[FieldReport, ...]) -> None:
         for report in reports:

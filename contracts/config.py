@@ -53,6 +53,10 @@ class TrainConfig(_Section, frozen=True):
     """Largest gradient norm of one owner (host or seed); 0 does not clip."""
     validation_examples: Count = 0
     """Validation examples looked at after each epoch; 0 is all of them."""
+    seed_rate: Annotated[float, Meta(gt=0)] = 1.0
+    """Learning rate of a seed that is not part of the host yet, as a multiple of the host's."""
+    seed_warmup_steps: Count = 0
+    """Steps in which a new seed's learning rate rises linearly to its own; 0 starts at once."""
 
 
 class GateConfig(_Section, frozen=True):
@@ -68,8 +72,12 @@ class GateConfig(_Section, frozen=True):
     """G2: a seed's contribution stays of the host's order."""
     interface_loss_ratio_max: Annotated[float, Meta(gt=0)] = 1.02
     """G3: validation loss with the seed over without it."""
+    isolation_violations_max: Count = 2
+    """G1, G3: how often a seed may have touched the host while it was isolated."""
     gain_min: Amount = 0.002
     """G4: counterfactual gain in validation loss, as a share of the loss without the seed."""
+    rent: Amount = 0.0
+    """G4: gain asked for on top for each 1,000 parameters of the seed, as the same share."""
 
 
 class GrowthConfig(_Section, frozen=True):
@@ -95,6 +103,33 @@ class GrowthConfig(_Section, frozen=True):
     gates: GateConfig = GateConfig()
 
 
+class HeuristicConfig(_Section, frozen=True):
+    """The heuristic policy. Shares are of the run's whole budget in training FLOPs."""
+
+    race_at: Share = 0.03
+    """Progress at which the first race begins: early, while forks of the small host are cheap."""
+    grafts: Positive = 3
+    """Seeds that share the parameters on offer; each gets an equal part of what is left."""
+    kind_shares: tuple[Share, Share] = (0.06, 0.02)
+    """What the two rounds of the race between blueprints may cost."""
+    kind_survivors: Positive = 3
+    """Blueprints that go on to the second round."""
+    kind_finalists: Positive = 2
+    """Blueprints that race between sites."""
+    site_share: Share = 0.09
+    """What the race between sites may cost."""
+    tie: Share = 0.6
+    """A site whose gain is at least this share of the best one's ties with it: the one upstream is taken."""
+    latest: Share = 0.6
+    """Progress after which nothing more is germinated: too little is left to pay for it."""
+    plateau_epochs: Positive = 10
+    """Epochs over which the training loss has to improve, or it is on a plateau."""
+    plateau_gain: Share = 0.02
+    """Improvement over that span, as a share of the loss, below which it is on a plateau."""
+    rent: Amount = 0.02
+    """Gain that a seed has to bring, as a share of the validation loss, times its share of all parameters."""
+
+
 class TamiyoConfig(_Section, frozen=True):
     """The controller."""
 
@@ -102,6 +137,7 @@ class TamiyoConfig(_Section, frozen=True):
     """How long a boundary waits for a decision before it goes on with "do nothing"."""
     window_epochs: Positive = 3
     """Observation window of a command, after which its field report is written."""
+    heuristic: HeuristicConfig = HeuristicConfig()
 
 
 class ServeConfig(_Section, frozen=True):

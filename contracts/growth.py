@@ -4,10 +4,11 @@ These facts stay inside the process; what leaves it is in `contracts.messages`.
 """
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
-from contracts.lifecycle import Gate, Stage
+from contracts.lifecycle import ACTIVE, Gate, Stage
 
 
 class Layout(StrEnum):
@@ -103,6 +104,7 @@ class GateVerdict(msgspec.Struct, frozen=True):
     passed: bool
     reason: str
     figures: dict[str, float] = {}
+    seed_id: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -114,6 +116,16 @@ class Candidate(msgspec.Struct, frozen=True):
     params: int = 0
 
 
+class Contender(msgspec.Struct, frozen=True):
+    """What one fork of a probe grows: at one site, or the same blueprint at several at once."""
+
+    grafts: tuple[Candidate, ...]
+
+    @property
+    def params(self) -> int:
+        return sum(graft.params for graft in self.grafts)
+
+
 class ProbeRound(msgspec.Struct, frozen=True):
     """Train every remaining fork `steps` steps, then keep the best `keep`."""
 
@@ -122,24 +134,29 @@ class ProbeRound(msgspec.Struct, frozen=True):
 
 
 class ProbePlan(msgspec.Struct, frozen=True):
-    """Measure candidates on throw-away forks of the network, in rounds of successive halving."""
+    """Measure contenders on throw-away forks of the network, in rounds of successive halving."""
 
     probe_id: str
-    candidates: tuple[Candidate, ...]
+    contenders: tuple[Contender, ...]
     rounds: tuple[ProbeRound, ...]
     rate_multiplier: float = 1.0
     validation_examples: int = 0
     """How many validation examples score a fork; 0 is all of them."""
+    judged_by: Literal["validation", "training"] = "validation"
+    """Validation loss after a round, or the mean training loss over the last half of its steps.
+
+    The second is prequential, each batch scored before it is learned from, and costs nothing extra.
+    """
 
 
 class ProbeScore(msgspec.Struct, frozen=True):
-    """How one candidate's fork did."""
+    """How one contender's fork did in its last round."""
 
-    candidate: Candidate
+    contender: Contender
     loss: float
-    """Validation loss of the fork after `steps` steps."""
+    """Loss of the fork after `steps` steps, of the kind that the plan's `judged_by` names; infinite if it diverged."""
     loss_control: float
-    """Validation loss of the ungrown fork after as many steps on the same batches."""
+    """The same of the ungrown fork after as many steps on the same batches."""
     steps: int
     step_flops: int
     """Training FLOPs of one step of the fork."""
@@ -150,7 +167,7 @@ class ProbeScore(msgspec.Struct, frozen=True):
 
 
 class ProbeReport(msgspec.Struct, frozen=True):
-    """A probe's outcome: all candidates, the longest-trained first, by loss within a round."""
+    """A probe's outcome: all contenders, the longest-trained first, by loss within a round."""
 
     probe_id: str
     epoch: int
@@ -196,6 +213,7 @@ class GrowthView(msgspec.Struct, frozen=True):
     budget_flops: int | None
     spent_flops: int
     epoch_steps: int
+    batch_size: int
     max_active: int
     """How many seeds may be between germination and fossilization at once."""
     sites: tuple[SiteView, ...] = ()
@@ -206,5 +224,4 @@ class GrowthView(msgspec.Struct, frozen=True):
     @property
     def active(self) -> tuple[SeedView, ...]:
         """Seeds between germination and fossilization."""
-        busy = (Stage.DORMANT, Stage.FOSSILIZED, Stage.TERMINATED)
-        return tuple(s.seed for s in self.sites if s.seed is not None and s.seed.record.stage not in busy)
+        return tuple(s.seed for s in self.sites if s.seed is not None and s.seed.record.stage in ACTIVE)

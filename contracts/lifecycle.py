@@ -69,10 +69,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_S.BLENDING, _S.SHADOWING, _G.G2_STABILITY),
     Transition(_S.SHADOWING, _S.PROBATIONARY, _G.G3_INTERFACE),
     Transition(_S.PROBATIONARY, _S.FOSSILIZED, _G.G4_SYSTEM_IMPACT),
-    *(
-        Transition(stage, _S.CULLED)
-        for stage in (_S.GERMINATED, _S.TRAINING, _S.BLENDING, _S.SHADOWING, _S.PROBATIONARY)
-    ),
+    Transition(_S.GERMINATED, _S.CULLED),
+    Transition(_S.TRAINING, _S.CULLED),
+    Transition(_S.BLENDING, _S.CULLED),
+    Transition(_S.SHADOWING, _S.CULLED),
+    Transition(_S.PROBATIONARY, _S.CULLED),
     Transition(_S.CULLED, _S.EMBARGOED),
     Transition(_S.EMBARGOED, _S.RESETTING),
     Transition(_S.RESETTING, _S.DORMANT, _G.G5_RESET),
@@ -102,6 +103,9 @@ MAIN_LINE: tuple[Stage, ...] = (
     Stage.FOSSILIZED,
 )
 """The stages of a seed that succeeds, in order."""
+
+ACTIVE = frozenset({Stage.GERMINATED, Stage.TRAINING, Stage.BLENDING, Stage.SHADOWING, Stage.PROBATIONARY})
+"""Stages between germination and fossilization: there is a module whose fate is open."""
 
 ISOLATED = frozenset({Stage.GERMINATED, Stage.TRAINING, Stage.SHADOWING})
 """Stages in which a seed exists and the host runs bit for bit as if it did not."""
@@ -133,3 +137,19 @@ def transition(source: Stage, target: Stage) -> Transition:
         legal = ", ".join(stage.name for stage in targets(source)) or "nothing: it is an end"
         raise IllegalTransition(f"a {source.name} seed can't become {target.name}; it can become {legal}")
     return step
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram; a step's label is the gate that is judged on it."""
+    start = f"    [*] --> {Stage.DORMANT.name}"
+    steps = (_arrow(step) for step in TRANSITIONS if step.target is not Stage.TERMINATED)
+    ends = (f"    {stage.name} --> [*]" for stage in sorted(ENDS))
+    note = (
+        f"    note right of {Stage.TERMINATED.name}\n        From any stage, by the operator.\n    end note"
+    )
+    return "\n".join(("stateDiagram-v2", start, *steps, *ends, note))
+
+
+def _arrow(step: Transition) -> str:
+    label = f": {step.gate.name}" if step.gate is not None else ""
+    return f"    {step.source.name} --> {step.target.name}{label}"

@@ -4,16 +4,16 @@ Every figure is as it was measured; one that was not measured, or is no finite n
 Accuracies are fractions, FLOPs are training FLOPs with growth's own counted in.
 """
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from contracts.config import Config
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA: Final = 1
 Figure: TypeAlias = float | None
 Outcome: TypeAlias = Literal["fossilized", "culled", "terminated", "unfinished"]
-BusFigures: TypeAlias = dict[str, int | float | str | None | dict[str, int | float | str | None]]
+BusFigures: TypeAlias = dict[str, int | float | str | dict[str, int | float | str | None] | None]
 
 
 class BoundaryFacts(msgspec.Struct, frozen=True):

@@ -69,17 +69,27 @@ SECTIONS = dict(sections())
 
 
 def find(path: tuple[str, ...]) -> Setting | None:
-    """The setting at `path`, or the table of free names that `path` leads into."""
+    """The setting at `path`; below a table of free names, the entry that `path` names there."""
     for length in range(len(path), 0, -1):
         setting = SETTINGS.get(path[:length])
         if setting is not None:
-            return setting if length == len(path) or setting.is_table else None
+            return setting if length == len(path) else _entry(setting, path[length:])
     return None
+
+
+def _entry(table: Setting, keys: tuple[str, ...]) -> Setting | None:
+    """One entry of a table of free names, which may have dots in them."""
+    if not table.is_table:
+        return None
+    _, annotation = typing.get_args(table.annotation)
+    return Setting((*table.path, ".".join(keys)), table.owner, annotation, None)
 
 
 def suggestion(path: tuple[str, ...]) -> str:
     """What was probably meant by `path`, which is no setting."""
     for prefix in (path[:length] for length in range(len(path) - 1, 0, -1)):
+        if prefix in SETTINGS:
+            return f"{'.'.join(prefix)} is a value and has no keys"
         if prefix in SECTIONS:
             return _suggestion_within(prefix, path[-1])
     same_key = [setting.name for setting in SETTINGS.values() if setting.path[-1] == path[-1]]

@@ -103,22 +103,14 @@ def _said(
     for text in assignments:
         name, equals, value = (part.strip() for part in text.partition("="))
         if equals and name:
-            path = _path_of(name)
-            yield f"--set {text}", path, _reading(path, value)
+            path = tuple(name.split("."))
+            for inner, reading in _flat(_reading(path, value), path):
+                yield f"--set {text}", inner, reading
         else:
             problems.append(f"--set {text}: takes section.key=value, for example train.batch_size=100")
     for name, given in values.items():
         if given is not None:
             yield f"--{name.rpartition('.')[2]} {given}", tuple(name.split(".")), given
-
-
-def _path_of(name: str) -> tuple[str, ...]:
-    """A dotted name as path; a free name (that of a site, say) keeps its own dots."""
-    keys = tuple(name.split("."))
-    setting = schema.find(keys)
-    if setting is None or setting.path == keys:
-        return keys
-    return (*setting.path, ".".join(keys[len(setting.path) :]))
 
 
 def _reading(path: tuple[str, ...], text: str) -> object:
@@ -149,20 +141,17 @@ def _fault(path: tuple[str, ...], value: object) -> str:
     setting = schema.find(path)
     if setting is None:
         return f"{name} is not a setting; {schema.suggestion(path)}"
-    entry = {path[-1]: value} if setting.is_table and setting.path != path else value
-    return "" if setting.accepts(entry) else setting.refusal(value)
+    return "" if setting.accepts(value) else setting.refusal(value)
 
 
-def _flat(table: Mapping[str, object], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
-    """The settings of nested tables; a section that is empty or no table stands for itself."""
-    for key, value in table.items():
-        path = (*prefix, key)
+def _flat(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+    """The settings in nested tables; a table that is empty stands for itself."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, (*path, key))
+    else:
         setting = schema.find(path)
-        inner = setting.is_table and setting.path == path if setting else True
-        if isinstance(value, dict) and value and inner:
-            yield from _flat(value, path)
-        else:
-            yield path, value
+        yield setting.path if setting else path, value
 
 
 def _nested(layer: Layer) -> dict[str, object]:

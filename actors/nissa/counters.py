@@ -18,12 +18,12 @@ from contracts.messages import FieldReportOutcome
 
 BOUNDARY_BUCKETS_S = (0.002, 0.005, 0.010, 0.012, 0.015, 0.018, 0.025, 0.050, 0.1, 0.5)
 PART_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.010, 0.012, 0.015, 0.018, 0.050)
-"""The budgets of a boundary and its parts, 18, 3, 12 and 2 ms, are bounds: what broke them can be read off."""
+"""The budgets of a boundary and its parts, 18, 3, 12 and 2 ms, are bounds: what broke one can be read off."""
 PROBE_BUCKETS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.010, 0.020, 0.050, 0.1, 0.5)
 RENDER_BUCKETS_S = (0.002, 0.005, 0.010, 0.020, 0.050)
 
-FLOP_ACCOUNTS = ("train", "shadow", "probe", "counterfactual", "policy")
+FLOP_ACCOUNTS = ("train", "shadow", "probe", "gauge", "counterfactual", "validation")
 """What training FLOPs are spent on: the benchmark's budget is their sum."""
 GRAFT_OUTCOMES = ("fossilized", "culled", "rolled_back", "terminated")
 COMMAND_ANSWERS = ("applied", "refused")
@@ -135,14 +135,14 @@ class GrowthCounters:
     )
     conservative: bool = False
 
-    def count_seeds(self, stages: Iterable[Stage]) -> None:
+    def stages(self, stages: Iterable[Stage]) -> None:
         """Replace the count of seeds by stage with that of `stages`, one entry a seed."""
         now = dict.fromkeys(self.seeds, 0)
         for stage in stages:
             now[stage] += 1
         self.seeds = now
 
-    def count_verdict(self, gate: Gate, passed: bool) -> None:
+    def gate(self, gate: Gate, passed: bool) -> None:
         """Count one verdict."""
         verdicts = self.gates_passed if passed else self.gates_failed
         verdicts[gate] += 1

@@ -1,8 +1,8 @@
-"""A breaker: after failures in a row it stops further tries, later lets one probe through, and goes by its result.
+"""A breaker: after failures in a row it stops further tries, later lets one probe through and goes by that.
 
-    CLOSED ──failures_max in a row──▶ OPEN ──open_s pass──▶ HALF_OPEN ──probe succeeds──▶ CLOSED
-                                       ▲                        │
-                                       └──────probe fails───────┘
+CLOSED ──failures_max in a row──▶ OPEN ──open_s pass──▶ HALF_OPEN ──probe succeeds──▶ CLOSED
+                                   ▲                        │
+                                   └──────probe fails───────┘
 """
 
 import enum

@@ -2,18 +2,20 @@
 
 What each back end promises, and the conformance suite checks:
 
-- Every group of a topic gets every message that was published after the group was made: at least once, until it is
-  acknowledged. A group declared in the topic's policy exists from the start and retains messages while nobody is
-  subscribed; any other exists from its first consumer to its last. With no group a message is unrouted: counted, gone.
-- The urgent lane is delivered before the normal one, in a lane the higher priority first, and within a topic, lane and
-  priority in the order of publication. A redelivery comes when its backoff is over and holds nobody up meanwhile.
+- Every group of a topic gets every message that was published after the group was made: at least once, until
+  it is acknowledged. A group declared in the topic's policy exists from the start and retains messages while
+  nobody is subscribed; any other exists from its first consumer to its last. With no group a message is
+  unrouted: counted, gone.
+- The urgent lane is delivered before the normal one, in a lane the higher priority first, and within a topic,
+  lane and priority in the order of publication. A redelivery comes when its backoff is over and holds nobody
+  up meanwhile.
 - A message is taken by all groups of its topic or by none.
 - An event id seen again within the window is answered like the first time, and not delivered twice.
 - The ledger closes, for each group and lane (see `ledger.py`).
 
-Acknowledgements take effect at the latest with the back end's next round trip; a lost one means a redelivery. Nothing
-here presumes that publisher and consumer share memory, but the memory back end passes messages by reference: they are
-frozen structs.
+Acknowledgements take effect at the latest with the back end's next round trip; a lost one means a redelivery.
+Nothing here presumes that publisher and consumer share memory, but the memory back end passes messages by
+reference: they are frozen structs.
 """
 
 import enum
@@ -64,8 +66,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(Protocol):
     """A message in a consumer's hands until it is acknowledged or its deadline passes.
 
-    As a context manager it is acknowledged at the end of the block, or given back with the error that ended the
-    block (cancelled: without one); the error goes on up.
+    As a context manager it is acknowledged at the end of the block, or given back with the error that ended
+    the block (cancelled: without one); the error goes on up.
     """
 
     @property
@@ -88,9 +90,10 @@ class Delivery(Protocol):
         """Done: settle the message. Also settles it after the deadline, if it still is unsettled."""
 
     def nack(self, delay_s: float | None = None, error: str | None = None) -> None:
-        """Give it back, to be delivered again after `delay_s` (None: the topic's backoff), or to the dead letters
-        when its attempts are used up. With an `error` it counts as a failure of this consumer. Ignored if the
-        message is no longer in these hands."""
+        """Give it back, to be delivered again after `delay_s` seconds, or become a dead letter.
+
+        `delay_s` None is the topic's backoff; a dead letter it is when its attempts are used up. With an
+        `error` it counts as a failure of this consumer. Ignored if it is no longer in these hands."""
 
     def extend(self, deadline_s: float) -> None:
         """Keep it for `deadline_s` seconds from now. Ignored if the message is no longer in these hands."""
@@ -102,7 +105,7 @@ class Delivery(Protocol):
 
 
 class Subscription(Protocol):
-    """One consumer of a group. `async for` takes messages one by one and ends when the subscription is closed."""
+    """One consumer of a group. `async for` takes messages one by one, until the subscription is closed."""
 
     async def receive(self, max_messages: int = 1) -> Sequence[Delivery]:
         """Wait for at least one message and take at most `max_messages`. Cancelled, it has taken none.
@@ -110,7 +113,7 @@ class Subscription(Protocol):
         Raises ClosedError when the subscription or the bus is closed."""
 
     def receive_nowait(self, max_messages: int = 1) -> Sequence[Delivery]:
-        """Take what is there, perhaps nothing."""
+        """Take at most `max_messages` of what has reached this process, perhaps nothing."""
 
     def close(self) -> None:
         """Leave the group. What this consumer holds goes to the others."""
@@ -123,7 +126,7 @@ class Subscription(Protocol):
 
 
 class DeadLetters(Protocol):
-    """The messages that were given up, oldest first. A letter that is replayed or dropped is gone from here."""
+    """The messages that were given up, oldest first. One that is replayed or dropped is gone from here."""
 
     async def list(self, topic: str | None = None, group: str | None = None) -> Sequence[DeadLetter]: ...
 
@@ -133,7 +136,7 @@ class DeadLetters(Protocol):
     async def replay(self, letter_id: str) -> None:
         """Queue it again in the group that gave it up, with all its attempts and a new time to live.
 
-        Raises UnknownLetterError, or RefusedError when it can not be taken now; then it stays a dead letter."""
+        Raises UnknownLetterError, or RefusedError if it can't be taken now; then it stays a letter."""
 
     async def drop(self, letter_id: str) -> None:
         """Raises UnknownLetterError."""
@@ -156,8 +159,8 @@ class Bus(Protocol):
     ) -> Receipt:
         """Hand a message over, waiting for room where the topic's policy says so.
 
-        `event_id` makes a repeat recognisable (None: the bus gives one); `ttl_s` None is the topic's.
-        Raises RefusedError (the message is nowhere), UnknownTopicError, ClosedError. Cancelled while it waits for
+        `event_id` makes a repeat recognisable (None: the bus gives one); `ttl_s` None is the topic's. Raises
+        RefusedError (the message is nowhere), UnknownTopicError, ClosedError. Cancelled while it waits for
         room it leaves no trace."""
 
     def publish_nowait(
@@ -178,7 +181,7 @@ class Bus(Protocol):
         """What happened so far; changes nothing."""
 
     async def run_housekeeping(self) -> None:
-        """Redeliver, expire and review, on the clock, until the bus is closed. Whoever owns the bus runs it."""
+        """Redeliver, expire and review, on the clock, until the bus is closed; whoever owns it runs this."""
 
     async def close(self) -> None:
         """Refuse publishers, end subscriptions. What is unsettled stays so."""

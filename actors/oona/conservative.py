@@ -1,10 +1,11 @@
-"""Conservative mode: when the bus is overloaded it takes urgent traffic only, until it has been calm for a while."""
+"""Conservative mode: an overloaded bus takes urgent traffic only, until it has been calm for a while."""
 
+from actors.oona.errors import ConservativeModeError
 from actors.oona.policy import ConservativePolicy
 
 
 class Conservative:
-    """Entered at the first cause; left when depth is under the low mark and the last cause is `dwell_s` ago."""
+    """Entered at a cause; left when depth is under the low mark and the last cause is `dwell_s` ago."""
 
     __slots__ = ("_last_cause_s", "_policy", "active", "cause", "entered")
 
@@ -40,8 +41,10 @@ class Conservative:
         self.cause = ""
         return True
 
-    def way_out(self) -> str:
-        return (
-            f"publish at CRITICAL or EMERGENCY, or wait until depth is under {self._policy.low_mark:,} and "
-            f"{self._policy.dwell_s:g} s have passed without a cause"
+    def refusal(self, what: str) -> ConservativeModeError:
+        """The error that says so; `what` is what was refused."""
+        return ConservativeModeError(
+            f"{what}: the bus is in conservative mode ({self.cause}) and takes CRITICAL and EMERGENCY only; "
+            f"try again when depth is under {self._policy.low_mark:,} and {self._policy.dwell_s:g} s "
+            "have passed without a cause"
         )

@@ -1,4 +1,4 @@
-"""One consumer of a group: what it is called, whether it may have more, and how to tell it that there is more."""
+"""One consumer: what it is called, whether it may have more, and how to tell it that there is more."""
 
 from collections.abc import Callable
 

@@ -1,10 +1,14 @@
-"""A message inside the core: once as published, and once more for each group that owes it to its consumers."""
+"""A message inside the core: once as published, and once more for each group that has it to settle."""
 
 import enum
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors.oona.priority import Lane, Priority
+from actors.oona.priority import Priority
+
+if TYPE_CHECKING:
+    from actors.oona.queue import LaneQueue
 
 
 class Publication:
@@ -58,22 +62,24 @@ class Entry:
         "due_s",
         "failed_by",
         "holder",
-        "lane",
         "last_error",
         "place",
         "publication",
+        "queue",
         "rank",
         "since_s",
+        "ticket",
     )
 
-    def __init__(self, publication: Publication, lane: Lane, rank: int) -> None:
+    def __init__(self, publication: Publication, queue: "LaneQueue", rank: int) -> None:
         self.publication = publication
-        self.lane = lane
+        self.queue = queue
         self.rank = rank
         self.place = Place.WAITING
         self.attempts = 0
         self.due_s = 0.0  # HELD, EXTENDED: the acknowledgement deadline; POSTPONED: the end of the backoff
         self.since_s = publication.published_s  # when it came to wait, or into these hands
+        self.ticket = 0  # number of its last item on an agenda
         self.holder = ""  # consumer that has it or had it last
         self.failed_by = ""  # consumer whose breaker last counted a failure of it
         self.last_error = ""

@@ -1,7 +1,7 @@
 """Why the bus said no.
 
-`RefusedError` and its kinds: the message is nowhere, the publisher may try again later, with the same event id.
-The others are mistakes of the caller.
+`RefusedError` and its kinds: the message is nowhere, the publisher may try again later, with the same event
+id. The others are mistakes of the caller.
 """
 
 

@@ -3,7 +3,7 @@
 Synchronous bookkeeping: the time is passed in, in seconds, and nothing here waits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from actors.oona.agenda import Agenda
 from actors.oona.consumer import Consumer
@@ -16,36 +16,37 @@ from actors.oona.queue import LaneQueue
 
 
 class Group:
-    """`on_room` is called whenever a place becomes free, `on_dead` with each message that is given up."""
+    """`on_room` is called when a place is free and somebody is `parked`, `on_dead` with what is given up."""
 
     def __init__(
         self,
         name: str,
         policy: TopicPolicy,
         load: Load,
+        parked: Sized,
         on_room: Callable[[], None],
-        on_dead: Callable[["Group", Entry, float], None],
+        on_dead: Callable[[str, Entry, float], None],
     ) -> None:
         self.name = name
         self.consumers: dict[str, Consumer] = {}
-        self.urgent = LaneQueue(Lane.URGENT, policy.urgent_capacity)
-        self.normal = LaneQueue(Lane.NORMAL, policy.capacity)
+        self.urgent = LaneQueue(name, Lane.URGENT, policy.urgent_capacity)
+        self.normal = LaneQueue(name, Lane.NORMAL, policy.capacity)
         self._policy = policy
         self._load = load
+        self._parked = parked
         self._on_room = on_room
         self._on_dead = on_dead
         self._hands = Hands()
-        self._postponed = Agenda(lambda due_s, entry: entry.place is Place.POSTPONED and entry.due_s == due_s)
-        self._expiring = Agenda(lambda due_s, entry: entry.place is not Place.SETTLED)
-
-    def queue(self, lane: Lane) -> LaneQueue:
-        return self.urgent if lane is Lane.URGENT else self.normal
+        self._postponed = Agenda(
+            lambda ticket, entry: entry.place is Place.POSTPONED and entry.ticket == ticket
+        )
+        self._expiring = Agenda(lambda _, entry: entry.place is not Place.SETTLED)
 
     # What comes in
 
     def admit(self, publication: Publication, queue: LaneQueue, rank: int) -> None:
         """Take a message; the caller has seen to it that there is room."""
-        entry = Entry(publication, queue.lane, rank)
+        entry = Entry(publication, queue, rank)
         queue.admit(entry)
         self._load.add()
         if publication.expires_s is not None:
@@ -68,7 +69,14 @@ class Group:
 
     # What goes out
 
-    def take(self, queue: LaneQueue, consumer: Consumer, limit: int, now_s: float, taken: list[Entry]) -> None:
+    def take(
+        self,
+        queue: LaneQueue,
+        consumer: Consumer,
+        limit: int,
+        now_s: float,
+        taken: list[tuple["Group", Entry]],
+    ) -> None:
         """Append at most `limit` messages of one lane to `taken`; they are in the consumer's hands then."""
         while limit > 0 and (entry := queue.pop()) is not None:
             if entry.publication.expired(now_s):
@@ -76,7 +84,7 @@ class Group:
                 self._expire(entry)
                 continue
             self._hold(entry, queue, consumer, now_s)
-            taken.append(entry)
+            taken.append((self, entry))
             limit -= 1
 
     def _hold(self, entry: Entry, queue: LaneQueue, consumer: Consumer, now_s: float) -> None:
@@ -95,7 +103,7 @@ class Group:
 
     def ack(self, entry: Entry, attempt: int) -> None:
         """Settle a message, also when the one who says so no longer holds it."""
-        ledger = self.queue(entry.lane).ledger
+        ledger = entry.queue.ledger
         late = not self._holds(entry, attempt)
         if late:
             ledger.late += 1
@@ -103,15 +111,21 @@ class Group:
             return
         self._hands.release(entry)
         holder = self.consumers.get(entry.holder)
-        if holder is not None:
+        if holder is not None and holder.breaker.failures:
             holder.breaker.succeeded()
         ledger.acked += 1
         self._settle(entry)
 
-    def nack(self, entry: Entry, attempt: int, now_s: float, delay_s: float | None, error: str | None) -> None:
-        """Take a message back from the consumer that holds it."""
+    def nack(
+        self, entry: Entry, attempt: int, now_s: float, delay_s: float | None, error: str | None
+    ) -> None:
+        """Take a message back from the consumer that holds it; raises ValueError, with nothing changed."""
+        if delay_s is not None and not 0 <= delay_s <= self._policy.postpone_max_s:
+            raise ValueError(
+                f"delay_s {delay_s} is out of range; it takes 0 to {self._policy.postpone_max_s:g} s"
+            )
         if not self._holds(entry, attempt):
-            self.queue(entry.lane).ledger.late += 1
+            entry.queue.ledger.late += 1
             return
         if error is not None:
             self._blame(entry, now_s)
@@ -121,24 +135,28 @@ class Group:
         self._return(entry, now_s, delay_s)
 
     def extend(self, entry: Entry, attempt: int, now_s: float, deadline_s: float) -> None:
-        """Let the holder keep a message until `deadline_s` seconds from now."""
+        """Let the holder keep it for `deadline_s` seconds from now; raises ValueError, nothing changed."""
+        if not 0 < deadline_s <= self._policy.postpone_max_s:
+            raise ValueError(
+                f"deadline_s {deadline_s} is out of range; it takes 0 to {self._policy.postpone_max_s:g} s"
+            )
         if not self._holds(entry, attempt):
-            self.queue(entry.lane).ledger.late += 1
+            entry.queue.ledger.late += 1
             return
         self._hands.extend(entry, now_s + deadline_s)
 
     def leave(self, consumer: Consumer, now_s: float) -> None:
         """A consumer is gone: what it held goes to the others at once, its attempts counted."""
         del self.consumers[consumer.name]
-        for entry in self._hands.entries():
-            if entry.holder == consumer.name:
-                entry.last_error = entry.last_error or f"consumer {consumer.name} left with it in hand"
-                self._return(entry, now_s, 0.0)
+        left_behind = [entry for entry in self._hands.entries() if entry.holder == consumer.name]
+        for entry in sorted(left_behind, key=_number, reverse=True):  # so that the oldest comes to be first
+            entry.last_error = entry.last_error or f"consumer {consumer.name} left with it in hand"
+            self._return(entry, now_s, 0.0)
 
     # What time does
 
     def tick(self, now_s: float, work_max: int) -> int:
-        """Act on passed deadlines, backoffs and times to live; returns how many entries were moved, at most `work_max`."""
+        """Act on what has fallen due; returns how many entries moved, at most `work_max`."""
         done = self._lapse(now_s, work_max)
         done += self._expire_due(now_s, work_max - done)
         done += self._bring_back(now_s, work_max - done)
@@ -147,7 +165,7 @@ class Group:
         return done
 
     def age_s(self, now_s: float) -> float:
-        """Seconds that some message has waited for a consumer, or been in hand without an acknowledgement or extension.
+        """Seconds that some message has waited for a consumer, or been in hand without a sign of life.
 
         0 while nobody is subscribed. A backoff is not counted: it is meant to last."""
         if not self.consumers:
@@ -187,8 +205,7 @@ class Group:
         due: list[Entry] = []
         while len(due) < work_max and (entry := self._postponed.pop_due(now_s)) is not None:
             due.append(entry)
-        due.sort(key=lambda entry: entry.publication.number, reverse=True)
-        for entry in due:
+        for entry in sorted(due, key=_number, reverse=True):
             self._line_up(entry, now_s)
         return len(due)
 
@@ -204,8 +221,8 @@ class Group:
         if entry.publication.expired(now_s):
             self._expire(entry)
         elif entry.attempts >= policy.attempts_max:
-            self.queue(entry.lane).ledger.dead_lettered += 1
-            self._on_dead(self, entry, now_s)
+            entry.queue.ledger.dead_lettered += 1
+            self._on_dead(self.name, entry, now_s)
             self._settle(entry)
         elif delay_s == 0:
             self._line_up(entry, now_s)
@@ -218,19 +235,20 @@ class Group:
     def _line_up(self, entry: Entry, now_s: float) -> None:
         entry.place = Place.WAITING
         entry.since_s = now_s
-        self.queue(entry.lane).put_back(entry)
+        entry.queue.put_back(entry)
 
     def _expire(self, entry: Entry) -> None:
-        self.queue(entry.lane).ledger.expired += 1
+        entry.queue.ledger.expired += 1
         self._settle(entry)
 
     def _settle(self, entry: Entry) -> None:
-        self.queue(entry.lane).settle(entry)
-        self._load.remove()
-        self._on_room()
+        entry.queue.settle(entry)
+        self._load.depth -= 1
+        if self._parked:
+            self._on_room()
 
     def _blame(self, entry: Entry, now_s: float) -> None:
-        """Count a failure of the holder, but a message that keeps failing only once: it may be to blame itself."""
+        """Count a failure of the holder; a message that fails it again may be to blame itself, and is not."""
         holder = self.consumers.get(entry.holder)
         if holder is None:
             return
@@ -242,3 +260,7 @@ class Group:
         holder = self.consumers.get(entry.holder)
         if holder is not None:
             holder.breaker.withdrawn()
+
+
+def _number(entry: Entry) -> int:
+    return entry.publication.number

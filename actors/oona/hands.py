@@ -15,7 +15,9 @@ class Hands:
 
     def __init__(self) -> None:
         self._held: dict[int, Entry] = {}  # by publication number
-        self._extended = Agenda(lambda due_s, entry: entry.place is Place.EXTENDED and entry.due_s == due_s)
+        self._extended = Agenda(
+            lambda ticket, entry: entry.place is Place.EXTENDED and entry.ticket == ticket
+        )
 
     def hold(self, entry: Entry) -> None:
         entry.place = Place.HELD

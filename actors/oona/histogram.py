@@ -11,7 +11,7 @@ BOUNDS_S: Final = (
 
 
 class HistogramSnapshot(msgspec.Struct, frozen=True):
-    """`counts[i]` durations were at most `BOUNDS_S[i]` seconds and above the bound before; the last had no bound."""
+    """`counts[i]` durations were at most `BOUNDS_S[i]` seconds and above the bound before."""
 
     counts: tuple[int, ...]
     sum_s: float

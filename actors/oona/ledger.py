@@ -4,17 +4,20 @@ A **topic** decides on each message once:
 
     published = accepted + refused + shed + unrouted
 
-A repeat within the window is a duplicate and not published again; a publisher that is parked, or was cancelled while
-parked, is not counted. `refused` is for want of room; `shed` is turned away by conservative mode.
+A repeat within the window is a duplicate and not published again; a publisher that is parked, or was
+cancelled while parked, is not counted. `refused` is for want of room; `shed` is turned away by conservative
+mode.
 
 A **group** accounts for each message published while it existed, in the lane in which it travels:
 
     published = acked + dead_lettered + refused + shed + dropped + expired + pending
 
-`pending` is waiting, postponed or in hand. `dropped` made room for newer ones, `expired` outlived its time to live.
-A dead letter that is replayed is pending again, so `dead_lettered` goes down by one; one that is dropped, or let go
-for age or room, stays counted. By message id every message is in exactly one of these places; a publisher that was
-refused and tries again with the same id has published twice.
+`pending` is waiting, postponed or in hand. `dropped` made room for newer ones, `expired` outlived its time to
+live. A dead letter that is dropped, or let go for age or room, stays counted.
+
+By message id each publication is in exactly one of these places. A publisher that is refused and tries again
+with the same id has published twice; so has who replays a dead letter (in the group's ledger only, as
+`replayed`).
 """
 
 import msgspec

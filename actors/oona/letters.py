@@ -3,14 +3,16 @@
 from collections import OrderedDict
 
 from actors.oona.bus import DeadLetter
+from actors.oona.entry import Entry
 
 
 class Letters:
     """A letter id seen again replaces the older letter."""
 
-    __slots__ = ("_letters", "_letters_max", "_retention_s", "let_go")
+    __slots__ = ("_letters", "_letters_max", "_retention_s", "_topic", "let_go")
 
-    def __init__(self, letters_max: int, retention_s: float) -> None:
+    def __init__(self, topic: str, letters_max: int, retention_s: float) -> None:
+        self._topic = topic
         self._letters_max = letters_max
         self._retention_s = retention_s
         self._letters: OrderedDict[str, DeadLetter] = OrderedDict()
@@ -19,7 +21,20 @@ class Letters:
     def __len__(self) -> int:
         return len(self._letters)
 
-    def add(self, letter: DeadLetter) -> None:
+    def bury(self, group: str, entry: Entry, now_s: float) -> None:
+        """Keep a message whose attempts are used up."""
+        publication = entry.publication
+        letter = DeadLetter(
+            letter_id=f"{self._topic}/{group}/{publication.event_id}",
+            topic=self._topic,
+            group=group,
+            event_id=publication.event_id,
+            priority=publication.priority,
+            message=publication.message,
+            attempts=entry.attempts,
+            last_error=entry.last_error,
+            died_s=now_s,
+        )
         self._letters.pop(letter.letter_id, None)
         self._letters[letter.letter_id] = letter
         if len(self._letters) > self._letters_max:

@@ -63,5 +63,6 @@ class BusMetrics(msgspec.Struct, frozen=True):
 
     def closes(self) -> bool:
         """Whether every message is accounted for."""
-        rows = (*self.published, *self.groups)
-        return all(row.ledger.closes() for row in rows)
+        return all(row.ledger.closes() for row in self.published) and all(
+            row.ledger.closes() for row in self.groups
+        )

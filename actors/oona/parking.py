@@ -27,11 +27,11 @@ class Ticket:
 class Parking:
     """Bounded in places and time. All wait equally long, so the first to come is the first to give up.
 
-    The breaker opens when one publisher after the other has waited in vain: then none may wait for a while. A message
-    for which there is room never needs to ask it.
+    The breaker opens when one publisher after the other has waited in vain: then none may wait for a while. A
+    message for which there is room never needs to ask it.
     """
 
-    __slots__ = ("_places", "_tickets", "_topic", "_wait_max_s", "breaker", "count_max")
+    __slots__ = ("_places", "_topic", "_wait_max_s", "breaker", "count_max", "tickets")
 
     def __init__(self, topic: str, places: int, wait_max_s: float, breaker: Breaker) -> None:
         self.breaker = breaker
@@ -39,48 +39,45 @@ class Parking:
         self._topic = topic
         self._places = places
         self._wait_max_s = wait_max_s
-        self._tickets: OrderedDict[int, Ticket] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._tickets)
+        self.tickets: OrderedDict[int, Ticket] = OrderedDict()
 
     def park(self, publication: Publication, now_s: float, answer: Answer) -> Ticket:
         """Let a publisher wait; raises ParkingFullError or BreakerOpenError if it may not."""
-        if len(self._tickets) >= self._places:
+        if len(self.tickets) >= self._places:
             raise ParkingFullError(
-                f"{publication.event_id} can't wait for room in {self._topic}: {len(self._tickets)} publishers do, "
+                f"{publication.event_id} can't wait for room in {self._topic}: {len(self.tickets)} do, "
                 "as many as may (parked_max); publish more slowly, or try again later"
             )
         if not self.breaker.permits(now_s, 1):
             raise BreakerOpenError(
-                f"{publication.event_id} can't wait for room in {self._topic}: {self.breaker.failures} publishers in a "
-                f"row waited in vain; try again in {self.breaker.retry_in_s(now_s):.1f} s, or when there is room"
+                f"{publication.event_id} can't wait for room in {self._topic}: {self.breaker.failures} did "
+                f"in vain, one after the other; try again in {self.breaker.retry_in_s(now_s):.1f} s"
             )
         probe = not self.breaker.closed
         if probe:
             self.breaker.began()
         ticket = Ticket(publication, now_s + self._wait_max_s, probe, answer)
-        self._tickets[publication.number] = ticket
-        self.count_max = max(self.count_max, len(self._tickets))
+        self.tickets[publication.number] = ticket
+        self.count_max = max(self.count_max, len(self.tickets))
         return ticket
 
     def unpark(self, ticket: Ticket) -> None:
         """The publisher gave up by itself: as if it had never come, unless it has its answer already."""
-        if self._tickets.pop(ticket.publication.number, None) is not None:
+        if self.tickets.pop(ticket.publication.number, None) is not None:
             self._forget(ticket)
 
     def first(self) -> Ticket:
         """Out of the parking, to be taken or sent away; there must be one."""
-        ticket = self._tickets.popitem(last=False)[1]
+        ticket = self.tickets.popitem(last=False)[1]
         self._forget(ticket)
         return ticket
 
     def first_overdue(self, now_s: float) -> Ticket | None:
         """Out of the parking, having waited in vain."""
-        if not self._tickets or next(iter(self._tickets.values())).until_s > now_s:
+        if not self.tickets or next(iter(self.tickets.values())).until_s > now_s:
             return None
         self.breaker.failed(now_s)
-        return self._tickets.popitem(last=False)[1]
+        return self.tickets.popitem(last=False)[1]
 
     def _forget(self, ticket: Ticket) -> None:
         if ticket.probe:

@@ -6,6 +6,16 @@ import math
 import msgspec
 
 
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} {value} is out of range; it takes 1 or more")
+
+
+def _positive_seconds(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{name} {value} is out of range; it takes a finite number of seconds above 0")
+
+
 class Overflow(enum.Enum):
     """What happens to a message of the normal lane when a group's queue is full."""
 
@@ -20,7 +30,7 @@ class Overflow(enum.Enum):
 
 
 class TopicPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One topic. Capacities hold for each consumer group and count what is unsettled: waiting, postponed or in hand."""
+    """One topic. Capacities are per group and count what is unsettled: waiting, postponed or in hand."""
 
     groups: tuple[str, ...] = ()
     """Groups that retain messages from the start, also while nobody is subscribed."""
@@ -46,7 +56,7 @@ class TopicPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ttl_s: float | None = None
     """Seconds after which a message that is in nobody's hands expires; None: never."""
     stall_after_s: float | None = 2.0
-    """Age of the oldest unacknowledged message, in seconds, that puts the bus in conservative mode; None: no age does."""
+    """Seconds the oldest message may go unacknowledged before the bus turns conservative; None: any."""
     dead_letters_max: int = 1_000
     """Dead letters kept for this topic; one more lets the oldest go, counted."""
     retention_s: float = 86_400.0
@@ -57,7 +67,14 @@ class TopicPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         for name in ("capacity", "urgent_capacity", "parked_max", "attempts_max", "dead_letters_max"):
             _at_least_one(name, getattr(self, name))
-        for name in ("wait_max_s", "ack_deadline_s", "postpone_max_s", "ttl_s", "stall_after_s", "retention_s"):
+        for name in (
+            "wait_max_s",
+            "ack_deadline_s",
+            "postpone_max_s",
+            "ttl_s",
+            "stall_after_s",
+            "retention_s",
+        ):
             _positive_seconds(name, getattr(self, name))
         if not 0 <= self.reroute_capacity < self.urgent_capacity:
             raise ValueError(
@@ -83,7 +100,7 @@ class ConservativePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     def __post_init__(self) -> None:
         if not 0 < self.low_mark <= self.high_mark:
             raise ValueError(
-                f"marks low {self.low_mark}, high {self.high_mark} leave no way out; they take 0 < low <= high"
+                f"low mark {self.low_mark}, high mark {self.high_mark}: they take 0 < low <= high"
             )
         _positive_seconds("dwell_s", self.dwell_s)
 
@@ -126,13 +143,3 @@ class BusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             _at_least_one(name, getattr(self, name))
         for name in ("tick_s", "tick_breath_s"):
             _positive_seconds(name, getattr(self, name))
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} {value} is out of range; it takes 1 or more")
-
-
-def _positive_seconds(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise ValueError(f"{name} {value} is out of range; it takes a finite number of seconds above 0")

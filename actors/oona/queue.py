@@ -14,13 +14,24 @@ _SMALL: Final = 64  # entries; fewer settled ones than this are left in the line
 class LaneQueue:
     """Counts what is unsettled against its capacity, wherever it is; lines up what is waiting.
 
-    An entry that is settled while it waits stays in the line as a gap, to be skipped; when gaps are the larger half
-    they are swept out.
+    An entry that is settled while it waits stays in the line as a gap, to be skipped; when gaps are the
+    larger half they are swept out.
     """
 
-    __slots__ = ("_gaps", "_lines", "capacity", "lane", "latency", "ledger", "rerouted")
+    __slots__ = (
+        "_gaps",
+        "_lines",
+        "_rerouted_rank",
+        "capacity",
+        "group",
+        "lane",
+        "latency",
+        "ledger",
+        "rerouted",
+    )
 
-    def __init__(self, lane: Lane, capacity: int) -> None:
+    def __init__(self, group: str, lane: Lane, capacity: int) -> None:
+        self.group = group
         self.lane = lane
         self.capacity = capacity
         self.ledger = GroupLedger()
@@ -28,6 +39,7 @@ class LaneQueue:
         self.rerouted = 0  # unsettled messages that were rerouted into this lane
         self._lines: tuple[deque[Entry], ...] = tuple(deque() for _ in range(RANKS))
         self._gaps = 0
+        self._rerouted_rank = REROUTED_RANK if lane is Lane.URGENT else None
 
     @property
     def full(self) -> bool:
@@ -37,6 +49,13 @@ class LaneQueue:
     def waiting(self) -> int:
         return sum(map(len, self._lines)) - self._gaps
 
+    def described(self) -> str:
+        """Its state, for an error message."""
+        return (
+            f"the {self.lane.value} lane of group {self.group} holds {self.ledger.pending} messages "
+            f"({self.waiting} waiting) of at most {self.capacity}"
+        )
+
     def admit(self, entry: Entry) -> None:
         """A new message, at the end of the line. The caller has seen to it that there is room."""
         ledger = self.ledger
@@ -44,7 +63,7 @@ class LaneQueue:
         ledger.pending += 1
         if ledger.pending > ledger.pending_max:
             ledger.pending_max = ledger.pending
-        if self.lane is Lane.URGENT and entry.rank == REROUTED_RANK:
+        if entry.rank == self._rerouted_rank:
             self.rerouted += 1
         self._lines[entry.rank].append(entry)
 
@@ -84,7 +103,7 @@ class LaneQueue:
             self._gaps += 1
         entry.place = Place.SETTLED
         self.ledger.pending -= 1
-        if self.lane is Lane.URGENT and entry.rank == REROUTED_RANK:
+        if entry.rank == self._rerouted_rank:
             self.rerouted -= 1
         if self._gaps > _SMALL and self._gaps > self.waiting:
             self._sweep()

@@ -1,4 +1,4 @@
-"""One topic: whether a message is taken, by all its groups or by none, and what happens when there is no room.
+"""One topic: whether a message is taken, by all its groups or by none, and what happens without room.
 
 Synchronous bookkeeping: the time is passed in, in seconds, and nothing here waits.
 """
@@ -8,10 +8,9 @@ from actors.oona.breaker import Breaker
 from actors.oona.bus import DeadLetter, Outcome, Receipt
 from actors.oona.conservative import Conservative
 from actors.oona.consumer import Consumer
-from actors.oona.entry import Entry, Publication
+from actors.oona.entry import Publication
 from actors.oona.errors import (
     BusError,
-    ConservativeModeError,
     QueueFullError,
     RefusedError,
     WaitExpiredError,
@@ -37,7 +36,7 @@ class Topic:
         self.groups: dict[str, Group] = {}
         self.books = Books(self.groups)
         self.parking = Parking(name, policy.parked_max, policy.wait_max_s, Breaker(config.breaker))
-        self.letters = Letters(policy.dead_letters_max, policy.retention_s)
+        self.letters = Letters(name, policy.dead_letters_max, policy.retention_s)
         self._config = config
         self._load = load
         self._conservative = conservative
@@ -60,7 +59,7 @@ class Topic:
         if self._conservative.active:
             self.books.shed(publication)
             raise self._conservative.refusal(f"{self.name} can't take {publication.event_id}")
-        if self.parking or not self._has_room():
+        if not self._has_room():
             return self._overflow(publication)
         return self._accept(publication)
 
@@ -75,11 +74,12 @@ class Topic:
     def full_error(self, publication: Publication) -> QueueFullError:
         """Count a message as refused for want of room; the error to raise."""
         self.books.refused(publication)
-        full = [group.normal.described() for group in self.groups.values() if group.normal.full]
-        state = "; ".join(full) or f"{len(self.parking)} publishers wait for room"
+        full = "; ".join(group.normal.described() for group in self.groups.values() if group.normal.full)
         waits = self.policy.overflow is Overflow.WAIT
-        advice = "await publish, which waits for room" if waits else "try again when its consumers have caught up"
-        return QueueFullError(f"{self.name} can't take {publication.event_id}: {state}; {advice}")
+        advice = (
+            "await publish, which waits for room" if waits else "try again when its consumers have caught up"
+        )
+        return QueueFullError(f"{self.name} can't take {publication.event_id}: {full}; {advice}")
 
     def _offer_urgent(self, publication: Publication) -> Outcome:
         full = [group.urgent.described() for group in self.groups.values() if group.urgent.full]
@@ -105,8 +105,9 @@ class Topic:
         return Outcome.ACCEPTED
 
     def _has_room(self) -> bool:
-        for group in self.groups.values():  # noqa: SIM110 - all() costs a generator for each message
-            if group.normal.full:
+        for group in self.groups.values():
+            normal = group.normal
+            if normal.ledger.pending >= normal.capacity:
                 return False
         return True
 
@@ -149,19 +150,22 @@ class Topic:
 
     def _fill(self) -> None:
         """Give free places to those who wait for them, in order."""
-        while self.parking and self._has_room():
+        while self.parking.tickets and self._has_room():
             ticket = self.parking.first()
-            publication = ticket.publication
-            if publication.event_id in self._seen:
-                self.books.duplicate(publication)
-                outcome = Outcome.DUPLICATE
-            else:
-                outcome = self._accept(publication)
-            ticket.answer(Receipt(publication.event_id, outcome))
+            ticket.answer(Receipt(ticket.publication.event_id, self._outcome_of_waiting(ticket.publication)))
+
+    def _outcome_of_waiting(self, publication: Publication) -> Outcome:
+        if publication.event_id in self._seen:
+            self.books.duplicate(publication)
+            return Outcome.DUPLICATE
+        if not self.groups:
+            self.books.unrouted(publication)
+            return Outcome.UNROUTED
+        return self._accept(publication)
 
     def send_away(self) -> None:
         """Conservative mode begins: nobody waits for room in the normal lane any longer."""
-        while self.parking:
+        while self.parking.tickets:
             ticket = self.parking.first()
             self.books.shed(ticket.publication)
             what = f"{self.name} can't take {ticket.publication.event_id}"
@@ -169,7 +173,7 @@ class Topic:
 
     def close(self, error: BusError) -> None:
         """Refuse those who wait."""
-        while self.parking:
+        while self.parking.tickets:
             ticket = self.parking.first()
             self.books.refused(ticket.publication)
             ticket.answer(error)
@@ -177,7 +181,7 @@ class Topic:
     # Groups
 
     def join(self, group_name: str, consumer: Consumer) -> Group:
-        """Put a consumer into a group, made now if it does not exist; raises ValueError, with nothing changed."""
+        """Put a consumer into a group, made now if there is none; raises ValueError, with nothing changed."""
         group = self.groups.get(group_name)
         members = {} if group is None else group.consumers
         if consumer.name in members:
@@ -187,8 +191,8 @@ class Topic:
             )
         if len(members) >= self._config.consumers_max:
             raise ValueError(
-                f"consumer {consumer.name} can't join group {group_name} of {self.name}: {len(members)} consumers "
-                "are there, as many as may (consumers_max)"
+                f"consumer {consumer.name} can't join group {group_name} of {self.name}: {len(members)} are "
+                "there, as many as may (consumers_max)"
             )
         if group is None:
             group = self._make_group(group_name)
@@ -196,7 +200,7 @@ class Topic:
         return group
 
     def leave(self, group: Group, consumer: Consumer, now_s: float) -> None:
-        """Take a consumer out; a group that was not declared ends with its last consumer, and what it had pending."""
+        """Take a consumer out; an undeclared group ends with its last one, and what it had pending too."""
         group.leave(consumer, now_s)
         if not group.consumers and group.name not in self.policy.groups:
             del self.groups[group.name]
@@ -208,7 +212,7 @@ class Topic:
             raise ValueError(
                 f"group {name} can't be made: {self.name} has {len(self.groups)}, as many as may (groups_max)"
             )
-        group = Group(name, self.policy, self._load, self._fill, self._bury)
+        group = Group(name, self.policy, self._load, self.parking.tickets, self._fill, self.letters.bury)
         self.groups[name] = group
         return group
 
@@ -228,32 +232,17 @@ class Topic:
         queue.ledger.replayed += 1
         group.admit(publication, queue, RANK[letter.priority])
 
-    def _bury(self, group: Group, entry: Entry, now_s: float) -> None:
-        publication = entry.publication
-        self.letters.add(
-            DeadLetter(
-                letter_id=f"{self.name}/{group.name}/{publication.event_id}",
-                topic=self.name,
-                group=group.name,
-                event_id=publication.event_id,
-                priority=publication.priority,
-                message=publication.message,
-                attempts=entry.attempts,
-                last_error=entry.last_error,
-                died_s=now_s,
-            )
-        )
-
     # Time
 
     def tick(self, now_s: float, work_max: int) -> int:
-        """Refuse those who waited too long, let old letters go; returns how many of both, at most `work_max`."""
+        """Refuse those who waited too long, let old letters go; returns how many, at most `work_max`."""
         done = self.letters.tick(now_s, work_max)
         while done < work_max and (ticket := self.parking.first_overdue(now_s)) is not None:
             done += 1
             self.books.refused(ticket.publication)
-            what = f"{self.name} had no room for {ticket.publication.event_id} within {self.policy.wait_max_s:g} s"
-            ticket.answer(WaitExpiredError(f"{what} (wait_max_s); add consumers, or try again later"))
+            what = f"{self.name} had no room for {ticket.publication.event_id}"
+            waited = f"within {self.policy.wait_max_s:g} s (wait_max_s)"
+            ticket.answer(WaitExpiredError(f"{what} {waited}; add consumers, or try again later"))
         return done
 
     def cause(self, now_s: float) -> str:

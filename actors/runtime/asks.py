@@ -15,7 +15,9 @@ from actors.runtime.errors import AskTimeout
 R = TypeVar("R")
 
 TICK_S = 0.0005
-"""How late after its deadline an ask may be ended, in seconds, if the loop is free."""
+"""Seconds after its deadline within which an ask is ended, beside what the loop itself is late.
+
+An idle loop on epoll adds up to 1 ms, which is the step of its waits."""
 
 
 class Ask(asyncio.Future[R]):

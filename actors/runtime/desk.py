@@ -46,7 +46,9 @@ class Desk:
 
     # Asks ------------------------------------------------------------------------------------------
 
-    def enter(self, coroutine: Coroutine[Any, Any, None], name: str, asks: tuple[str, ...]) -> asyncio.Task[None]:
+    def enter(
+        self, coroutine: Coroutine[Any, Any, None], name: str, asks: tuple[str, ...]
+    ) -> asyncio.Task[None]:
         """Run an actor's life in a task of its own, whose asks are checked against `asks`."""
         assert self._loop is not None, "opened before any actor lives"
         task = self._loop.create_task(coroutine, name=f"actor {name}")
@@ -77,7 +79,7 @@ class Desk:
 
     def _check_declared(self, target: str) -> None:
         task = asyncio.current_task(self._loop)
-        caller = None if task is None else self._callers.get(task)  # type: ignore[call-overload]
+        caller = None if task is None else self._callers.get(task)
         if caller is not None and target not in caller[1]:
             raise UndeclaredAsk(caller[0], target, caller[1])
 
@@ -101,6 +103,6 @@ class Desk:
             return
         ref, message = self._posted.popleft()
         try:
-            ref.tell(message)  # noqa: RUF006 - queued or waiting for a slot when this returns
+            ref.tell(message)  # queued, or waiting for a slot, when this returns
         except MailboxFull:
             self._bury(ref.name, message, "posted from a thread into a full mailbox")

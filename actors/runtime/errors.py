@@ -1,7 +1,4 @@
-"""Why the runtime says no. `ActorError` is the root; each message says what was refused, why, and what would work."""
-
-# Named for what happened (`MailboxFull`), as asyncio's own QueueFull is.
-# ruff: noqa: N818
+"""Why the runtime says no: each message says what was refused, why, and what would work."""
 
 
 class ActorError(Exception):
@@ -91,4 +88,6 @@ class StrayCancellation(ActorError):
     """A handler was cancelled by something that it awaited, not by its supervisor."""
 
     def __init__(self, actor: str) -> None:
-        super().__init__(f"a handler of {actor} awaited something that was cancelled; catch CancelledError there")
+        super().__init__(
+            f"a handler of {actor} awaited something that was cancelled; catch CancelledError there"
+        )

@@ -12,9 +12,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from contracts.request import Request
 
-# A handler's message type is its own; the table that holds all of an actor's handlers can't name it.
-# What keeps the two together is that the table is filled from the handlers' annotations, below.
-Handler = Callable[[Any], Coroutine[Any, Any, object]]
+# A handler takes its actor and its message. Their types differ from entry to entry of the table that
+# holds them, which is what `Any` stands for; the table is filled from the annotations, checked below.
+Handler = Callable[[Any, Any], Coroutine[Any, Any, object]]
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, object]])
 
 _MARK = "__takes_messages__"
@@ -52,7 +52,9 @@ def check_declared(actor: type, declared: object, found: Mapping[type, str]) -> 
     if missing:
         raise TypeError(f"{actor.__qualname__} takes {', '.join(missing)} but has no handler for it; add one")
     if extra:
-        raise TypeError(f"{actor.__qualname__} handles {', '.join(extra)} without taking it; add it to Actor[…]")
+        raise TypeError(
+            f"{actor.__qualname__} handles {', '.join(extra)} without taking it; add it to Actor[…]"
+        )
 
 
 def _marked(actor: type) -> list[str]:

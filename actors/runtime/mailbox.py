@@ -26,7 +26,7 @@ PARKED_MAX = 1024
 
 
 class Overflow(StrEnum):
-    """What a full normal lane does with the next message. A full urgent lane never drops: it refuses instead."""
+    """What a full normal lane does with the next message. A full urgent lane never drops but refuses."""
 
     WAIT = "wait"
     REFUSE = "refuse"
@@ -91,7 +91,7 @@ def _exhausted() -> Awaitable[None]:
 
 
 DONE: Awaitable[None] = _exhausted()
-"""What a tell returns when there was room. A spent generator can be awaited any number of times, at no cost."""
+"""What a tell returns when there was room. A spent generator can be awaited again and again."""
 
 
 class Mailbox:

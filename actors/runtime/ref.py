@@ -44,13 +44,16 @@ class ActorRef(Generic[M]):
         self._mailbox.offer_nowait(message, urgent=urgent)
 
     def ask(self, message: Request[R], *, deadline_s: float, urgent: bool = False) -> Awaitable[R]:
-        """The handler's reply, or one of `AskTimeout`, `AskFailed`, `ActorStopped`, `ActorRestarting`, `MailboxFull`.
+        """Send a request; awaiting it gives the handler's reply.
 
-        `deadline_s` is in seconds from now; a request still queued then is not run. Waiting for a
-        slot counts towards it.
+        `deadline_s` is in seconds from now, waiting for a slot included; a request that is still queued
+        then is not run. Raises `AskTimeout`, `AskFailed` (the handler's error is its cause),
+        `ActorStopped`, `ActorRestarting`, or at once `MailboxFull` and `UndeclaredAsk`.
         """
         reply = self._desk.ask(self._mailbox, message, deadline_s, urgent)
-        return cast("Awaitable[R]", reply)  # handlers of a Request[R] return R: checked when the class is made
+        return cast(
+            "Awaitable[R]", reply
+        )  # handlers of a Request[R] return R: checked when the class is made
 
     def post_from_thread(self, message: M) -> None:
         """Tell from another thread. Wakes the loop, so it is for rare messages: one an epoch, not one a step.

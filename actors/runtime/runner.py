@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from itertools import repeat
 from typing import Any
 
 from actors.runtime.actor import Actor
 from actors.runtime.asks import Ask
 from actors.runtime.desk import Desk
-from actors.runtime.errors import ActorStopped, AskFailed, UnknownMessage
+from actors.runtime.errors import AskFailed, UnknownMessage
 from actors.runtime.handlers import Handler
 from actors.runtime.mailbox import Mailbox, Urgent, unwrapped
 
@@ -18,69 +17,135 @@ SLICE_MESSAGES_MAX = 8192
 """Messages in one slice, however quick: in simulated time a slice never takes long."""
 
 
-class Dispatch(dict[type, Handler]):
-    """Item type → what handles it. A type that nobody handles falls to `unknown`."""
-
-    def __init__(self, handlers: dict[type, Handler], unknown: Handler) -> None:
-        super().__init__(handlers)
-        self._unknown = unknown
-
-    def __missing__(self, kind: type) -> Handler:
-        return self._unknown
-
-
 class Runner:
     """Serves one mailbox with one actor instance after another, and counts."""
 
     def __init__(
-        self, mailbox: Mailbox, desk: Desk, monotonic: Callable[[], float], bury: Callable[[object, str], None]
+        self,
+        mailbox: Mailbox,
+        desk: Desk,
+        monotonic: Callable[[], float],
+        bury: Callable[[object, str], None],
     ) -> None:
         self.mailbox = mailbox
         self.taken = 0
         self.failed = 0
         self.expired = 0
-        self.unknown = 0
+        self.unhandled = 0
         self._desk = desk
         self._monotonic = monotonic
         self._bury = bury
-        self._table: Dispatch
+        self._table: dict[type, Handler] = {}
 
     @property
     def handled(self) -> int:
         """Messages handled to the end; behind by up to `CHUNK_MAX` while a handler waits."""
-        return self.taken - self.failed - self.expired - self.unknown
+        return self.taken - self.failed - self.expired - self.unhandled
 
     async def serve(self, actor: Actor[Any]) -> None:
-        """Handle messages until the mailbox is closed and drained. A handler's error ends it too, see `_lost`."""
-        self._table = self._dispatch(actor)
-        while not self.mailbox.drained():
-            if await self._slice(actor.slice_s):
-                await asyncio.sleep(0)
-            else:
-                await self.mailbox.arrival()
+        """Handle messages until the mailbox is closed and drained, or a handler raises."""
+        self._table = self._dispatch(type(actor))
+        mailbox = self.mailbox
+        while not mailbox.drained():
+            await self._slice(actor)
+            await asyncio.sleep(0)  # others run; whoever answers at once is heard without going to sleep
+            if not mailbox.queue:
+                await mailbox.arrival()
 
-    async def _slice(self, slice_s: float) -> bool:
-        """Handle messages until there are none (False) or the slice is used up (True).
+    async def _slice(self, actor: Actor[Any]) -> None:
+        """Handle messages until there are none or the slice is used up.
 
-        The clock is read once a chunk. Each slice starts with a chunk of one message and doubles it
-        while twice the last chunk fits into what is left, so that slow handlers never meet a long
-        chunk unless they turn slow within one slice.
+        The clock is read once a chunk. A slice starts with a chunk of one message and doubles it while
+        twice the last chunk fits into what is left, so that slow handlers never meet a long chunk
+        unless they turn slow within one slice.
         """
         mailbox, table, monotonic = self.mailbox, self._table, self._monotonic
-        popleft = mailbox.queue.popleft
+        queue = mailbox.queue
+        waiting = mailbox.normal
+        message: object = None
         began = monotonic()
-        end = began + slice_s
-        most = self.taken + SLICE_MESSAGES_MAX
-        chunk = 1
-        while True:
-            mailbox.settle()
-            if not await self._chunk(popleft, table, chunk):
-                pass
-            now = monotonic()
-            left, took, began = end - now, now - began, now
-            if left <= 0 or self.taken >= most:
-                return True
-            if 2 * took <= left:
-                chunk = min(2 * chunk, CHUNK_MAX)
-            elif took > left:
-                chunk = max(1, int(chunk * left / took))
+        end, most, chunk, done = began + actor.slice_s, self.taken + SLICE_MESSAGES_MAX, 1, 0
+        mailbox.settle()
+        try:
+            while True:
+                if waiting.parked:
+                    mailbox.settle()
+                if not queue:
+                    return
+                for done in range(chunk):
+                    try:
+                        message = queue.popleft()
+                    except IndexError:
+                        self.taken += done
+                        break
+                    await table[type(message)](actor, message)
+                else:
+                    self.taken += chunk
+                now = monotonic()
+                took, left, began = now - began, end - now, now
+                if left <= 0 or self.taken >= most:
+                    return
+                if took > left:
+                    chunk = max(1, int(chunk * left / took))
+                elif chunk < CHUNK_MAX and 2 * took <= left:
+                    chunk = min(2 * chunk, CHUNK_MAX)
+        except BaseException as error:
+            self.taken += done + 1
+            if type(message) not in table:  # then the look-up failed, and no handler ran
+                self._unknown(message)
+                return
+            self._lost(unwrapped(message), error)
+            raise
+
+    # What the items of the mailbox are -------------------------------------------------------------
+
+    def _dispatch(self, kind: type[Actor[Any]]) -> dict[type, Handler]:
+        """Item type → what handles it, called with the actor and the item: no bound method a message."""
+        handlers: dict[type, Handler] = {
+            message: getattr(kind, name) for message, name in kind.handler_names.items()
+        }
+        return {**handlers, Ask: self._answer, Urgent: self._urgent}
+
+    async def _urgent(self, actor: Actor[Any], urgent: Urgent) -> None:
+        self.mailbox.urgent_taken()
+        if type(urgent.item) in self._table:
+            await self._table[type(urgent.item)](actor, urgent.item)
+        else:
+            self._unknown(urgent.item)
+
+    async def _answer(self, actor: Actor[Any], ask: Ask[object]) -> None:
+        if ask.done() or self._monotonic() >= ask.deadline:
+            self.expired += 1
+            ask.expire()
+        elif type(ask.message) not in self._table:
+            ask.fail(self._unknown(ask.message))
+        else:
+            reply = await self._table[type(ask.message)](actor, ask.message)
+            if not ask.done():
+                ask.set_result(reply)
+        self._desk.answered(ask)
+
+    def _unknown(self, message: object) -> UnknownMessage:
+        takes = tuple(kind.__name__ for kind in self._table if kind not in (Ask, Urgent))
+        error = UnknownMessage(self.mailbox.actor, type(message).__name__, takes)
+        self.unhandled += 1
+        self._bury(message, str(error))
+        return error
+
+    def _lost(self, item: object, error: BaseException) -> None:
+        """Answer or bury the one message whose handling ended in `error`; it is not tried again."""
+        self.failed += 1
+        if isinstance(error, asyncio.CancelledError) and cancelled_from_outside():
+            self.mailbox.refuse(item, "the actor was stopped while it handled this")
+            return
+        if isinstance(item, Ask):
+            self._desk.answered(item)
+            item.fail(AskFailed(self.mailbox.actor, type(item.message).__name__, error))
+            item = item.message
+        self._bury(item, f"{type(error).__name__}: {error}")
+
+
+def cancelled_from_outside() -> bool:
+    """Whether the present task was cancelled itself, rather than something that it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

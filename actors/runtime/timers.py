@@ -48,7 +48,9 @@ class Timers:
     def every(self, seconds: float, send: Callable[[], None]) -> Timer:
         """Start a timer; `ValueError` beyond `TIMERS_MAX`."""
         if len(self._running) >= TIMERS_MAX:
-            raise ValueError(f"{self._actor} can't start another timer: {TIMERS_MAX} run; cancel one or use one")
+            raise ValueError(
+                f"{self._actor} can't start another timer: {TIMERS_MAX} run; cancel one or use one"
+            )
         timer = Timer(self._clock, seconds, send)
         self._running.append(timer)
         return timer

@@ -29,7 +29,7 @@ SPATIAL = frozenset(_CONVOLUTIONS)
 def pointwise(
     site: SiteInfo, fan_in: int, fan_out: int, generator: torch.Generator | None, *, bias: bool = True
 ) -> Layer:
-    """A map from `fan_in` to `fan_out` channels at each position; all zero if there is no generator."""
+    """A map from `fan_in` to `fan_out` channels at each position; all zero without a generator."""
     layer: Layer
     if site.layout in _CONVOLUTIONS:
         layer = _CONVOLUTIONS[site.layout](fan_in, fan_out, 1, bias=bias, device=_UNFILLED)
@@ -40,7 +40,7 @@ def pointwise(
 
 
 def dense(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """A map of the last dimension, whatever the layout; all zero if there is no generator."""
+    """A map of the last dimension, whatever the layout; all zero without a generator."""
     layer = nn.Linear(fan_in, fan_out, device=_UNFILLED)
     _fill(layer, generator)
     return layer
@@ -50,12 +50,12 @@ def convolution(
     site: SiteInfo,
     fan_in: int,
     fan_out: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
     *,
     dilation: int = 1,
     groups: int = 1,
 ) -> Layer:
-    """A kernel-3 convolution that keeps the length (zero padding of `dilation` on each side)."""
+    """A kernel-3 convolution, zero-padded to keep the length; all zero without a generator."""
     layer = _CONVOLUTIONS[site.layout](
         fan_in,
         fan_out,
@@ -69,7 +69,7 @@ def convolution(
     return layer
 
 
-def pointwise_params(fan_in: int, fan_out: int, *, bias: bool = True) -> int:
+def pointwise_params(site: SiteInfo, fan_in: int, fan_out: int, *, bias: bool = True) -> int:
     return fan_in * fan_out + fan_out * bias
 
 

@@ -16,6 +16,7 @@ class NeverGrow:
     name = "none"
     version = "none-1"
     reads_validation = False
+    quick = True
 
     def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
         return None
@@ -34,6 +35,7 @@ class GrowBlindly:
     name = "random"
     version = "random-1"
     reads_validation = False
+    quick = True
 
     def __init__(
         self,

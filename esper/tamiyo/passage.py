@@ -4,13 +4,17 @@ from contracts.growth import GrowthView, SeedView
 from contracts.lifecycle import SeedOperation, Stage
 from esper.tamiyo.action import Advance
 
+MEASURED = frozenset({SeedOperation.EVALUATE, SeedOperation.FOSSILIZE})
+"""Operations whose gates rest on the seed's counterfactual gain."""
+
 
 def next_step(seed: SeedView, epoch: int) -> Advance | None:
     """The operation that `seed` is due for at `epoch`, or None while its present stage lasts.
 
     TRAINING and SHADOWING are passed within the boundary where the seed's path gives them 0 epochs.
     BLENDING lasts at least one epoch, because the gates behind it judge a seed that was in the
-    forward pass. An operation that a gate refused comes up again each time the stay is served anew.
+    forward pass; and a gate that rests on the seed's gain is not tried before that was measured in the
+    present stage. An operation that a gate refused comes up again each time the stay is served anew.
     """
     record = seed.record
     leaving = _leaving(seed)
@@ -18,7 +22,7 @@ def next_step(seed: SeedView, epoch: int) -> Advance | None:
         return None
     stay, operation = leaving
     served = epoch - record.stage_epoch
-    if served < stay or (stay and served % stay):
+    if served < stay or (stay and served % stay) or (operation in MEASURED and not _measured(seed)):
         return None
     return Advance(record.seed_id, operation, reason="its time in the stage is served")
 
@@ -27,6 +31,11 @@ def due(view: GrowthView) -> Advance | None:
     """The first active seed's next operation, in the order of the sites."""
     steps = (next_step(seed, view.epoch) for seed in view.active)
     return next((step for step in steps if step is not None), None)
+
+
+def _measured(seed: SeedView) -> bool:
+    """The seed's gain was measured since the present stage began."""
+    return seed.gain_epoch > seed.record.stage_epoch
 
 
 def _leaving(seed: SeedView) -> tuple[int, SeedOperation] | None:

@@ -7,7 +7,7 @@ another thread's forward pass is neither counted nor slowed.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -32,15 +32,19 @@ class Account(StrEnum):
     VALIDATION = "validation"
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts in `flops` what runs in this thread inside the `with` block, and changes nothing of it."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops: int = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         formula = flop_registry.get(func._overloadpacket)
@@ -85,14 +89,15 @@ class FlopLedger:
         """Every account's sum."""
         return {account.value: flops for account, flops in self._accounts.items()}
 
-    def restore(self, accounts: dict[str, int]) -> None:
+    def restore(self, accounts: Mapping[str, int]) -> None:
         """Take over what `accounts()` said earlier."""
         self._accounts = {account: accounts[account.value] for account in Account}
 
 
 def counted(work: Callable[[], object]) -> int:
     """FLOPs of one call of `work`."""
-    with Counting() as count:
+    count = Counting()
+    with count:
         work()
     return count.flops
 

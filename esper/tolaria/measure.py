@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from esper.tolaria.task import AccuracyFn, LossFn, Tensors
+from esper.tolaria.task import AccuracyFn, LossFn, Task, Tensors, check_data
 
 CHUNK_EXAMPLES = 10_000
 """Examples in one forward pass; larger splits take several."""
@@ -41,7 +41,7 @@ def measure(model: nn.Module, data: Tensors, loss_fn: LossFn, accuracy_fn: Accur
     accuracy = 0.0
     with evaluating(model):
         for inputs, targets in zip(
-            data.inputs.split(CHUNK_EXAMPLES), data.targets.split(CHUNK_EXAMPLES), strict=True
+            torch.split(data.inputs, CHUNK_EXAMPLES), torch.split(data.targets, CHUNK_EXAMPLES), strict=True
         ):
             outputs = model(inputs)
             loss += float(loss_fn(outputs, targets)) * len(inputs)
@@ -49,3 +49,30 @@ def measure(model: nn.Module, data: Tensors, loss_fn: LossFn, accuracy_fn: Accur
                 accuracy += float(accuracy_fn(outputs, targets)) * len(inputs)
     examples = len(data)
     return Measured(loss / examples, accuracy / examples if accuracy_fn is not None else None, examples)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A finished network on all the data there are to judge it by."""
+
+    validation: Measured
+    test: Measured
+    fresh: Measured | None
+
+
+def judge(model: nn.Module, task: Task) -> Judged:
+    """Measure on validation, test and fresh data.
+
+    Raises:
+        BadData: the fresh data, made only now, can't be used.
+    """
+    fresh = None
+    if task.fresh is not None:
+        data = task.fresh()
+        check_data("fresh", data)
+        fresh = measure(model, data, task.loss_fn, task.accuracy_fn)
+    return Judged(
+        validation=measure(model, task.validation, task.loss_fn, task.accuracy_fn),
+        test=measure(model, task.test, task.loss_fn, task.accuracy_fn),
+        fresh=fresh,
+    )

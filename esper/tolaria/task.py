@@ -53,7 +53,7 @@ class Task:
 
 def class_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Share of rows of `outputs` (N, classes) whose largest entry is at `targets` (N,)."""
-    return (outputs.argmax(dim=-1) == targets).float().mean()
+    return (outputs.argmax(dim=-1) == targets).double().mean()
 
 
 def check_data(split: str, data: Tensors) -> None:

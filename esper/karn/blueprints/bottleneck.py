@@ -30,7 +30,9 @@ class Bottleneck(Blueprint):
         )
 
     def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        return pointwise_params(site.channels, size["width"]) + pointwise_params(size["width"], site.channels)
+        return pointwise_params(site, site.channels, size["width"]) + pointwise_params(
+            site, size["width"], site.channels
+        )
 
     def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int:
         return 2 * pointwise_flops(site, site.channels, size["width"])

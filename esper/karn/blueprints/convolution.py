@@ -1,4 +1,7 @@
-"""BP004, convolution: kernel 3 to `width` channels, ReLU, then pointwise back."""
+"""BP004, convolution: kernel 3 to `width` channels, GELU, kernel 3 back (the branch of a residual block).
+
+He et al. 2016, without its batch normalisation: a seed keeps no running statistics.
+"""
 
 from collections.abc import Mapping
 
@@ -8,15 +11,7 @@ from torch import nn
 from contracts.blueprint import BlueprintDescriptor, BlueprintParameterBounds, BlueprintTier
 from contracts.growth import SiteInfo
 from esper.karn.blueprint import Blueprint
-from esper.karn.layers import (
-    SPATIAL,
-    convolution,
-    convolution_flops,
-    convolution_params,
-    pointwise,
-    pointwise_flops,
-    pointwise_params,
-)
+from esper.karn.layers import SPATIAL, convolution, convolution_flops, convolution_params
 
 
 class Convolution(Blueprint):
@@ -24,23 +19,23 @@ class Convolution(Blueprint):
         blueprint_id="BP004",
         name="convolution",
         tier=BlueprintTier.SAFE,
-        description="A kernel-3 convolution to a few channels, ReLU, then pointwise back.",
+        description="Two kernel-3 convolutions, to a few channels and back.",
         allowed_parameters={"width": BlueprintParameterBounds(1, 4096)},
         risk=0.1,
     )
     layouts = SPATIAL
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:
+        width, dilation = size["width"], size.get("dilation", 1)
         return nn.Sequential(
-            convolution(site, site.channels, size["width"], generator, dilation=size.get("dilation", 1)),
-            nn.ReLU(),
-            pointwise(site, size["width"], site.channels, None),
+            convolution(site, site.channels, width, generator, dilation=dilation),
+            nn.GELU(),
+            convolution(site, width, site.channels, None, dilation=dilation),
         )
 
     def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        width = size["width"]
-        return convolution_params(site, site.channels, width) + pointwise_params(width, site.channels)
+        channels, width = site.channels, size["width"]
+        return convolution_params(site, channels, width) + convolution_params(site, width, channels)
 
     def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        width = size["width"]
-        return convolution_flops(site, site.channels, width) + pointwise_flops(site, width, site.channels)
+        return 2 * convolution_flops(site, site.channels, size["width"])

@@ -1,4 +1,4 @@
-"""BP006, depthwise separable convolution: kernel 3 in each channel apart, pointwise to `width`, ReLU, back.
+"""BP006, depthwise separable convolution: kernel 3 in each channel apart, pointwise to `width`, GELU, back.
 
 Chollet 2017 (Xception); Howard et al. 2017 (MobileNets).
 """
@@ -38,7 +38,7 @@ class DepthwiseSeparable(Blueprint):
         return nn.Sequential(
             convolution(site, channels, channels, generator, groups=channels),
             pointwise(site, channels, size["width"], generator),
-            nn.ReLU(),
+            nn.GELU(),
             pointwise(site, size["width"], channels, None),
         )
 
@@ -46,8 +46,8 @@ class DepthwiseSeparable(Blueprint):
         channels, width = site.channels, size["width"]
         return (
             convolution_params(site, channels, channels, groups=channels)
-            + pointwise_params(channels, width)
-            + pointwise_params(width, channels)
+            + pointwise_params(site, channels, width)
+            + pointwise_params(site, width, channels)
         )
 
     def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int:

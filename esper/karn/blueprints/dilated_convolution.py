@@ -15,7 +15,7 @@ class DilatedConvolution(Convolution):
         blueprint_id="BP005",
         name="dilated convolution",
         tier=BlueprintTier.SAFE,
-        description="A kernel-3 convolution that looks further than its neighbours, ReLU, pointwise back.",
+        description="Two kernel-3 convolutions that look further than their neighbours.",
         allowed_parameters={
             "width": BlueprintParameterBounds(1, 4096),
             "dilation": BlueprintParameterBounds(2, 64),

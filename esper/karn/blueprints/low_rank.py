@@ -34,7 +34,7 @@ class LowRank(Blueprint):
         )
 
     def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        return 2 * pointwise_params(site.channels, size["rank"], bias=False)
+        return 2 * pointwise_params(site, site.channels, size["rank"], bias=False)
 
     def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int:
         return 2 * pointwise_flops(site, site.channels, size["rank"])

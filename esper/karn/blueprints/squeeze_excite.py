@@ -46,7 +46,9 @@ class SqueezeExcite(Blueprint):
         )
 
     def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        return pointwise_params(site.channels, size["width"]) + pointwise_params(size["width"], site.channels)
+        return pointwise_params(site, site.channels, size["width"]) + pointwise_params(
+            site, size["width"], site.channels
+        )
 
     def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int:
         return 4 * site.channels * size["width"]

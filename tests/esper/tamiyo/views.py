@@ -27,7 +27,9 @@ def seed(
         born_epoch=0,
         stage_epoch=stage_epoch,
     )
-    return SeedView(record, SeedFigures(record.seed_id), gain, 0 if gain is not None else -1)
+    loss_with = None if gain is None else 1.0 - gain
+    figures = SeedFigures(record.seed_id, loss_with=loss_with, loss_without=None if gain is None else 1.0)
+    return SeedView(record, figures, gain, stage_epoch + 1 if gain is not None else -1)
 
 
 def view(
@@ -51,6 +53,7 @@ def view(
         "budget_flops": 30_000_000_000,
         "spent_flops": int(progress * 30e9),
         "epoch_steps": 40,
+        "batch_size": 100,
         "max_active": max_active,
         "sites": sites,
         **changes,

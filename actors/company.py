@@ -1,0 +1,194 @@
+"""Brings the actors of one run together, plays the run to its end, and lets them go again.
+
+Everything that a simulation has to replace is handed in: the clock, the lane, the streams of chance.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from actors.display import Display
+from actors.kasmina import Kasmina
+from actors.lane import Lane
+from actors.nissa.counters import RunCounters
+from actors.nissa.exporter import Exporter
+from actors.nissa.http import serve
+from actors.nissa.journal import Journal
+from actors.nissa.lag import measuring_lag
+from actors.nissa.nissa import Lookout, Nissa
+from actors.nissa.reading import Reading
+from actors.oona.memory import MemoryBus
+from actors.oona.metrics import BusMetrics
+from actors.oona.oona import Oona
+from actors.oona.policy import Overflow, TopicPolicy
+from actors.runtime import ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
+from actors.runtime.governor import Governor
+from actors.tamiyo import Tamiyo
+from actors.tolaria import Begin, Conclusion, Halt, Tolaria, Workplace
+from actors.turn import Training, TurnTools
+from actors.witness import RunWitness
+from contracts import topics
+from contracts.config import Config
+from contracts.view import RunFacts
+from esper.kasmina.engine import Engine
+from esper.tamiyo.controller import Controller
+from esper.tolaria.loop import Sample
+
+LISTENERS = ("nissa",)
+POLICIES: Mapping[str, TopicPolicy] = {
+    topics.SYSTEM_STATE: TopicPolicy(groups=LISTENERS, capacity=256, overflow=Overflow.DROP_OLDEST),
+    topics.ADAPTATION_COMMAND: TopicPolicy(groups=LISTENERS, capacity=256),
+    topics.FIELD_REPORT: TopicPolicy(groups=LISTENERS, capacity=1_000),
+    topics.TELEMETRY: TopicPolicy(
+        groups=LISTENERS, capacity=1_000, overflow=Overflow.DROP_OLDEST, packable=True
+    ),
+    topics.EMERGENCY: TopicPolicy(groups=LISTENERS, capacity=64, overflow=Overflow.REROUTE),
+}
+"""What a full queue means: states and telemetry give way to newer ones, commands and reports are refused."""
+NEVER_AGAIN = RestartPolicy(restarts_max=0)
+"""Tolaria is not restarted: the turn that it was in the middle of would be lost without a trace."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a real run and a simulated one have differently."""
+
+    clock: Clock
+    lane: Lane
+    governor: Governor
+    stream: random.Random
+    now: Callable[[], float]
+    """Seconds, readable from the lane."""
+    threads: Threads | None = None
+
+
+@dataclass(frozen=True)
+class Play:
+    """One run: what is trained, who decides, who looks on."""
+
+    run_id: str
+    config: Config
+    facts: RunFacts
+    training: Training
+    samples: deque[Sample]
+    engine: Engine
+    controller: Controller
+    names: Mapping[str, str]
+    """Blueprints' names by id."""
+    display: Display
+    journal: Journal | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves in memory."""
+
+    conclusion: Conclusion
+    witness: RunWitness
+    bus: BusMetrics
+    system: SystemSnapshot
+
+
+class Company:
+    """The actors of one run. Make it on the running loop; `perform` once."""
+
+    def __init__(self, play: Play, around: Surroundings) -> None:
+        self._play = play
+        self._around = around
+        self._done: asyncio.Future[Conclusion] = asyncio.get_running_loop().create_future()
+        self.bus = MemoryBus(POLICIES, around.clock)
+        self.counters = RunCounters()
+        self.counters.boundary.budget_s = play.config.budgets.epoch_boundary_ms / 1e3
+        self.witness = RunWitness(
+            play.run_id, play.facts, self.counters, self.bus, play.names, around.now, around.clock.wall_ns
+        )
+        self.system = ActorSystem(
+            around.clock, around.stream, on_escalation=self._escalated, threads=around.threads
+        )
+        self._spawn()
+
+    def halt(self, reason: str) -> None:
+        """End the run after its present step, with everything written that a finished one writes."""
+        self._tolaria.tell_nowait(Halt(reason), urgent=True)
+
+    async def perform(self) -> Outcome:
+        """Run to the end.
+
+        Raises:
+            ServeRefused: the metrics can't be served as configured. Nothing has started.
+        """
+        play, around = self._play, self._around
+        async with AsyncExitStack() as stack:
+            if play.config.serve.enabled:
+                await self._serve(stack)
+            await stack.enter_async_context(measuring_lag(self.counters.loop_lag, around.clock))
+            await stack.enter_async_context(self.system)
+            around.governor.active = True
+            self.witness.phase = "training"
+            self._tolaria.tell_nowait(Begin())
+            try:
+                conclusion = await self._done
+            finally:
+                around.governor.active = around.governor.boundary_active = False
+            self.witness.phase = "finishing"
+            snapshot = self.system.snapshot()
+        metrics = self.bus.metrics()
+        await self.bus.close()
+        return Outcome(conclusion, self.witness, metrics, snapshot)
+
+    def _spawn(self) -> None:
+        """Add the actors; they start in the order of who asks whom."""
+        play, around = self._play, self._around
+        self.system.spawn("oona", lambda: Oona(self.bus))
+        tamiyo = self.system.spawn("tamiyo", lambda: Tamiyo(play.controller, around.clock, self.bus))
+        kasmina = self.system.spawn("kasmina", lambda: Kasmina(play.engine))
+        tools = TurnTools(around.now, around.clock.wall_ns, self._quiet, self.witness.probing)
+        workplace = Workplace(
+            training=play.training,
+            lane=around.lane,
+            tools=tools,
+            bus=self.bus,
+            tamiyo=tamiyo,
+            kasmina=kasmina,
+            witness=self.witness,
+            budgets=play.config.budgets,
+            decision_deadline_s=play.config.tamiyo.deadline_ms / 1e3,
+            run_id=play.run_id,
+            done=self._done,
+        )
+        self._tolaria = self.system.spawn("tolaria", lambda: Tolaria(workplace), restarts=NEVER_AGAIN)
+        lookout = Lookout(
+            self.bus,
+            around.clock,
+            self.counters,
+            play.samples,
+            play.display,
+            self.witness.view,
+            around.governor.boundary_quiet,
+            play.journal,
+        )
+        self.system.spawn("nissa", lambda: Nissa(lookout))
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        serving, around = self._play.config.serve, self._around
+        exporter = Exporter(
+            lambda: Reading(self.counters, self.system.snapshot(), self.bus.metrics()),
+            around.governor.boundary_quiet,
+            around.clock,
+            serving.render_every_s,
+        )
+        address = await stack.enter_async_context(serve(exporter, serving.host, serving.port))
+        self._play.display.event(f"metrics at {address}/metrics", "info")
+
+    def _quiet(self, boundary: bool) -> None:
+        self._around.governor.boundary_active = boundary
+
+    def _escalated(self, escalated: Escalated) -> None:
+        """An actor has failed for good: training goes on without it, unless it is the one that trains."""
+        text = f"{escalated.actor} has failed for good: {escalated.error}"
+        self.witness.alert("actor_failed", text)
+        if escalated.actor == "tolaria" and not self._done.done():
+            self._done.set_result(Conclusion(halted=text))

@@ -1,0 +1,124 @@
+"""Nissa acts: hears everything that is published, writes the event log, and keeps the display fresh."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import msgspec
+
+from actors.display import Display
+from actors.nissa.counters import RunCounters
+from actors.nissa.journal import Journal, Line
+from actors.oona.bus import Bus, Delivery, Subscription
+from actors.runtime import Actor, handles
+from actors.runtime.clock import Clock
+from contracts import topics
+from contracts.messages import FieldReport, TelemetryPacket
+from contracts.view import EventKind, RunView
+from esper.tolaria.loop import Sample
+
+BATCH = 64
+"""Messages taken from the bus at a time."""
+DISPLAY_EVERY_S = 0.5
+DRAIN_EVERY_S = 0.25
+
+EVENT_KINDS: Mapping[str, EventKind] = {kind: kind for kind in get_args(EventKind)}
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """Show the run as it is."""
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """Take what the training thread has left in its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message came over the bus."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """What Nissa watches and what it writes to; all of it outlives a restart."""
+
+    bus: Bus
+    clock: Clock
+    counters: RunCounters
+    samples: deque[Sample]
+    display: Display
+    view: Callable[[], RunView]
+    quiet: Callable[[], bool]
+    journal: Journal | None
+
+
+class Nissa(Actor[Heard | Refresh | Drain]):
+    """Not critical: a run goes on unseen."""
+
+    critical = False
+
+    def __init__(self, lookout: Lookout) -> None:
+        self._at = lookout
+        self._subscription: Subscription | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    async def on_start(self) -> None:
+        self._subscription = self._at.bus.subscribe(topics.ALL, "nissa", "nissa")
+        self._listening = asyncio.create_task(self._listen(self._subscription), name="nissa-listens")
+        self.context.every(DISPLAY_EVERY_S, Refresh())
+        self.context.every(DRAIN_EVERY_S, Drain())
+
+    async def on_stop(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait({self._listening})
+        if self._subscription is not None:
+            for delivery in self._subscription.receive_nowait(10_000):
+                self._hear(delivery)
+            self._subscription.close()
+        if self._at.journal is not None:
+            self._at.journal.flush()
+
+    @handles
+    async def on_heard(self, message: Heard) -> None:
+        self._hear(message.delivery)
+
+    @handles
+    async def on_refresh(self, _: Refresh) -> None:
+        if not self._at.quiet():
+            self._at.display.update(self._at.view())
+
+    @handles
+    async def on_drain(self, _: Drain) -> None:
+        samples, newest = self._at.samples, None
+        while samples:
+            newest = samples.popleft()
+        if newest is not None:
+            step, loss, rate, _norm = newest
+            training = self._at.counters.training
+            training.steps, training.loss, training.learning_rate = step, loss, rate
+
+    async def _listen(self, subscription: Subscription) -> None:
+        while True:
+            for delivery in await subscription.receive(BATCH):
+                await self.context.me.tell(Heard(delivery))
+
+    def _hear(self, delivery: Delivery) -> None:
+        with delivery:
+            message = delivery.message
+            if self._at.journal is not None:
+                line = Line(self._at.clock.wall_ns(), delivery.topic, delivery.event_id, message)
+                self._at.journal.write(line)
+            match message:
+                case TelemetryPacket(events=events):
+                    for event in events:
+                        kind = EVENT_KINDS.get(event.attributes.get("kind", ""), "info")
+                        self._at.display.event(event.description, kind)
+                case FieldReport(outcome=outcome):
+                    self._at.counters.growth.field_reports[outcome] += 1
+                case _:
+                    pass

@@ -1,0 +1,160 @@
+"""The core of the memory back end: all topics, the load they make together, and what time does to them.
+
+Synchronous bookkeeping: the time is passed in, in seconds, and nothing here waits.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+
+import msgspec
+
+from actors.oona.bus import DeadLetter, Outcome
+from actors.oona.conservative import Conservative
+from actors.oona.consumer import Consumer
+from actors.oona.entry import Publication
+from actors.oona.errors import BusError, UnknownLetterError, UnknownTopicError
+from actors.oona.load import Load
+from actors.oona.membership import Membership
+from actors.oona.metrics import BusMetrics
+from actors.oona.policy import BusConfig, TopicPolicy
+from actors.oona.priority import LOWEST_URGENT, Priority
+from actors.oona.snapshot import snapshot
+from actors.oona.topic import Topic
+
+
+class Exchange:
+    """Publishers offer, members take and settle, whoever holds the clock ticks."""
+
+    def __init__(
+        self, topics: Mapping[str, TopicPolicy], config: BusConfig, new_id: Callable[[], str]
+    ) -> None:
+        self.config = config
+        self.load = Load()
+        self.conservative = Conservative(config.conservative)
+        self.topics = {
+            name: Topic(name, policy, config, self.load, self.conservative) for name, policy in topics.items()
+        }
+        self._high_mark = config.conservative.high_mark
+        self._new_id = new_id
+        self._numbers = count(1)
+        self._next_topic = 0  # whose turn it is to be first in the next tick
+
+    def topic(self, name: str) -> Topic:
+        """Raises UnknownTopicError."""
+        topic = self.topics.get(name)
+        if topic is None:
+            near = difflib.get_close_matches(name, self.topics, n=1, cutoff=0.0)
+            hint = f"the nearest is {near[0]!r}" if near else "none is"
+            raise UnknownTopicError(f"topic {name!r} was not declared; {hint}")
+        return topic
+
+    def publication(
+        self,
+        topic: Topic,
+        message: msgspec.Struct,
+        priority: Priority,
+        event_id: str | None,
+        ttl_s: float | None,
+        now_s: float,
+    ) -> Publication:
+        """A message to be offered now; raises ValueError if its time to live is none."""
+        if ttl_s is None:
+            ttl_s = topic.policy.ttl_s
+        elif ttl_s <= 0:
+            raise ValueError(f"ttl_s {ttl_s} would expire at once; it takes seconds above 0, or None")
+        expires_s = None if ttl_s is None else now_s + ttl_s
+        event_id = self._new_id() if event_id is None else event_id
+        return Publication(next(self._numbers), topic.name, message, priority, event_id, now_s, expires_s)
+
+    def offer(self, topic: Topic, publication: Publication, now_s: float) -> Outcome | None:
+        """Take a message or raise RefusedError; None if its publisher would have to wait for room."""
+        outcome = None
+        try:
+            outcome = topic.offer(publication)
+        finally:
+            urgent = publication.priority >= LOWEST_URGENT or outcome is Outcome.REROUTED
+            if urgent or self.load.depth > self._high_mark:
+                self._look_at(topic, now_s)
+        return outcome
+
+    def subscribe(self, topics: list[str], group: str, consumer_name: str) -> Membership:
+        """Join a group of each topic; raises ValueError, with nothing changed."""
+        if not topics or len(set(topics)) != len(topics):
+            raise ValueError(
+                f"consumer {consumer_name} subscribes to topics {topics}; it takes one or more, each once"
+            )
+        joined = Membership(Consumer(consumer_name, self.config.breaker))
+        try:
+            for topic in [self.topic(name) for name in topics]:
+                joined.join(topic, group)
+        except ValueError:
+            joined.leave(0.0)
+            raise
+        return joined
+
+    def tick(self, now_s: float) -> bool:
+        """Redeliver, expire, refuse the overdue and review conservative mode; True if work was left over."""
+        left = self.config.tick_work_max
+        for topic in self._in_turn():
+            left -= topic.tick(now_s, left)
+            for group in topic.groups.values():
+                left -= group.tick(now_s, left)
+        self._next_topic += 1
+        for topic in self.topics.values():
+            self._look_at(topic, now_s)
+        self.conservative.review(now_s, self.load.depth)
+        return left == 0
+
+    def letters(self, topic: str | None, group: str | None) -> list[DeadLetter]:
+        """Those of one topic and group, or of all."""
+        topics = self.topics.values() if topic is None else [self.topic(topic)]
+        letters = [letter for each in topics for letter in each.letters.all()]
+        return [letter for letter in letters if group is None or letter.group == group]
+
+    def letter(self, letter_id: str) -> DeadLetter:
+        """Raises UnknownLetterError."""
+        topic = self.topics.get(letter_id.partition("/")[0])
+        letter = None if topic is None else topic.letters.get(letter_id)
+        if letter is None:
+            raise UnknownLetterError(f"no dead letter {letter_id!r} is kept; list() names those that are")
+        return letter
+
+    def replay(self, letter_id: str, now_s: float) -> None:
+        """Queue it again; raises UnknownLetterError or RefusedError, with nothing changed."""
+        letter = self.letter(letter_id)
+        topic = self.topics[letter.topic]
+        if letter.group not in topic.groups:
+            raise UnknownLetterError(
+                f"{letter_id} can't be replayed: its group is gone; subscribe to it first"
+            )
+        publication = self.publication(topic, letter.message, letter.priority, letter.event_id, None, now_s)
+        topic.replay(letter, publication)
+
+    def drop(self, letter_id: str) -> None:
+        """Raises UnknownLetterError."""
+        self.topics[self.letter(letter_id).topic].letters.remove(letter_id)
+
+    def metrics(self, now_s: float) -> BusMetrics:
+        return snapshot(self.topics.values(), self.load, self.conservative, now_s)
+
+    def close(self, error: BusError) -> None:
+        """Refuse those who wait for room."""
+        for topic in self.topics.values():
+            topic.close(error)
+
+    def _look_at(self, topic: Topic, now_s: float) -> None:
+        """Enter conservative mode, or stay in it, if this topic or the depth is a cause."""
+        depth = self.load.depth
+        cause = (
+            self.conservative.depth_cause(depth) if self.conservative.too_deep(depth) else topic.cause(now_s)
+        )
+        if cause and self.conservative.enter(now_s, cause):
+            for each in self.topics.values():
+                each.send_away()
+
+    def _in_turn(self) -> Iterator[Topic]:
+        topics = list(self.topics.values())
+        first = self._next_topic % max(1, len(topics))
+        yield from topics[first:]
+        yield from topics[:first]

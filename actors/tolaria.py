@@ -1,0 +1,262 @@
+"""Tolaria acts: one turn of training after another, and between two of them the boundary.
+
+    Turned ─▶ ask Tamiyo (deadline) ─▶ ask Kasmina (what is left of the budget) ─▶ submit the next turn
+                                       then, beside training: commit, publish, record, survey
+
+Whatever the others do, a boundary ends: a controller that is late, dead or talks nonsense costs at
+most its deadline, and the turn goes on with "do nothing".
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import msgspec
+
+from actors.kasmina import Adapt, Commit
+from actors.lane import JobFailed, Lane
+from actors.oona.bus import Bus
+from actors.oona.errors import RefusedError
+from actors.oona.priority import Priority
+from actors.runtime import Actor, ActorRef, handles
+from actors.runtime.errors import ActorError
+from actors.turn import Training, Turned, TurnTools, turn
+from contracts import topics
+from contracts.budgets import PerformanceBudgets
+from contracts.control import CloseWindows, Evaluate, Judged, Survey
+from contracts.growth import ProbePlan, ProbeReport
+from contracts.messages import AdaptationCommand, CommandType, EmergencyLevel, EmergencySignal, FieldReport
+from esper.boundary import Boundary
+from esper.kasmina.plan import Verdict
+from esper.tolaria.results import Assembled, FinalFigures
+
+GUARD_MS = 1
+"""Part of the boundary's budget that is kept for applying the plan."""
+SURVEY_DEADLINE_S = 1.0
+"""For what is asked while training runs."""
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """Train the first epoch."""
+
+
+class Halt(msgspec.Struct, frozen=True):
+    """End the run after the present step; with `emergency` it counts as halted, not as interrupted."""
+
+    reason: str
+    emergency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finalised:
+    """The finished network has been judged."""
+
+    final: FinalFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How the run ended; at most one of `halted` and `interrupted` holds a reason."""
+
+    final: FinalFigures | None = None
+    halted: str = ""
+    interrupted: str = ""
+    reports: tuple[FieldReport, ...] = ()
+    """Field reports on the windows that were open at the end."""
+
+
+class Witness(Protocol):
+    """Is told the facts of the run as they happen; it has to be quick."""
+
+    def boundary(self, boundary: Boundary) -> None: ...
+    def last_epoch(self, assembled: Assembled) -> None: ...
+    def probe(self, report: ProbeReport) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What Tolaria works with; all of it outlives a restart."""
+
+    training: Training
+    lane: Lane
+    tools: TurnTools
+    bus: Bus
+    tamiyo: ActorRef[Evaluate | Survey | Judged | CloseWindows]
+    kasmina: ActorRef[Adapt | Commit]
+    witness: Witness
+    budgets: PerformanceBudgets
+    decision_deadline_s: float
+    run_id: str
+    done: asyncio.Future[Conclusion]
+
+
+class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
+    """The one actor that drives the run; module and optimizer change only in its lane."""
+
+    mailbox_size = 16
+    asks = ("tamiyo", "kasmina")
+
+    def __init__(self, at: Workplace) -> None:
+        self._at = at
+        self._deciding: Boundary | None = None
+        self._decide_from = 0.0
+        self._probe: ProbePlan | None = None
+        self._last: Assembled | None = None
+        self._conclusion = Conclusion()
+
+    @handles
+    async def on_begin(self, _: Begin) -> None:
+        self._submit(lambda: turn(self._at.training, None, None, self._at.tools))
+
+    @handles
+    async def on_halt(self, message: Halt) -> None:
+        if message.emergency:
+            self._conclusion = replace(self._conclusion, halted=message.reason)
+        else:
+            self._conclusion = replace(self._conclusion, interrupted=message.reason)
+        self._at.training.stop()
+
+    @handles
+    async def on_turned(self, turned: Turned) -> None:
+        self._settle(turned)
+        self._last = turned.assembled
+        if turned.finished:
+            self._at.witness.last_epoch(turned.assembled)
+            await self._finish()
+        else:
+            boundary = await self._boundary(turned)
+            await self._tell_the_others(boundary)
+            self._probe = await self._survey(boundary)
+
+    @handles
+    async def on_job_failed(self, failure: JobFailed) -> None:
+        """Training can't go on: say so, and judge the network as it is; if that fails too, end without."""
+        self._at.tools.quiet(False)
+        if self._conclusion.halted:
+            self._conclude()
+            return
+        reason = f"{type(failure.error).__name__}: {failure.error}"
+        self._conclusion = replace(self._conclusion, halted=reason)
+        now_ns, run_id = self._at.tools.wall_ns(), self._at.run_id
+        signal = EmergencySignal(EmergencyLevel.HALT, reason, "tolaria", now_ns, run_id=run_id)
+        self._publish(topics.EMERGENCY, signal, Priority.EMERGENCY, f"{run_id}-halt")
+        await self._finish()
+
+    @handles
+    async def on_finalised(self, message: Finalised) -> None:
+        self._conclusion = replace(self._conclusion, final=message.final)
+        self._conclude()
+
+    def _settle(self, turned: Turned) -> None:
+        """The plan of the last boundary has been applied: only now are its times known."""
+        if self._deciding is not None:
+            boundary = replace(
+                self._deciding,
+                decide_s=turned.apply_began - self._decide_from,
+                apply_s=turned.apply_ended - turned.apply_began,
+                notes=turned.applied.notes if turned.applied is not None else (),
+            )
+            self._at.witness.boundary(boundary)
+        self._deciding = None
+        if turned.probe is not None:
+            self._at.witness.probe(turned.probe)
+
+    async def _boundary(self, turned: Turned) -> Boundary:
+        """Decide, and let training go on; nothing here waits for anything but the two answers."""
+        assembled = turned.assembled
+        self._decide_from = turned.assembled_at
+        command, fallback = await self._decide(assembled)
+        verdict, trouble = await self._adapt(command, assembled, turned.epoch_ended)
+        plan, probe = (verdict.plan if verdict is not None else None), self._probe
+        self._submit(lambda: turn(self._at.training, plan, probe, self._at.tools))
+        assemble_s = turned.assembled_at - turned.epoch_ended
+        self._deciding = Boundary(assembled, command, verdict, fallback or trouble, assemble_s)
+        return self._deciding
+
+    async def _decide(self, assembled: Assembled) -> tuple[AdaptationCommand, str]:
+        """The controller's command, or "do nothing" and why."""
+        request = Evaluate(assembled.state, assembled.growth)
+        try:
+            answer = await self._at.tamiyo.ask(request, deadline_s=self._at.decision_deadline_s)
+        except ActorError as error:
+            return self._do_nothing(assembled, str(error)), str(error)
+        nonsense = _nonsense(answer)
+        return (self._do_nothing(assembled, nonsense) if nonsense else answer), nonsense
+
+    async def _adapt(
+        self, command: AdaptationCommand, assembled: Assembled, epoch_ended: float
+    ) -> tuple[Verdict | None, str]:
+        """The engine's verdict, or None and why there is none."""
+        growth, tools, budgets = assembled.growth, self._at.tools, self._at.budgets
+        request = Adapt(command, assembled.figures, growth.epoch, tools.wall_ns(), growth.params)
+        left_s = (budgets.epoch_boundary_ms - GUARD_MS) / 1e3 - (tools.now() - epoch_ended)
+        deadline_s = max(left_s, budgets.adaptation_processing_ms / 1e3)
+        try:
+            return await self._at.kasmina.ask(request, deadline_s=deadline_s), ""
+        except ActorError as error:
+            return None, str(error)
+
+    def _do_nothing(self, assembled: Assembled, reason: str) -> AdaptationCommand:
+        return AdaptationCommand(
+            f"{self._at.run_id}-fallback-{assembled.growth.epoch}",
+            CommandType.PAUSE,
+            self._at.tools.wall_ns(),
+            "tolaria",
+            annotations={"action": "wait", "reason": reason},
+        )
+
+    async def _tell_the_others(self, boundary: Boundary) -> None:
+        """What was decided, to those whom it concerns and those who listen; training runs again."""
+        command, verdict, state = boundary.command, boundary.verdict, boundary.assembled.state
+        if verdict is not None:
+            await self._at.kasmina.tell(Commit(verdict.plan.plan_id))
+            if command.issued_by != "tolaria":
+                await self._at.tamiyo.tell(Judged(command.command_id, verdict.applied, verdict.refusal))
+        self._publish(topics.SYSTEM_STATE, state, Priority.NORMAL, state.packet_id)
+        self._publish(topics.ADAPTATION_COMMAND, command, Priority.HIGH, command.command_id)
+
+    async def _survey(self, boundary: Boundary) -> ProbePlan | None:
+        """What is to be measured before the turn after this one."""
+        if boundary.fallback:
+            return None
+        request = Survey(boundary.assembled.state, boundary.assembled.growth)
+        try:
+            return await self._at.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
+        except ActorError:
+            return None  # the controller goes without evidence; that it is ill shows at the next boundary
+
+    async def _finish(self) -> None:
+        last = self._last
+        if last is not None:
+            request = CloseWindows(last.state, last.growth)
+            try:
+                reports = await self._at.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
+            except ActorError:
+                reports = ()
+            self._conclusion = replace(self._conclusion, reports=reports)
+        self._submit(lambda: Finalised(self._at.training.final()))
+
+    def _conclude(self) -> None:
+        if not self._at.done.done():
+            self._at.done.set_result(self._conclusion)
+
+    def _submit(self, job: Callable[[], Turned | Finalised]) -> None:
+        self._at.lane.submit(job, self._deliver)
+
+    def _deliver(self, outcome: object) -> None:
+        assert isinstance(outcome, Turned | Finalised | JobFailed)
+        self.context.me.post_from_thread(outcome)
+
+    def _publish(self, topic: str, message: msgspec.Struct, priority: Priority, event_id: str) -> None:
+        # A refusal is counted by the bus; training does not wait for those who only listen.
+        with suppress(RefusedError):
+            self._at.bus.publish_nowait(topic, message, priority=priority, event_id=event_id)
+
+
+def _nonsense(answer: object) -> str:
+    """What is wrong with a controller's answer: a policy of someone else's may break its type's promise."""
+    if isinstance(answer, AdaptationCommand):
+        return ""
+    return f"the controller answered with a {type(answer).__name__}, not with an AdaptationCommand"

@@ -1,0 +1,85 @@
+"""One turn of the training lane: apply a plan, probe, train an epoch, assemble the state.
+
+It runs outside the event loop. From the end of the epoch until the next plan is applied the loop
+keeps quiet: `quiet(True)` and `quiet(False)` bracket the boundary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from contracts.growth import ProbePlan, ProbeReport
+from contracts.messages import WallNs
+from esper.kasmina.plan import GraftPlan
+from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
+
+Tell: TypeAlias = Callable[[int, int], None]
+"""(forks done, forks in all)"""
+
+
+class Training(Protocol):
+    """The trainer as its lane uses it."""
+
+    @property
+    def finished(self) -> bool: ...
+    def apply(self, plan: GraftPlan) -> Applied: ...
+    def probe(self, plan: ProbePlan, tell: Tell) -> ProbeReport: ...
+    def run_epoch(self) -> EpochResult: ...
+    def assemble(self) -> Assembled: ...
+    def final(self) -> FinalFigures: ...
+    def stop(self) -> None:
+        """From any thread: end the epoch, or the probe, after the present step."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTools:
+    """What a turn needs beside the trainer: the time, the wall clock, and the loop's quiet flag."""
+
+    now: Callable[[], float]
+    """Seconds."""
+    wall_ns: Callable[[], WallNs]
+    quiet: Callable[[bool], None]
+    probing: Tell
+    """Is told how far a probe is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A turn is over; moments are those of the passed clock, in seconds."""
+
+    result: EpochResult
+    assembled: Assembled
+    applied: Applied | None
+    probe: ProbeReport | None
+    finished: bool
+    apply_began: float
+    apply_ended: float
+    epoch_ended: float
+    assembled_at: float
+
+
+def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, tools: TurnTools) -> Turned:
+    """Do one turn; unless the run is finished, the loop is left quiet at its end."""
+    apply_began = tools.now()
+    applied = training.apply(plan) if plan is not None else None
+    apply_ended = tools.now()
+    tools.quiet(False)
+    measured = training.probe(probe, tools.probing) if probe is not None else None
+    result = training.run_epoch()
+    tools.quiet(True)
+    epoch_ended = tools.now()
+    assembled = training.assemble()
+    finished = training.finished or result.stopped
+    if finished:
+        tools.quiet(False)
+    return Turned(
+        result,
+        assembled,
+        applied,
+        measured,
+        finished,
+        apply_began,
+        apply_ended,
+        epoch_ended,
+        tools.now(),
+    )

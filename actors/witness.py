@@ -1,0 +1,233 @@
+"""Sees the run go by: records it, counts it, and tells the bus and the display what happened."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from actors.nissa.counters import RunCounters
+from actors.oona.bus import Bus
+from actors.oona.errors import RefusedError
+from contracts import topics
+from contracts.growth import ProbeReport
+from contracts.lifecycle import Stage
+from contracts.messages import TelemetryEvent, TelemetryLevel, TelemetryPacket, WallNs
+from contracts.report import AlertFacts, EpochFacts
+from contracts.view import BoundaryView, EventKind, Phase, ProbeProgress, RunFacts, RunView
+from esper.boundary import Boundary, StageChange, epoch_facts, take_down
+from esper.report.record import Recorder
+from esper.tolaria.results import Assembled
+
+VIEW_EPOCHS = 400
+"""Newest epochs that the display gets."""
+ALERTS_SHOWN = 3
+KINDS: Mapping[Stage, EventKind] = {
+    Stage.GERMINATED: "germinated",
+    Stage.FOSSILIZED: "fossilized",
+    Stage.CULLED: "culled",
+    Stage.TERMINATED: "culled",
+}
+
+
+class RunWitness:
+    """One run's witness; lives on the event loop."""
+
+    def __init__(
+        self,
+        run_id: str,
+        facts: RunFacts,
+        counters: RunCounters,
+        bus: Bus,
+        names: Mapping[str, str],
+        now: Callable[[], float],
+        wall_ns: Callable[[], WallNs],
+    ) -> None:
+        self.recorder = Recorder()
+        self.counters = counters
+        self.phase: Phase = "starting"
+        self._probing: ProbeProgress | None = None
+        self._run_id = run_id
+        self._facts = facts
+        self._bus = bus
+        self._names = names
+        self._now = now
+        self._wall_ns = wall_ns
+        self._began_s = now()
+        self._newest: Assembled | None = None
+        self._boundaries_ms: list[float] = []
+        self._sent = 0
+        self._control: RunView | None = None
+
+    def boundary(self, boundary: Boundary) -> None:
+        """A boundary is over."""
+        budget_s = self.counters.boundary.budget_s
+        changes = take_down(self.recorder, boundary, self._names, budget_s)
+        self._boundaries_ms.append(boundary.total_s * 1e3)
+        self._count_epoch(boundary.assembled)
+        self._count_boundary(boundary)
+        events = [self._change_event(change) for change in changes]
+        if boundary.verdict is not None and not boundary.verdict.applied:
+            events.append(self._event("warning", f"refused: {boundary.verdict.refusal}"))
+        if boundary.fallback:
+            events.append(self._event("warning", f"no decision: {boundary.fallback}"))
+        events += [self._event("warning", note) for note in boundary.notes]
+        if events:
+            self._tell(events)
+
+    def last_epoch(self, assembled: Assembled) -> None:
+        """The last epoch has no boundary behind it."""
+        self.recorder.epoch(epoch_facts(assembled.state, assembled.growth))
+        for site in assembled.growth.sites:
+            for seed in (*site.fossils, *((site.seed,) if site.seed is not None else ())):
+                self.recorder.gain(seed.record.seed_id, seed.gain)
+        self._count_epoch(assembled)
+
+    def probe(self, report: ProbeReport) -> None:
+        """A probe is over."""
+        self._probing = None
+        self.recorder.probe(report)
+        self.counters.growth.probes.record(report.wall_s)
+        if report.scores:
+            best = report.scores[0]
+            grafts = best.contender.grafts
+            name = self._names.get(grafts[0].blueprint_id, grafts[0].blueprint_id)
+            where = f"{name} at {', '.join(graft.site for graft in grafts)}"
+            text = f"probed {len(report.scores)} contenders: {where} leads, gain {best.gain:.4f}"
+            self._tell([self._event("probe", text)])
+
+    def probing(self, done: int, total: int) -> None:
+        """How far a probe is; called from the lane, replaces one value."""
+        self._probing = ProbeProgress(done=done, total=total, candidates=total - done)
+
+    def alert(self, name: str, text: str) -> None:
+        """Something is wrong that the report must show."""
+        epoch = self._newest.growth.epoch if self._newest is not None else 0
+        self.recorder.alert(AlertFacts(name, epoch, text))
+        self._tell([self._event("alert", text)])
+
+    def compare(self, params: int, budget_flops: int) -> None:
+        """From now on the view shows the ungrown host that is trained for comparison."""
+        self.phase = "comparing"
+        self._control = msgspec.structs.replace(
+            self.view(), epochs=(), sites=(), spent_flops=0, epoch=0, params=params, probe=None
+        )
+        self._facts = msgspec.structs.replace(self._facts, epochs=None, budget_flops=budget_flops)
+        self._began_s = self._now()
+
+    def compared_epoch(self, facts: EpochFacts) -> None:
+        """An epoch of the ungrown host is over; called from the lane, replaces one value."""
+        if self._control is not None:
+            self._control = msgspec.structs.replace(
+                self._control,
+                facts=self._facts,
+                elapsed_s=self._now() - self._began_s,
+                epochs=(*self._control.epochs[-VIEW_EPOCHS:], facts),
+                epoch=facts.epoch,
+                spent_flops=facts.train_flops,
+            )
+
+    def view(self) -> RunView:
+        """The run as it is now, or the comparison once that has begun."""
+        if self._control is not None:
+            return self._control
+        growth = self._newest.growth if self._newest is not None else None
+        recorded = self.recorder.recorded
+        return RunView(
+            facts=self._facts,
+            phase="probing" if self._probing is not None else self.phase,
+            epoch=growth.epoch if growth is not None else 0,
+            elapsed_s=self._now() - self._began_s,
+            host_params=growth.host_params if growth is not None else 0,
+            params=growth.params if growth is not None else 0,
+            max_params=growth.max_params if growth is not None else 0,
+            spent_flops=growth.spent_flops if growth is not None else 0,
+            epochs=tuple(recorded.epochs[-VIEW_EPOCHS:]),
+            sites=growth.sites if growth is not None else (),
+            boundary=boundary_view(self._boundaries_ms),
+            probe=self._probing,
+            bus_depth=self._bus.metrics().depth,
+            alerts=tuple(alert.text for alert in recorded.alerts[-ALERTS_SHOWN:] if alert.severity != "info"),
+            conservative=growth.conservative if growth is not None else False,
+        )
+
+    def _count_epoch(self, assembled: Assembled) -> None:
+        self._newest = assembled
+        state, growth, training = assembled.state, assembled.growth, self.counters.training
+        training.epochs = growth.epoch
+        training.steps = state.global_step
+        training.loss = state.training_loss
+        training.validation_loss = state.validation_loss
+        training.validation_accuracy = state.validation_accuracy
+        training.learning_rate = state.training_metrics["learning_rate"]
+        training.host_params = growth.host_params
+        training.grown_params = growth.params - growth.host_params
+        seeds = [seed for site in growth.sites for seed in (*site.fossils, site.seed) if seed is not None]
+        self.counters.growth.stages(seed.record.stage for seed in seeds)
+
+    def _count_boundary(self, boundary: Boundary) -> None:
+        self.counters.boundary.record(
+            boundary.assemble_s, boundary.decide_s, boundary.apply_s, boundary.total_s
+        )
+        if boundary.fallback:
+            self.counters.boundary.decision_timeouts += 1
+        if boundary.verdict is None:
+            return
+        growth = self.counters.growth
+        growth.commands["applied" if boundary.verdict.applied else "refused"] += 1
+        for gate in boundary.verdict.gates:
+            growth.gate(gate.gate, gate.passed)
+        for change in boundary.verdict.plan.changes:
+            outcome = _outcome(change.record.stage, change.record.rolled_back)
+            if outcome and change.record.stage_epoch == boundary.epoch:
+                growth.grafts[outcome] += 1
+
+    def _change_event(self, change: StageChange) -> TelemetryEvent:
+        record, stage = change.record, change.record.stage
+        name = self._names.get(record.blueprint_id, record.blueprint_id)
+        kind = KINDS.get(stage, "advanced")
+        text = f"{name} ({record.params} parameters) at {record.site}: {stage.name.lower()}"
+        why = f" ({change.reason})" if kind in ("germinated", "culled") and change.reason else ""
+        attributes = {
+            "seed_id": record.seed_id,
+            "site": record.site,
+            "stage": stage.name,
+            "blueprint_id": record.blueprint_id,
+            "reason": change.reason,
+        }
+        return self._event(kind, text + why, attributes)
+
+    def _event(
+        self, kind: EventKind, text: str, attributes: Mapping[str, str] | None = None
+    ) -> TelemetryEvent:
+        self._sent += 1
+        epoch = self._newest.growth.epoch if self._newest is not None else 0
+        notes = {"kind": kind, "epoch": str(epoch), **(attributes or {})}
+        level = TelemetryLevel.WARNING if kind in ("warning", "alert") else TelemetryLevel.INFO
+        return TelemetryEvent(f"{self._run_id}-e{self._sent}", text, level, notes)
+
+    def _tell(self, events: Sequence[TelemetryEvent]) -> None:
+        packet = TelemetryPacket(events[0].event_id, self._wall_ns(), "tolaria", events=tuple(events))
+        with suppress(RefusedError):  # the bus counts it; the report has it all the same
+            self._bus.publish_nowait(topics.TELEMETRY, packet, event_id=packet.packet_id)
+
+
+def boundary_view(totals_ms: Sequence[float]) -> BoundaryView | None:
+    """Median and 99th percentile (nearest rank) of the boundaries so far."""
+    if not totals_ms:
+        return None
+    ordered = sorted(totals_ms)
+    return BoundaryView(
+        p50_ms=ordered[len(ordered) // 2], p99_ms=ordered[-(-99 * len(ordered) // 100) - 1], n=len(ordered)
+    )
+
+
+def _outcome(stage: Stage, rolled_back: bool) -> str:
+    match stage:
+        case Stage.FOSSILIZED:
+            return "fossilized"
+        case Stage.CULLED:
+            return "rolled_back" if rolled_back else "culled"
+        case Stage.TERMINATED:
+            return "terminated"
+        case _:
+            return ""

@@ -1,0 +1,119 @@
+"""`python -m bench [NAME …]`: runs the named benchmarks, prints their figures, and checks the budgets."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol, cast
+
+from bench.measure import Budget, Size
+
+NAMES: dict[str, str] = {
+    "mailbox": "tell and ask through a mailbox, against the floor, asyncio.Queue and anyio streams",
+    "governor": "how much of its idle speed a training thread keeps beside a saturated event loop",
+    "bus": "publish, deliver and acknowledge on the memory bus",
+    "boundary": "the pause between two epochs of a real run, part by part",
+    "overhead": "a run with dormant sites, and with one seed, against the same loop in plain PyTorch",
+    "loop_lag": "how late the event loop wakes while a network trains",
+}
+PACKAGES = ("torch", "msgspec", "anyio", "opentelemetry-sdk", "numpy")
+
+
+class Benchmark(Protocol):
+    """What a module of this package offers."""
+
+    BUDGETS: tuple[Budget, ...]
+
+    def run(self, size: Size) -> dict[str, object]: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run benchmarks; 0, or 1 where `--check` found a broken budget, or 2 on bad usage."""
+    arguments = _parser().parse_args(argv)
+    unknown = [name for name in arguments.names if name not in NAMES]
+    if unknown:
+        print(
+            f"bench: there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}",
+            file=sys.stderr,
+        )
+        return 2
+    results: dict[str, object] = {"versions": versions(), "machine": machine()}
+    broken: list[str] = []
+    for name in arguments.names or NAMES:
+        print(f"{name}: {NAMES[name]}", flush=True)
+        benchmark = cast(Benchmark, importlib.import_module(f"bench.{name}"))
+        results[name] = result = benchmark.run(Size(arguments.size))
+        for path, value in figures(result):
+            print(f"  {path:44} {value:,.4g}" if isinstance(value, float) else f"  {path:44} {value}")
+        broken += [f"{name}.{line}" for line in broken_budgets(result, benchmark.BUDGETS)]
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for line in broken:
+        print(f"over budget: {line}")
+    if arguments.check:
+        print("all budgets hold" if not broken else f"{len(broken)} broken")
+    return 1 if arguments.check and broken else 0
+
+
+def figures(result: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every figure of a result with its dotted path."""
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            yield from figures(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def broken_budgets(result: Mapping[str, object], budgets: Sequence[Budget]) -> list[str]:
+    """One line for each budget that a figure breaks; a figure that is missing breaks its budget."""
+    found = dict(figures(result))
+    lines = []
+    for budget in budgets:
+        value = found.get(budget.figure)
+        if not isinstance(value, int | float) or not budget.holds(float(value)):
+            lines.append(
+                f"{budget.figure} is {value}; it should be {budget.sense.replace('_', ' ')} {budget.limit:g}"
+            )
+    return lines
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the figures depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which of: {', '.join(NAMES)} (default: all)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE as one object")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a budget is broken")
+    parser.add_argument(
+        "--size", choices=[size.value for size in Size], default=Size.FULL.value, help="how much to do"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

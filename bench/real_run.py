@@ -1,0 +1,84 @@
+"""A real run on MNIST-1D with all its actors, for benchmarks that look at it from inside."""
+
+import asyncio
+import gc
+import random
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from actors.company import Company, Outcome, Play, Surroundings
+from actors.display import Silent
+from actors.lane import ThreadLane
+from actors.nissa.journal import Journal
+from actors.runtime import LoopClock
+from actors.runtime.governor import Governor, governed_loop
+from contracts.config import Config
+from contracts.view import RunFacts
+from esper.assembly import Parts, assemble_parts
+from esper.settings import load
+from esper.tamiyo.policy import Policy
+from esper.workloads.registry import find_workload
+
+LANE_CLOSES_S = 10.0
+
+
+def mnist1d(*settings: str, **values: object) -> Config:
+    """The workload's configuration; `values` are those of the `run` section."""
+    named = {f"run.{name}": value for name, value in values.items()}
+    return find_workload("mnist1d").complete(load(None, settings, named))
+
+
+def make_parts(config: Config, policy: Policy | None = None) -> Parts:
+    """Host, data and the thinking half, ready to run."""
+    torch.set_num_threads(config.run.threads)
+    return assemble_parts(config, find_workload("mnist1d").task(config.run.seed), "bench", policy)
+
+
+def real_run(parts: Parts, beside: Callable[[], Awaitable[None]] | None = None) -> Outcome:
+    """Play `parts` to the end, as `esper.run` does without a terminal; `beside` runs on the same loop."""
+    governor = Governor()
+    gc.collect()
+    gc.freeze()
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner,
+        ):
+            return runner.run(_perform(parts, governor, Path(folder), beside))
+    finally:
+        gc.unfreeze()
+
+
+async def _perform(
+    parts: Parts, governor: Governor, folder: Path, beside: Callable[[], Awaitable[None]] | None
+) -> Outcome:
+    lane = ThreadLane("training", lambda: torch.set_num_threads(parts.config.run.threads))
+    clock = LoopClock(asyncio.get_running_loop())
+    around = Surroundings(clock, lane, governor, random.Random(parts.config.run.seed), time.perf_counter)
+    with Journal(folder / "events.jsonl") as journal:
+        play = Play(
+            run_id="bench",
+            config=parts.config,
+            facts=RunFacts("mnist1d", parts.policy.name, parts.config.run.seed, ""),
+            training=parts.trainer,
+            samples=parts.trainer.samples,
+            engine=parts.engine,
+            controller=parts.controller,
+            names={},
+            display=Silent(),
+            journal=journal,
+        )
+        watcher = asyncio.ensure_future(beside()) if beside is not None else None
+        try:
+            return await Company(play, around).perform()
+        finally:
+            lane.close(LANE_CLOSES_S)
+            if watcher is not None:
+                watcher.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watcher

@@ -1,0 +1,62 @@
+"""Puts the pure parts of one run together: sites, grafts, engine, policy, trainer."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from contracts.config import Config
+from contracts.growth import SiteInfo
+from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.kasmina.engine import Engine
+from esper.kasmina.graft import Grafts
+from esper.kasmina.sites import find_sites
+from esper.tamiyo.choice import make_policy
+from esper.tamiyo.controller import Controller
+from esper.tamiyo.policy import Policy
+from esper.tolaria.task import Task
+from esper.tolaria.trainer import Trainer
+
+EXAMPLES = 2
+"""Training examples in the probe pass that finds the sites."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The thinking half of a run."""
+
+    config: Config
+    task: Task
+    sites: tuple[SiteInfo, ...]
+    grafts: Grafts
+    engine: Engine
+    policy: Policy
+    controller: Controller
+    trainer: Trainer
+
+    @property
+    def model(self) -> nn.Module:
+        return self.task.model
+
+
+def assemble_parts(
+    config: Config, task: Task, run_id: str, policy: Policy | None = None, catalogue: Catalogue = CATALOGUE
+) -> Parts:
+    """Attach growth to `task.model` and make what decides on it and what trains it.
+
+    Raises:
+        SiteError: a pattern of `config.growth.sites` names no place where something can grow.
+        BadData: the task's data can't be trained on.
+    """
+    sites = find_sites(task.model, config.growth.sites, task.train.inputs[:EXAMPLES], config.growth.layouts)
+    grafts = Grafts(task.model, sites)
+    chosen = make_policy(config, catalogue) if policy is None else policy
+    return Parts(
+        config=config,
+        task=task,
+        sites=sites,
+        grafts=grafts,
+        engine=Engine(sites, config.growth, catalogue, config.run.seed),
+        policy=chosen,
+        controller=Controller(chosen, run_id, config.tamiyo.window_epochs),
+        trainer=Trainer(task, grafts, config, run_id, counts_validation=chosen.reads_validation),
+    )

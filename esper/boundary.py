@@ -1,0 +1,138 @@
+"""How a boundary went: the facts, what of them is recorded, and what is told to those who listen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.growth import GrowthView, SeedRecord
+from contracts.lifecycle import Stage
+from contracts.messages import AdaptationCommand, CommandSeedOperation, SystemState
+from contracts.report import AlertFacts, BoundaryFacts, EpochFacts
+from esper.kasmina.plan import Note, Remove, Verdict
+from esper.report.record import Recorder
+from esper.tolaria.results import Assembled
+
+FAREWELL = frozenset({Stage.EMBARGOED, Stage.RESETTING, Stage.DORMANT})
+"""What a site goes through after a cull: no news of a seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """One boundary as it went; times in seconds."""
+
+    assembled: Assembled
+    command: AdaptationCommand
+    verdict: Verdict | None
+    """None where the grafting engine gave no answer in time: nothing was changed."""
+    fallback: str
+    """Why "do nothing" stood in for a decision; empty where one came in time."""
+    assemble_s: float
+    decide_s: float = 0.0
+    apply_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What the trainer could not do as the plan asked, and why."""
+
+    @property
+    def epoch(self) -> int:
+        return self.assembled.growth.epoch
+
+    @property
+    def total_s(self) -> float:
+        return self.assemble_s + self.decide_s + self.apply_s
+
+
+@dataclass(frozen=True, slots=True)
+class StageChange:
+    """A seed entered a stage."""
+
+    record: SeedRecord
+    epoch: int
+    reason: str = ""
+
+
+def epoch_facts(state: SystemState, growth: GrowthView, boundary: Boundary | None = None) -> EpochFacts:
+    """One epoch for the report; the last epoch has no boundary behind it."""
+    times = None
+    if boundary is not None:
+        times = BoundaryFacts(
+            assemble=boundary.assemble_s * 1e3,
+            decide=boundary.decide_s * 1e3,
+            apply=boundary.apply_s * 1e3,
+            total=boundary.total_s * 1e3,
+        )
+    return EpochFacts(
+        epoch=growth.epoch,
+        train_loss=state.training_loss,
+        val_loss=state.validation_loss,
+        val_accuracy=state.validation_accuracy,
+        learning_rate=state.training_metrics["learning_rate"],
+        boundary_ms=times,
+        params=growth.params,
+        train_flops=growth.spent_flops,
+    )
+
+
+def take_down(
+    recorder: Recorder, boundary: Boundary, names: Mapping[str, str], budget_s: float
+) -> tuple[StageChange, ...]:
+    """Record the epoch and the boundary behind it; returns the stages that seeds entered.
+
+    `names` are the blueprints' by id.
+    """
+    assembled, epoch = boundary.assembled, boundary.epoch
+    recorder.epoch(epoch_facts(assembled.state, assembled.growth, boundary))
+    for site in assembled.growth.sites:
+        for seed in (*site.fossils, *((site.seed,) if site.seed is not None else ())):
+            recorder.gain(seed.record.seed_id, seed.gain)
+    _trouble(recorder, boundary, budget_s)
+    if boundary.verdict is None:
+        return ()
+    _judged(recorder, boundary, boundary.verdict)
+    reason = boundary.command.annotations.get("reason", "")
+    for change in boundary.verdict.plan.changes:
+        name = names.get(change.record.blueprint_id, "")
+        why = reason if isinstance(change, Remove) else ""
+        recorder.seed(change.record, epoch, blueprint_name=name, reason=why)
+    return stage_changes(boundary.verdict, epoch, reason)
+
+
+def stage_changes(verdict: Verdict, epoch: int, reason: str) -> tuple[StageChange, ...]:
+    """The stages that seeds entered by a plan, in order."""
+    return tuple(
+        StageChange(change.record, epoch, reason)
+        for change in verdict.plan.changes
+        if change.record.stage not in FAREWELL and change.record.stage_epoch == epoch and _entered(change)
+    )
+
+
+def operation_of(command: AdaptationCommand) -> str:
+    """A command's operation in one word, for counting: a seed operation, or the kind of command."""
+    if isinstance(command.payload, CommandSeedOperation):
+        return command.payload.operation.name
+    return "WAIT" if command.annotations.get("action") == "wait" else command.command_type.name
+
+
+def _entered(change: object) -> bool:
+    """Notes keep the books; every other change of a seed is one that the network can feel."""
+    return not isinstance(change, Note)
+
+
+def _trouble(recorder: Recorder, boundary: Boundary, budget_s: float) -> None:
+    if boundary.fallback:
+        recorder.late()
+        recorder.alert(AlertFacts("decision_missing", boundary.epoch, boundary.fallback))
+    if boundary.total_s > budget_s:
+        text = f"the boundary took {boundary.total_s * 1e3:.1f} ms; the budget is {budget_s * 1e3:g} ms"
+        recorder.alert(AlertFacts("boundary_over_budget", boundary.epoch, text, "info"))
+    for note in boundary.notes:
+        recorder.alert(AlertFacts("plan_not_followed", boundary.epoch, note))
+
+
+def _judged(recorder: Recorder, boundary: Boundary, verdict: Verdict) -> None:
+    command, operation = boundary.command, operation_of(boundary.command)
+    if verdict.applied:
+        recorder.applied(operation)
+    else:
+        target = command.target_seed_id or command.annotations.get("site", "")
+        recorder.refused(boundary.epoch, operation, target, verdict.refusal)
+    for gate in verdict.gates:
+        recorder.verdict(boundary.epoch, gate.seed_id, gate)

@@ -1,0 +1,58 @@
+"""Trains the same host ungrown, so that what growing brought can be said at equal cost."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from contracts.config import Config
+from contracts.report import Comparison, EpochFacts, FinalFacts
+from esper.boundary import epoch_facts
+from esper.kasmina.graft import Grafts
+from esper.report.build import comparison
+from esper.tolaria.results import FinalFigures
+from esper.tolaria.task import Task
+from esper.tolaria.trainer import Trainer
+
+
+class Ungrown:
+    """The control run: same host, seed, order of data and training FLOPs, and no growth."""
+
+    def __init__(self, config: Config, task: Task, train_flops: int) -> None:
+        run = msgspec.structs.replace(config.run, policy="none", epochs=None, gflop=train_flops / 1e9)
+        self.trainer = Trainer(
+            task,
+            Grafts(task.model, ()),
+            msgspec.structs.replace(config, run=run),
+            "ungrown",
+            counts_validation=False,
+        )
+        self.epochs: list[EpochFacts] = []
+        self.stopped = False
+
+    def run(self, tell: Callable[[EpochFacts], None]) -> FinalFigures | None:
+        """Train to the end; None if it was stopped on the way. `tell` hears of each epoch."""
+        while not self.trainer.finished:
+            if self.trainer.run_epoch().stopped:
+                self.stopped = True
+                return None
+            assembled = self.trainer.assemble()
+            self.epochs.append(epoch_facts(assembled.state, assembled.growth))
+            tell(self.epochs[-1])
+        return self.trainer.final()
+
+
+def final_facts(final: FinalFigures) -> FinalFacts:
+    """The finished network's figures as the report has them."""
+    return FinalFacts(
+        val_accuracy=final.val_accuracy,
+        test_accuracy=final.test_accuracy,
+        fresh_accuracy=final.fresh_accuracy,
+        test_loss=final.test_loss,
+        params=final.params,
+        train_flops=final.train_flops,
+    )
+
+
+def compared(grown: FinalFigures, control: FinalFigures, epochs: list[EpochFacts]) -> Comparison:
+    """Both side by side."""
+    return comparison(final_facts(grown), final_facts(control), epochs)

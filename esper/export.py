@@ -1,0 +1,112 @@
+"""Keeps a grown model as data, and rebuilds it: weights in safetensors, the growth in a JSON file.
+
+    model.safetensors   the grown model's state dict; the host's own keys are the host's own
+    model.json          which seed hangs where, from which blueprint, and the weights' SHA-256
+
+Isolated seeds are not part of the model that was trained, and are left out.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from contracts.growth import SeedRecord, SiteInfo
+from contracts.lifecycle import LIVE
+from esper.karn.catalogue import CATALOGUE
+from esper.kasmina.graft import Grafts
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+class GrownSeed(msgspec.Struct, frozen=True):
+    """One seed that is part of the model."""
+
+    seed_id: str
+    site: str
+    blueprint_id: str
+    parameters: dict[str, float]
+    alpha: float
+
+
+class GrownModel(msgspec.Struct, frozen=True):
+    """What is needed beside the weights to rebuild a grown model from a plain host."""
+
+    workload: str
+    seed: int
+    sites: tuple[SiteInfo, ...]
+    seeds: tuple[GrownSeed, ...]
+    """In the order in which they were grafted."""
+    sha256: str
+    """Of the weights' file."""
+
+
+class DamagedModel(ValueError):
+    """A model's files don't fit each other or the host."""
+
+
+def save_grown(
+    folder: Path, grafts: Grafts, records: Iterable[SeedRecord], workload: str, seed: int
+) -> GrownModel:
+    """Write the grown model into `folder`; the model itself is left as it is."""
+    by_id = {record.seed_id: record for record in records}
+    live = [by_id[seed_id] for seed_id in grafts.live_ids()]
+    assert all(record.stage in LIVE for record in live)
+    with grafts.uprooted(*grafts.isolated_ids()):
+        state = {name: tensor.detach().clone() for name, tensor in grafts.model.state_dict().items()}
+    weights = save_tensors(state)
+    description = GrownModel(
+        workload,
+        seed,
+        grafts.sites,
+        tuple(
+            GrownSeed(one.seed_id, one.site, one.blueprint_id, one.parameters, grafts.alpha(one.seed_id))
+            for one in live
+        ),
+        hashlib.sha256(weights).hexdigest(),
+    )
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
+    return description
+
+
+def load_grown(folder: Path, host: nn.Module) -> nn.Module:
+    """The grown model of `folder`, built onto `host`: a plain one of the same architecture, changed in place.
+
+    Raises:
+        DamagedModel: a file is missing or damaged, or the host has other tensors. The host may have
+            been grown by then; take a new one.
+    """
+    try:
+        weights = (folder / WEIGHTS).read_bytes()
+        description = msgspec.json.decode((folder / DESCRIPTION).read_bytes(), type=GrownModel)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DamagedModel(f"{folder} holds no grown model: {error}") from error
+    if hashlib.sha256(weights).hexdigest() != description.sha256:
+        raise DamagedModel(
+            f"{folder / WEIGHTS} is not what {DESCRIPTION} was written with; its SHA-256 differs"
+        )
+    regrow(host, description)
+    try:
+        host.load_state_dict(load_tensors(weights))
+    except RuntimeError as error:
+        raise DamagedModel(f"the host is not the one that grew: {error}") from error
+    return host
+
+
+def regrow(host: nn.Module, description: GrownModel) -> Grafts:
+    """Hang freshly initialised seeds where the description says; the weights are still to be loaded."""
+    grafts = Grafts(host, description.sites)
+    sites = {site.name: site for site in description.sites}
+    for seed in description.seeds:
+        blueprint = CATALOGUE.get(seed.blueprint_id)
+        generator = torch.Generator().manual_seed(0)
+        grafts.insert(seed.seed_id, seed.site, blueprint.build(sites[seed.site], seed.parameters, generator))
+        grafts.set_alpha(seed.seed_id, seed.alpha)
+    return grafts

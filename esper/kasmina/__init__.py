@@ -1,0 +1,1 @@
+"""Kasmina: where a network can grow, and the surgery that lets it."""

@@ -1,0 +1,44 @@
+"""What a graft gains: the same batches with the seed and without it, never the host's own drift."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TypeAlias
+
+from torch import Tensor, nn
+
+from contracts.growth import SeedFigures
+from esper.kasmina.aside import Inputs, device_of, evaluating
+from esper.kasmina.graft import Grafts
+
+Batches: TypeAlias = Sequence[tuple[Inputs, Tensor]]
+"""Inputs and targets of each mini-batch."""
+Evaluate: TypeAlias = Callable[[nn.Module, Batches], tuple[float, float | None]]
+"""Mean loss, and accuracy (a fraction) or None, of a model over batches."""
+
+
+def compare(grafts: Grafts, seed_id: str, batches: Batches, evaluate: Evaluate) -> SeedFigures:
+    """The seed's loss_with, loss_without, accuracy_with and accuracy_without.
+
+    A live seed counts as it is, at its present alpha; an isolated one as it would at alpha 1. Everything
+    else in the model stays as it is on both sides. Each side sees every batch once, in eval mode without
+    gradients; modes, buffers and the global random streams are afterwards as they were.
+
+    Raises:
+        GraftError: there is no such seed.
+        ValueError: there are no batches.
+    """
+    if not batches:
+        raise ValueError(f"{seed_id} can't be compared on no batches; give at least one")
+    with evaluating(grafts.model, device_of(batches[0][0])):
+        live = grafts.alpha(seed_id) > 0.0
+        with nullcontext() if live else grafts.with_(seed_id):
+            loss_with, accuracy_with = evaluate(grafts.model, batches)
+        with grafts.without(seed_id):
+            loss_without, accuracy_without = evaluate(grafts.model, batches)
+    return SeedFigures(
+        seed_id=seed_id,
+        loss_with=loss_with,
+        loss_without=loss_without,
+        accuracy_with=accuracy_with,
+        accuracy_without=accuracy_without,
+    )

@@ -1,0 +1,56 @@
+"""What happens at a boundary without a command: alpha rises, and a culled seed's site comes free.
+
+One step a boundary for each seed, whatever is asked at it: asking twice in one epoch plans the same.
+"""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from contracts.config import GateConfig
+from contracts.growth import SeedFigures, SeedRecord
+from contracts.lifecycle import Gate, Stage, transition
+from esper.kasmina.draft import Draft, Records, next_slot
+from esper.kasmina.gates import judge
+from esper.kasmina.plan import Change, Note, SetAlpha
+
+
+def ramp(blending_epochs: int, age_epochs: int) -> float:
+    """Alpha in the epoch that starts `age_epochs` after blending began: equal steps, never 0.
+
+    With n epochs planned it is 1/(n+1), 2/(n+1), … and exactly 1 from age n on; so 1 at once for n = 0.
+    """
+    return 1.0 if age_epochs >= blending_epochs else (age_epochs + 1) / (blending_epochs + 1)
+
+
+def upkeep(records: Records, figures: Mapping[str, SeedFigures], config: GateConfig, epoch: int) -> Draft:
+    """The housekeeping that is due in `epoch`; the gates are the G5 verdicts, passed or not."""
+    draft = Draft()
+    for record in records.values():
+        draft += _step(record, figures.get(record.seed_id, SeedFigures(record.seed_id)), config, epoch)
+    return draft
+
+
+def _step(record: SeedRecord, figures: SeedFigures, config: GateConfig, epoch: int) -> Draft:
+    if record.stage is Stage.BLENDING:
+        alpha = ramp(record.path.blending_epochs, epoch - record.stage_epoch)
+        rises = alpha > record.alpha
+        return Draft((SetAlpha(replace(record, alpha=alpha), alpha),)) if rises else Draft()
+    if epoch <= record.stage_epoch:
+        return Draft()
+    match record.stage:
+        case Stage.CULLED:
+            return Draft((_moved(record, Stage.EMBARGOED, epoch),))
+        case Stage.EMBARGOED if epoch >= record.rests_until:
+            return Draft((_moved(record, Stage.RESETTING, epoch),))
+        case Stage.RESETTING:
+            verdict = judge(Gate.G5_RESET, record, figures, config)
+            freed: tuple[Change, ...] = (_moved(record, Stage.DORMANT, epoch), Note(next_slot(record)))
+            return Draft(freed if verdict.passed else (), (verdict,))
+        case _:
+            return Draft()
+
+
+def _moved(record: SeedRecord, target: Stage, epoch: int) -> Note:
+    step = transition(record.stage, target)
+    return Note(replace(record, stage=step.target, stage_epoch=epoch))

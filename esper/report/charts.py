@@ -1,0 +1,195 @@
+"""A run's drawings: its curves, its boundary times, the lives of its seeds, and where the FLOPs went."""
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+from markupsafe import Markup
+
+from contracts.lifecycle import Stage
+from contracts.report import EpochFacts, Figure, GraftFacts, Report
+from esper.report import svg, words
+from esper.report.plot import WIDTH, Chart, Level, Mark, Series, draw
+from esper.report.scale import Scale, tick_text
+
+_ROW, _LABELS = 24.0, 168.0
+_SEEDS_MOST = 60
+_SITE_MOST = 18
+_LOSSES_LOG_FROM = 25.0
+"""Greatest over least loss from which losses are drawn on a logarithmic axis."""
+
+
+class Drawing(msgspec.Struct, frozen=True):
+    """A drawing with its title and the keys (class and words) of its legend."""
+
+    title: str
+    svg: Markup
+    keys: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+
+def curves(report: Report) -> list[Drawing]:
+    """Accuracy and loss, over epochs and over training FLOPs."""
+    return [
+        _curve(report, over_flops=over_flops, losses=losses)
+        for losses in (False, True)
+        for over_flops in (False, True)
+    ]
+
+
+def _curve(report: Report, *, over_flops: bool, losses: bool) -> Drawing:
+    greatest = max((facts.train_flops for facts in report.epochs), default=0)
+    size, unit = words.flops_unit(greatest)
+    x = (lambda facts: facts.train_flops / size) if over_flops else (lambda facts: float(facts.epoch))
+    axis = f"training {unit}" if over_flops else "epoch"
+    title = (
+        f"{'Loss' if losses else 'Validation accuracy'} over {'training FLOPs' if over_flops else 'epochs'}"
+    )
+    series = _series(report, x, losses=losses)
+    chart = Chart(
+        title=title,
+        x_name=axis,
+        series=series,
+        wording=words.figure if losses else words.percent,
+        tick_wording=tick_text if losses else _percent_tick,
+        marks=_marks(report, x),
+        log_from=_LOSSES_LOG_FROM if losses else math.inf,
+        least_span=0.0 if losses else 0.05,
+    )
+    keys = [(f"line {entry.class_}", entry.name) for entry in reversed(series)]
+    if report.grafts:
+        keys.append(("line mark", "a seed germinates"))
+    return Drawing(title, draw(chart), tuple(keys))
+
+
+def _series(report: Report, x: Callable[[EpochFacts], float], *, losses: bool) -> tuple[Series, ...]:
+    """The grown network in front, the ungrown host behind it."""
+
+    def of(name: str, epochs: Sequence[EpochFacts], class_: str, y: Callable[[EpochFacts], Figure]) -> Series:
+        return Series(name, tuple((x(facts), y(facts)) for facts in epochs), class_)
+
+    def validation(facts: EpochFacts) -> Figure:
+        return facts.val_loss if losses else facts.val_accuracy
+
+    found = []
+    if report.compare:
+        found.append(of("ungrown host", report.compare.epochs, "ungrown", validation))
+    if losses:
+        found.append(of("training", report.epochs, "training", lambda facts: facts.train_loss))
+    found.append(of("validation" if losses else "this run", report.epochs, "grown", validation))
+    return tuple(found)
+
+
+def _marks(report: Report, x: Callable[[EpochFacts], float]) -> tuple[Mark, ...]:
+    """Where each seed germinated, named by site and blueprint."""
+    epochs = [facts.epoch for facts in report.epochs]
+    found = []
+    for graft in report.grafts:
+        index = bisect.bisect_left(epochs, graft.stages[0].epoch) if graft.stages else len(epochs)
+        if index < len(epochs):
+            title = (
+                f"{graft.seed_id}: {label(graft)}, {words.count(graft.params)} parameters, {graft.outcome}"
+            )
+            found.append(Mark(x(report.epochs[index]), _short(graft), title, f"mark {graft.outcome}"))
+    return tuple(found)
+
+
+def boundary(report: Report) -> Drawing | None:
+    """The boundary's time at each epoch against its budget; None if there was none."""
+    times = [(float(f.epoch), f.boundary_ms.total) for f in report.epochs if f.boundary_ms is not None]
+    total = report.boundary.total
+    if not times or total is None:
+        return None
+    budget = report.boundary.budget_ms
+    chart = Chart(
+        title="Boundary times",
+        x_name="epoch",
+        series=(Series("boundary", tuple(times), "grown", dotted=True),),
+        wording=words.milliseconds,
+        tick_wording=lambda value, step: f"{tick_text(value, step)} ms",
+        levels=(
+            Level(budget, f"budget {budget:g} ms", "budget"),
+            Level(total.p99_ms, f"p99 {words.milliseconds(total.p99_ms)}"),
+            Level(total.p50_ms, f"p50 {words.milliseconds(total.p50_ms)}"),
+        ),
+        log_from=3.0,
+    )
+    above = words.percent(report.boundary.share_above_budget, 2)
+    note = f"{above} of {words.count(len(times))} boundaries were above the budget"
+    return Drawing("Boundary: how long training stood still", draw(chart), note=note)
+
+
+def timelines(report: Report) -> Drawing | None:
+    """A row for each seed with its stages over the epochs; None if no seed ever was."""
+    shown = report.grafts[:_SEEDS_MOST]
+    if not shown:
+        return None
+    last = max((facts.epoch for facts in report.epochs), default=0) + 1
+    ends = [stage.epoch for graft in shown for stage in graft.stages]
+    scale = Scale(0.0, float(max([last, *ends])), _LABELS, WIDTH - 14)
+    height = _ROW * len(shown) + 44
+    rows = [part for index, graft in enumerate(shown) for part in _row(graft, index, scale)]
+    title = "The seeds and their stages"
+    used = {stage.stage for graft in shown for stage in graft.stages} - {Stage.DORMANT.name}
+    keys = tuple((f"box {stage.name}", stage.name.lower()) for stage in Stage if stage.name in used)
+    left_out = len(report.grafts) - len(shown)
+    note = f"{left_out} later seeds are in report.json" if left_out else ""
+    return Drawing(title, svg.drawing(WIDTH, height, title, *_epoch_axis(scale, height), *rows), keys, note)
+
+
+def _epoch_axis(scale: Scale, height: float) -> list[Markup]:
+    bottom = height - 38
+    found = [svg.line(scale.start, bottom, scale.end, bottom, "axis")]
+    columns = scale.ticks(6)
+    step = columns[1] - columns[0] if len(columns) > 1 else 1.0
+    for value in columns:
+        found.append(svg.line(scale(value), 0, scale(value), bottom, "grid"))
+        found.append(svg.text(scale(value), bottom + 16, tick_text(value, step), "tick", "middle"))
+    found.append(svg.text((scale.start + scale.end) / 2, height - 5, "epoch", "name", "middle"))
+    return found
+
+
+def _row(graft: GraftFacts, index: int, scale: Scale) -> list[Markup]:
+    """One seed: its name, and a box from each stage to the next; fossilized stays to the end."""
+    top = _ROW * index + 3
+    name = svg.text(_LABELS - 8, top + 13, _short(graft), "tick", "end")
+    found = [svg.tag("g", svg.tag("title", f"{graft.seed_id}: {label(graft)}"), name)]
+    ends = [*(stage.epoch for stage in graft.stages[1:]), scale.high]
+    for stage, end in zip(graft.stages, ends, strict=True):
+        left, width = scale(stage.epoch), scale(end) - scale(stage.epoch)
+        if width > 0 and stage.stage not in (Stage.DORMANT.name, Stage.TERMINATED.name):
+            words_ = f"{graft.seed_id} {stage.stage.lower()}, epochs {stage.epoch} to {end:g}"
+            found.append(svg.rect(left, top, width, _ROW - 8, f"box {stage.stage}", words_, rx=2))
+    return found
+
+
+def flops(report: Report) -> Drawing | None:
+    """Training FLOPs by account as one bar; None if none were counted."""
+    total = sum(report.flops.values())
+    if total <= 0:
+        return None
+    parts, keys, left = [], [], 0.0
+    for index, (name, spent) in enumerate(sorted(report.flops.items(), key=lambda item: -item[1])):
+        width = WIDTH * spent / total
+        said = f"{name.replace('_', ' ')} {words.flops(spent)} ({words.percent(spent / total)})"
+        parts.append(svg.rect(left, 0.0, max(width, 0.5), 26.0, f"account a{index % 8}", said))
+        keys.append((f"box a{index % 8}", said))
+        left += width
+    title = "Where the training FLOPs went"
+    return Drawing(title, svg.drawing(WIDTH, 26.0, title, *parts), tuple(keys))
+
+
+def label(graft: GraftFacts) -> str:
+    """A graft as people call it: its site and its blueprint."""
+    return " ".join(part for part in (graft.site, graft.blueprint_id, graft.blueprint_name) if part)
+
+
+def _short(graft: GraftFacts) -> str:
+    """The same, short enough for a drawing: the end of the site's name tells sites apart."""
+    site = graft.site if len(graft.site) <= _SITE_MOST else f"…{graft.site[1 - _SITE_MOST :]}"
+    return f"{site} {graft.blueprint_id}"
+
+
+def _percent_tick(value: float, step: float) -> str:
+    return f"{tick_text(100 * value, 100 * step)} %"

@@ -1,0 +1,187 @@
+"""Grows where a race shows that it pays: the controller without anything learned.
+
+    early in the run      which blueprint? ─▶ race ─▶ where? ─▶ race ─▶ germinate best site, second, best, …
+    at a probation's end  fossilize what gains more than its rent, cull what does not; the site rests
+    after a cull          once on a plateau, race again with what is left; two culls in a row end growth
+
+Growing early beats waiting for a plateau: a graft needs time to pay, and forks of the small host make
+the cheapest races. The plateau decides only over growth that comes after a failure.
+"""
+
+from collections import deque
+from statistics import fmean
+
+from contracts.config import GrowthConfig, HeuristicConfig
+from contracts.growth import GrowthView, ProbePlan, SeedView
+from contracts.lifecycle import SeedOperation, Stage
+from contracts.messages import SystemState
+from esper.karn.catalogue import Catalogue
+from esper.tamiyo.action import Action, Advance, Cull, Germinate, Wait
+from esper.tamiyo.passage import next_step
+from esper.tamiyo.race import best_kinds, fitted, kind_race, site_order, site_race
+
+CULLS_MAX = 2
+"""Culls in a row after which the network is taken to be as large as it should be."""
+TRIES_MAX = 3
+"""Times that a race is asked for, or a germination, before growth gives up."""
+ANSWER_EPOCHS = 5
+"""Epochs after which a race that was asked for and not run is asked for again."""
+
+
+class Heuristic:
+    """The heuristic policy; `catalogue` is what may be grown, the constants are in `config`."""
+
+    name = "heuristic"
+    version = "heuristic-1"
+    reads_validation = (
+        False  # it goes by training losses, and by counterfactual gains, which are booked apart
+    )
+    quick = True
+
+    def __init__(self, catalogue: Catalogue, growth: GrowthConfig, config: HeuristicConfig) -> None:
+        self._catalogue = catalogue
+        self._growth = growth
+        self._config = config
+        self._losses: deque[float] = deque(maxlen=2 * config.plateau_epochs)
+        self._kinds: tuple[str, ...] = ()
+        self._sites: tuple[str, ...] = ()
+        self._awaited = ""
+        self._asked_at = 0
+        self._tries = 0
+        self._turn = 0
+        self._culls = 0
+        self._over = ""
+        """Why nothing more is grown; empty while growth goes on."""
+
+    def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
+        """The next race, if one is due."""
+        if self._wants_nothing(view) or view.active or self._sites or not self._due(view):
+            return None
+        if self._awaited and view.epoch - self._asked_at < ANSWER_EPOCHS:
+            return None
+        self._tries += 1
+        if self._tries > 2 * TRIES_MAX:
+            self._over = "no race that was asked for came to a result"
+            return None
+        plan = self._race(view)
+        if plan is None:
+            self._over = "no blueprint fits the parameters that are left"
+            return None
+        self._awaited, self._asked_at = plan.probe_id, view.epoch
+        return plan
+
+    def act(self, state: SystemState, view: GrowthView) -> Action:
+        """Take what grows along, judge it at the end of its probation, or germinate the next."""
+        self._losses.append(state.training_loss)
+        self._read(view)
+        for seed in view.active:
+            action = self._tend(seed, view)
+            if action is not None:
+                return action
+        if self._wants_nothing(view) or not self._sites or len(view.active) >= view.max_active:
+            return Wait(self._over)
+        return self._germinate(view)
+
+    def _wants_nothing(self, view: GrowthView) -> bool:
+        return (
+            bool(self._over)
+            or view.conservative
+            or view.progress > self._config.latest
+            or self._left(view) < 1
+        )
+
+    def _left(self, view: GrowthView) -> int:
+        """How many seeds are still to come."""
+        return self._config.grafts - sum(len(site.fossils) for site in view.sites) - len(view.active)
+
+    def _allotment(self, view: GrowthView) -> int:
+        """Parameters that the next seed may have."""
+        return (view.max_params - view.params) // max(1, self._left(view))
+
+    def _due(self, view: GrowthView) -> bool:
+        """Early in the run at once; after a failure not before the host has stopped learning by itself."""
+        if self._culls:
+            return self._on_plateau()
+        return view.progress >= self._config.race_at
+
+    def _on_plateau(self) -> bool:
+        span = self._config.plateau_epochs
+        if len(self._losses) < 2 * span:
+            return False
+        losses = list(self._losses)
+        before, now = fmean(losses[:span]), fmean(losses[span:])
+        return before - now < self._config.plateau_gain * before
+
+    def _race(self, view: GrowthView) -> ProbePlan | None:
+        if not self._kinds:
+            return kind_race(view, self._catalogue, self._config, self._allotment(view))
+        blueprints = [self._catalogue.get(kind) for kind in self._kinds]
+        return site_race(view, blueprints, self._catalogue, self._config, self._allotment(view))
+
+    def _read(self, view: GrowthView) -> None:
+        """Take over what the race that was asked for has shown."""
+        report = view.evidence
+        if report is None or not self._awaited or report.probe_id != self._awaited:
+            return
+        self._awaited, self._tries = "", 0
+        if not self._kinds:
+            self._kinds = best_kinds(report, self._config.kind_finalists)
+            if not self._kinds:
+                self._over = "no blueprint did better than the ungrown network"
+            return
+        self._kinds = best_kinds(report, 1)
+        self._sites = site_order(report, view, self._kinds, self._config.tie)
+        if not self._sites:
+            self._over = "at no site did a blueprint do better than the ungrown network"
+
+    def _germinate(self, view: GrowthView) -> Action:
+        """The best site and the second best in turn."""
+        choice = self._sites[self._turn % min(2, len(self._sites))]
+        site = next(one for one in view.sites if one.site.name == choice)
+        if not site.free:
+            return Wait(f"{choice} rests")
+        candidate = fitted(self._catalogue.get(self._kinds[0]), site.site, self._allotment(view))
+        if candidate is None or self._tries >= TRIES_MAX:
+            self._over = (
+                "the blueprint does not fit any more" if candidate is None else "germination was refused"
+            )
+            return Wait(self._over)
+        self._tries += 1
+        return Germinate(candidate, self._growth.path, f"won its races; turn {self._turn + 1}")
+
+    def _tend(self, seed: SeedView, view: GrowthView) -> Action | None:
+        """What one growing seed is due for."""
+        record = seed.record
+        if record.stage is Stage.GERMINATED:
+            self._tries = 0
+        step = next_step(seed, view.epoch)
+        if step is None or step.operation is SeedOperation.FOSSILIZE:
+            return self._judge(seed, step, view) if step is not None else None
+        if view.epoch - record.stage_epoch >= _patience(seed):
+            return self._give_up(seed, f"no gate has let it out of {record.stage.name.lower()}")
+        return step
+
+    def _judge(self, seed: SeedView, step: Advance, view: GrowthView) -> Action:
+        """At the end of a probation: keep what gains more than its rent."""
+        if seed.gain is None or seed.figures.loss_without is None:
+            return Wait("the seed's gain has not been measured yet")
+        floor = self._growth.gates.gain_min + self._config.rent * seed.record.params / view.params
+        earned = seed.gain / seed.figures.loss_without
+        if earned >= floor:
+            self._turn, self._culls = self._turn + 1, 0
+            return step
+        return self._give_up(seed, f"it gains {earned:.2%} of the loss and has to gain {floor:.2%}")
+
+    def _give_up(self, seed: SeedView, reason: str) -> Action:
+        """Cull a seed; what the races said does not hold any more."""
+        self._turn, self._culls = 0, self._culls + 1
+        self._kinds, self._sites = (), ()
+        if self._culls >= CULLS_MAX:
+            self._over = f"{CULLS_MAX} seeds in a row did not pay"
+        return Cull(seed.record.seed_id, reason=reason)
+
+
+def _patience(seed: SeedView) -> int:
+    """Epochs after which a seed that its gates keep in a stage is given up: a probation more than planned."""
+    path = seed.record.path
+    return max(path.training_epochs, path.blending_epochs, path.shadowing_epochs) + path.probation_epochs + 1

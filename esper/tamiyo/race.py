@@ -1,0 +1,149 @@
+"""What the heuristic measures before it grows: which blueprint pays here, and where.
+
+A race trains forks of the live network, each with one proposal, beside an ungrown control on the same
+batches. Racing every blueprint at every site is unreliable at any price worth paying: short forks
+favour sites near the output, where little can be learned quickly. So the question is taken in two:
+first each blueprint at every site at once, then the finalists at one site at a time.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from contracts.blueprint import BlueprintTier
+from contracts.config import HeuristicConfig
+from contracts.growth import (
+    Candidate,
+    Contender,
+    GrowthView,
+    ProbePlan,
+    ProbeReport,
+    ProbeRound,
+    SiteInfo,
+)
+from esper.karn.blueprint import Blueprint
+from esper.karn.catalogue import Catalogue
+
+STEPS_MIN = 50
+"""Shorter rounds rank harmless modules first: a useful graft costs loss in its first steps."""
+STEPS_MAX = 2_000
+BACKWARD = 3
+"""Training FLOPs of a module over its forward FLOPs."""
+SPREAD = 1.5
+"""A blueprint that is grafted at every site at once is built this much smaller at each."""
+
+
+def kind_race(
+    view: GrowthView, catalogue: Catalogue, config: HeuristicConfig, allotment: int
+) -> ProbePlan | None:
+    """Every blueprint at every site that it fits, two rounds; None if there are fewer than two to compare."""
+    sites = [site.site for site in view.sites if site.free]
+    contenders = [
+        contender
+        for blueprint in trusted(catalogue, sites)
+        if (contender := _everywhere(blueprint, sites, int(allotment / SPREAD))) is not None
+    ]
+    if len(contenders) < 2:
+        return None
+    first = steps_for(config.kind_shares[0], contenders, view, catalogue)
+    survivors = min(config.kind_survivors, len(contenders) - 1)
+    # Which will survive is not known; the dearest might.
+    dearest = sorted(contenders, key=lambda one: -_step_flops(one, view, catalogue))[:survivors]
+    second = steps_for(config.kind_shares[1], dearest, view, catalogue)
+    rounds = (ProbeRound(first, survivors), ProbeRound(second, config.kind_finalists))
+    return ProbePlan(f"kinds-{view.epoch}", tuple(contenders), rounds, judged_by="training")
+
+
+def site_race(
+    view: GrowthView,
+    blueprints: Sequence[Blueprint],
+    catalogue: Catalogue,
+    config: HeuristicConfig,
+    allotment: int,
+) -> ProbePlan | None:
+    """Each of the blueprints at one site at a time; None if none fits anywhere."""
+    free = [site.site for site in view.sites if site.free]
+    placed = [fitted(blueprint, site, allotment) for blueprint in blueprints for site in free]
+    contenders = tuple(Contender((candidate,)) for candidate in placed if candidate is not None)
+    if not contenders:
+        return None
+    steps = steps_for(config.site_share, contenders, view, catalogue)
+    rounds = (ProbeRound(steps, len(contenders)),)
+    return ProbePlan(f"sites-{view.epoch}", contenders, rounds, judged_by="training")
+
+
+def best_kinds(report: ProbeReport, most: int) -> tuple[str, ...]:
+    """Blueprints in the order of their best gain, of those that were trained longest and beat the control."""
+    longest = max((score.steps for score in report.scores), default=0)
+    paid = [score for score in report.scores if score.steps == longest and score.gain > 0]
+    ordered = sorted(paid, key=lambda score: -score.gain)
+    return tuple(dict.fromkeys(score.contender.grafts[0].blueprint_id for score in ordered))[:most]
+
+
+def site_order(report: ProbeReport, view: GrowthView, kinds: Sequence[str], tie: float) -> tuple[str, ...]:
+    """Sites from the best to the worst for these blueprints; among ties the one upstream goes first.
+
+    Upstream breaks ties because a seed there has more of the network behind it to learn with, which a
+    short race can't show. Sites at which the fork did not beat the control are left out.
+    """
+    depth = {site.site.name: site.site.depth for site in view.sites}
+    left = {}
+    for score in report.scores:
+        graft = score.contender.grafts[0]
+        if graft.blueprint_id in kinds and score.gain > 0:
+            left[graft.site] = score.gain
+    order = []
+    while left:
+        bar = tie * max(left.values())
+        chosen = min((site for site, gain in left.items() if gain >= bar), key=lambda site: depth[site])
+        order.append(chosen)
+        del left[chosen]
+    return tuple(order)
+
+
+def trusted(catalogue: Catalogue, sites: Sequence[SiteInfo]) -> list[Blueprint]:
+    """Safe blueprints that at least one of the sites takes, in the catalogue's order."""
+    layouts = {site.layout for site in sites}
+    return [
+        blueprint
+        for blueprint in catalogue
+        if blueprint.descriptor.tier is BlueprintTier.SAFE and layouts & blueprint.layouts
+    ]
+
+
+def fitted(blueprint: Blueprint, site: SiteInfo, max_params: int) -> Candidate | None:
+    """The largest form of the blueprint that the site takes within `max_params`."""
+    if site.layout not in blueprint.layouts:
+        return None
+    settings = blueprint.fit(site, max_params)
+    if settings is None:
+        return None
+    return Candidate(site.name, blueprint.blueprint_id, settings, blueprint.params(site, settings))
+
+
+def steps_for(share: float, contenders: Iterable[Contender], view: GrowthView, catalogue: Catalogue) -> int:
+    """Steps that a round of these forks and the control can take for `share` of the run's budget."""
+    costs = [_step_flops(contender, view, catalogue) for contender in contenders]
+    steps = int(share * budget_flops(view) / (sum(costs) + view.step_flops))
+    return max(STEPS_MIN, min(STEPS_MAX, steps))
+
+
+def budget_flops(view: GrowthView) -> float:
+    """The run's budget in training FLOPs; by what was spent so far where it is given in epochs."""
+    if view.budget_flops is not None:
+        return float(view.budget_flops)
+    return view.spent_flops / max(view.progress, 1e-9)
+
+
+def _everywhere(blueprint: Blueprint, sites: Sequence[SiteInfo], max_params: int) -> Contender | None:
+    grafts = [fitted(blueprint, site, max_params) for site in sites]
+    placed = tuple(graft for graft in grafts if graft is not None)
+    return Contender(placed) if placed else None
+
+
+def _step_flops(contender: Contender, view: GrowthView, catalogue: Catalogue) -> int:
+    """Training FLOPs of one step of the fork: the network's own and those of what is grafted."""
+    sites = {site.site.name: site.site for site in view.sites}
+    grafted = 0
+    for graft in contender.grafts:
+        blueprint = catalogue.get(graft.blueprint_id)
+        grafted += blueprint.forward_flops(sites[graft.site], graft.parameters)
+    return view.step_flops + BACKWARD * grafted * view.batch_size

@@ -1,0 +1,115 @@
+"""The boundary's facts in one go: the state on the wire and the view that a policy decides on."""
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+
+from contracts.growth import GrowthView, ProbeReport
+from contracts.messages import HardwareContext, SeedState, SystemState, WallNs
+from esper.tolaria.growth import Growth, Seed
+from esper.tolaria.rates import Rates
+from esper.tolaria.results import Assembled, EpochResult
+
+BYTES_PER_GB = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the run is, in numbers."""
+
+    run_id: str
+    step: int
+    progress: float
+    host_params: int
+    params: int
+    max_params: int | None
+    step_flops: int
+    budget_flops: int | None
+    spent_flops: int
+    epoch_steps: int
+    batch_size: int
+    max_active: int
+    conservative: bool
+    evidence: ProbeReport | None
+
+
+def assemble(
+    standing: Standing, result: EpochResult, growth: Growth, rates: Rates, now_ns: WallNs
+) -> Assembled:
+    """Put the facts of the epoch that `result` is of together. Nothing is measured here."""
+    return Assembled(
+        state=_state(standing, result, growth, rates, now_ns),
+        growth=_view(standing, result, growth),
+        figures=growth.figures(),
+    )
+
+
+def _state(
+    standing: Standing, result: EpochResult, growth: Growth, rates: Rates, now_ns: WallNs
+) -> SystemState:
+    return SystemState(
+        current_epoch=result.epoch,
+        validation_accuracy=result.val_accuracy if result.val_accuracy is not None else 0.0,
+        validation_loss=result.val_loss,
+        timestamp_ns=now_ns,
+        packet_id=f"{standing.run_id}-{result.epoch}",
+        global_step=standing.step,
+        training_loss=result.train_loss,
+        training_run_id=standing.run_id,
+        seed_states=tuple(
+            _seed_state(seed, growth, rates, result.epoch) for seed in growth.seeds.values() if seed.in_place
+        ),
+        training_metrics={
+            "learning_rate": result.learning_rate,
+            "grad_norm": result.grad_norm,
+            "epoch_wall_s": result.wall_s,
+            "spent_gflop": standing.spent_flops / 1e9,
+            "progress": standing.progress,
+            "params": float(standing.params),
+        },
+        hardware_context=_hardware(),
+    )
+
+
+def _seed_state(seed: Seed, growth: Growth, rates: Rates, epoch: int) -> SeedState:
+    record, figures = seed.record, seed.figures
+    metrics = {"alpha": record.alpha, "params": float(record.params)}
+    if seed.gain is not None:
+        metrics["gain"] = seed.gain
+    if figures.rms_ratio is not None:
+        metrics["rms_ratio"] = figures.rms_ratio
+    return SeedState(
+        seed_id=record.seed_id,
+        stage=record.stage,
+        gradient_norm=figures.grad_norm or 0.0,
+        learning_rate=rates.of(record.seed_id),
+        layer_depth=growth.sites[record.site].depth,
+        metrics=metrics,
+        age_epochs=epoch - record.born_epoch,
+    )
+
+
+def _view(standing: Standing, result: EpochResult, growth: Growth) -> GrowthView:
+    return GrowthView(
+        epoch=result.epoch,
+        progress=standing.progress,
+        host_params=standing.host_params,
+        params=standing.params,
+        max_params=sys.maxsize if standing.max_params is None else standing.max_params,
+        step_flops=standing.step_flops,
+        budget_flops=standing.budget_flops,
+        spent_flops=standing.spent_flops,
+        batch_size=standing.batch_size,
+        epoch_steps=standing.epoch_steps,
+        max_active=standing.max_active,
+        sites=growth.views(),
+        evidence=standing.evidence,
+        conservative=standing.conservative,
+    )
+
+
+@cache
+def _hardware() -> HardwareContext:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return HardwareContext(device_type="cpu", total_memory_gb=total / BYTES_PER_GB)

@@ -1,0 +1,76 @@
+"""Who takes part in the steps of an epoch, and how an isolated seed takes its part."""
+
+from contextlib import nullcontext
+
+from torch import Tensor, nn
+
+from contracts.lifecycle import Stage
+from esper.kasmina.graft import Grafts
+from esper.kasmina.isolation import IsolationMonitor
+from esper.kasmina.shadow import shadow_backward
+from esper.tolaria.costs import SHADOW, CostBook
+from esper.tolaria.flops import Account, FlopLedger
+from esper.tolaria.growth import Growth, Seed
+from esper.tolaria.loop import Crew, ShadowStep, Watched
+from esper.tolaria.task import LossFn
+
+
+class Shadow:
+    """One seed's passes on the shadow path in one epoch, each booked.
+
+    The first pass of the epoch is watched for what it might leave on the host.
+    """
+
+    def __init__(
+        self,
+        grafts: Grafts,
+        seed: Seed,
+        loss_fn: LossFn,
+        costs: CostBook,
+        ledger: FlopLedger,
+        isolation: IsolationMonitor,
+    ) -> None:
+        self._grafts = grafts
+        self._seed = seed
+        self._loss_fn = loss_fn
+        self._costs = costs
+        self._ledger = ledger
+        self._isolation = isolation
+        self._watched = False
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> ShadowStep:
+        seed_id = self._seed.record.seed_id
+        with nullcontext() if self._watched else self._isolation.watching(seed_id, inputs, targets):
+            step, flops = self._costs.of_seed(SHADOW, seed_id, lambda: self._pass(seed_id, inputs, targets))
+        self._watched = True
+        self._ledger.add(Account.SHADOW, flops)
+        return step
+
+    def _pass(self, seed_id: str, inputs: Tensor, targets: Tensor) -> ShadowStep:
+        result = shadow_backward(self._grafts, seed_id, inputs, targets, self._loss_fn, self._seed.stream)
+        return ShadowStep(result.finite, result.rms_ratio)
+
+
+def crew_of(
+    grafts: Grafts,
+    growth: Growth,
+    loss_fn: LossFn,
+    costs: CostBook,
+    ledger: FlopLedger,
+    isolation: IsolationMonitor,
+) -> Crew:
+    """The host with its fossils as one owner, each other seed in place as another."""
+    host: list[nn.Parameter] = [parameter for _, parameter in grafts.host_named_parameters()]
+    owners = [host]
+    watched: list[Watched] = []
+    for seed_id in grafts.seed_ids():
+        seed = growth.seeds[seed_id]
+        own = [parameter for _, parameter in grafts.named_parameters(seed_id)]
+        if seed.record.stage is Stage.FOSSILIZED:
+            host.extend(own)
+            continue
+        owners.append(own)
+        if seed.live or seed.learns:
+            shadow = Shadow(grafts, seed, loss_fn, costs, ledger, isolation) if seed.learns else None
+            watched.append(Watched(seed_id, own, shadow))
+    return Crew([parameter for owner in owners for parameter in owner], owners, watched)

@@ -1,0 +1,169 @@
+"""The training loop between two boundaries, kept as lean as the plainest loop that does the same.
+
+A step does here, beyond forward, backward and update: one rate set, one pass that sees NaN and
+infinity, one attribute read for the stop flag. What else there is (seeds on the shadow path, clipping,
+norms of seeds that are being watched) costs nothing when there is none of it.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from esper.tolaria.errors import TrainingDiverged
+from esper.tolaria.gradients import FiniteCheck, drop_gradients, gradients_of, norm
+from esper.tolaria.loader import Loader
+from esper.tolaria.rates import Rates
+from esper.tolaria.task import LossFn
+
+SAMPLE_EVERY = 10
+"""Steps between two samples for telemetry."""
+SAMPLES_MAX = 1_000
+"""Samples kept for whoever reads them; the oldest are dropped."""
+
+
+class Sample(NamedTuple):
+    """One step as telemetry sees it."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+class ShadowStep(NamedTuple):
+    """What one pass on the shadow path gave; `rms_ratio` is that of `SeedFigures`."""
+
+    finite: bool
+    rms_ratio: float
+
+
+ShadowPass: TypeAlias = Callable[[Tensor, Tensor], ShadowStep]
+"""(inputs, targets) of one mini-batch → gradients in the seed's own parameters, and only there."""
+
+
+@dataclass
+class Watched:
+    """A seed that the loop keeps figures of; `shadow` is its pass while it learns in isolation."""
+
+    seed_id: str
+    parameters: Sequence[nn.Parameter]
+    shadow: ShadowPass | None = None
+    norm_sum: float = 0.0
+    norms: int = 0
+    rms_ratio: float | None = None
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who takes part in a step.
+
+    `parameters` is all that has a gradient to forget; `owners` are what gradient norms are clipped by;
+    `watched` are the seeds that are not part of the host yet and learn.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    owners: Sequence[Sequence[nn.Parameter]]
+    watched: Sequence[Watched] = ()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the share of the budget that is spent rises through the epoch's steps."""
+
+    start: float
+    per_step: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the steps of one epoch gave; `loss` is the mean over their examples, NaN for none."""
+
+    steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    shadow_passes: int
+
+
+@dataclass
+class StepLoop:
+    """Takes optimizer steps; `stop_requested` may be set by any thread and ends it after a step."""
+
+    model: nn.Module
+    loader: Loader
+    optimizer: Optimizer
+    rates: Rates
+    loss_fn: LossFn
+    clip_norm: float
+    shadow_every: int
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
+    stop_requested: bool = False
+    _finite: FiniteCheck = field(default_factory=FiniteCheck)
+    _grad_norm: float = 0.0
+
+    def run(self, crew: Crew, first_step: int, steps: int, pace: Pace) -> Trained:
+        """Take up to `steps` optimizer steps; `first_step` is the first one's global number.
+
+        Raises:
+            TrainingDiverged: a loss or gradient was not finite; that step was not taken.
+        """
+        model, loss_fn, rates, optimizer = self.model, self.loss_fn, self.rates, self.optimizer
+        parameters, watched = crew.parameters, crew.watched
+        loss_sum, step, rate, shadow_passes = 0.0, first_step, 0.0, 0
+        for inputs, targets in self.loader.batches(0 if self.stop_requested else steps):
+            rate = rates.apply(pace.start + (step - first_step) * pace.per_step)
+            for parameter in parameters:
+                parameter.grad = None
+            loss = loss_fn(model(inputs), targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            value = loss.item()
+            self._see(step, value, rate, gradients_of(parameters))
+            if watched:
+                shadow_passes += self._watch(watched, step, inputs, targets)
+            if self.clip_norm:
+                for owner in crew.owners:
+                    nn.utils.clip_grad_norm_(owner, self.clip_norm)
+            optimizer.step()
+            loss_sum += value
+            step += 1
+            if self.stop_requested:
+                break
+        taken = step - first_step
+        return Trained(taken, loss_sum / taken if taken else math.nan, rate, self._grad_norm, shadow_passes)
+
+    def _see(self, step: int, loss: float, rate: float, gradients: list[Tensor]) -> None:
+        """Stop at what is not finite; sample every so often."""
+        if loss - loss != 0.0:  # NaN and infinity, and nothing else
+            raise TrainingDiverged(step, "training loss")
+        if not self._finite.passes(gradients):
+            raise TrainingDiverged(step, "gradient")
+        if step % SAMPLE_EVERY == 0:
+            self._grad_norm = norm(gradients)
+            self.samples.append(Sample(step, loss, rate, self._grad_norm))
+
+    def _watch(self, watched: Sequence[Watched], step: int, inputs: Tensor, targets: Tensor) -> int:
+        """Shadow passes of the seeds that are due for one, norms of all that have gradients."""
+        passes = 0
+        for seed in watched:
+            if seed.shadow is not None:
+                if step % self.shadow_every:
+                    continue
+                passes += 1
+                self._shadow(seed, seed.shadow(inputs, targets))
+            gradients = gradients_of(seed.parameters)
+            if gradients:
+                seed.norm_sum += norm(gradients)
+                seed.norms += 1
+        return passes
+
+    def _shadow(self, seed: Watched, result: ShadowStep) -> None:
+        seed.rms_ratio = result.rms_ratio
+        if not (result.finite and self._finite.passes(gradients_of(seed.parameters))):
+            seed.finite = False
+            drop_gradients(seed.parameters)  # its own fault: the host goes on as if it were not there

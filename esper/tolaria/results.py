@@ -1,0 +1,68 @@
+"""What the trainer reports: of an epoch, of a plan it applied, of the whole run."""
+
+from dataclasses import dataclass, field
+
+from contracts.growth import GrowthView, SeedFigures
+from contracts.messages import SystemState
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch. Losses are means over examples; accuracies are shares, None where not defined.
+
+    `epoch` counts from 1. `stopped` says that the epoch was cut short on request: nothing was validated
+    then, and the validation figures are those of the epoch before (NaN if there was none).
+    """
+
+    epoch: int
+    steps: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float | None
+    learning_rate: float
+    grad_norm: float
+    spent_flops: int
+    wall_s: float
+    stopped: bool = False
+    foreign_rate_changes: int = 0
+    """Learning rates that someone else had changed, found and overwritten during the epoch."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The boundary's facts: what is told to the controller, and what the gates rest on."""
+
+    state: SystemState
+    growth: GrowthView
+    figures: dict[str, SeedFigures]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a plan did to the network.
+
+    `changed_host` names the tensors whose values a rollback changed; a graft itself changes none.
+    """
+
+    plan_id: str
+    params_added: int = 0
+    params_removed: int = 0
+    changed_host: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinalFigures:
+    """The finished run. Accuracies are shares of 0 to 1; None where the task does not define them.
+
+    `train_flops` is all that training and growth spent; `flops` has every account.
+    """
+
+    val_loss: float
+    val_accuracy: float | None
+    test_loss: float
+    test_accuracy: float | None
+    fresh_accuracy: float | None
+    params: int
+    train_flops: int
+    flops: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,19 @@
+"""What every back end of the bus must do; its test module subclasses this with a fixture `make_bus`."""
+
+from tests.actors.oona.conformance_delivery import DeliveryConformance
+from tests.actors.oona.conformance_letters import DeadLetterConformance
+from tests.actors.oona.conformance_modes import CloseConformance, ConservativeConformance
+from tests.actors.oona.conformance_overflow import OverflowConformance, WaitConformance
+from tests.actors.oona.conformance_redelivery import RedeliveryConformance
+
+
+class BusConformance(
+    DeliveryConformance,
+    RedeliveryConformance,
+    DeadLetterConformance,
+    OverflowConformance,
+    WaitConformance,
+    ConservativeConformance,
+    CloseConformance,
+):
+    """All of it."""

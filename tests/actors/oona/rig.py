@@ -1,0 +1,142 @@
+"""A bus under test with a clock that the test moves, and a player for tests written as coroutines."""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import count
+from typing import Protocol
+
+import msgspec
+
+from actors.oona.bus import Bus, Delivery, Subscription
+from actors.oona.ledger import GroupLedger, TopicLedger
+from actors.oona.policy import BusConfig, TopicPolicy
+from actors.oona.priority import Lane
+
+DEFAULTS = BusConfig()
+ROUNDS = 20  # turns of the event loop in which everything that can go on does
+
+
+class Note(msgspec.Struct, frozen=True):
+    """The message of these tests."""
+
+    n: int
+
+
+class HandClock:
+    """Stands still until `advance`; sleepers wake at their own moments, in order."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self._numbers = count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wall_ns(self) -> int:
+        return int(self.now_s * 1e9)
+
+    async def sleep(self, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now_s + seconds, next(self._numbers), future))
+        await future
+
+    async def advance(self, seconds: float) -> None:
+        end_s = self.now_s + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= end_s:
+            self.now_s, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                future.set_result(None)
+            await settle(2)
+        self.now_s = end_s
+        await settle()
+
+
+class Rig:
+    """One bus, with its housekeeping running."""
+
+    def __init__(self, bus: Bus, advance: Callable[[float], Awaitable[None]]) -> None:
+        self.bus = bus
+        self._advance = advance
+
+    async def let_pass(self, seconds: float) -> None:
+        """Time goes by for the bus."""
+        await self._advance(seconds)
+
+    async def drain(self, subscription: Subscription) -> list[Delivery]:
+        """Everything that is there now, in the consumer's hands then."""
+        taken: list[Delivery] = []
+        while True:
+            receiving = asyncio.create_task(_received(subscription))
+            await settle()
+            if not receiving.done():
+                receiving.cancel()
+                await asyncio.wait([receiving])
+                return taken
+            taken += receiving.result()
+
+    async def ack_all(self, subscription: Subscription) -> list[int]:
+        """Take and acknowledge everything that is there; the numbers of the notes."""
+        deliveries = await self.drain(subscription)
+        for delivery in deliveries:
+            delivery.ack()
+        return notes(deliveries)
+
+    async def publish(self, topic: str, numbers: Sequence[int]) -> None:
+        for n in numbers:
+            await self.bus.publish(topic, Note(n))
+
+    def ledger(self, group: str, lane: Lane = Lane.NORMAL, topic: str = "t") -> GroupLedger:
+        rows = self.bus.metrics().groups
+        (row,) = [row for row in rows if (row.topic, row.group, row.lane) == (topic, group, lane)]
+        return row.ledger
+
+    def published(self, lane: Lane = Lane.NORMAL, topic: str = "t") -> TopicLedger:
+        (row,) = [row for row in self.bus.metrics().published if (row.topic, row.lane) == (topic, lane)]
+        return row.ledger
+
+
+class MakeBus(Protocol):
+    """A back end: a rig around a new bus with these topics, closed at the end, its ledger checked."""
+
+    def __call__(
+        self, topics: Mapping[str, TopicPolicy], config: BusConfig = DEFAULTS
+    ) -> AbstractAsyncContextManager[Rig]: ...
+
+
+def with_topic(
+    policy: TopicPolicy, config: BusConfig = DEFAULTS
+) -> Callable[[Callable[[object, Rig], Coroutine[None, None, None]]], Callable[[object, MakeBus], None]]:
+    """Run a test method on a bus with the one topic `t`."""
+
+    def wrap(test: Callable[[object, Rig], Coroutine[None, None, None]]) -> Callable[[object, MakeBus], None]:
+        def play(self: object, make_bus: MakeBus) -> None:
+            async def scenario() -> None:
+                async with make_bus({"t": policy}, config) as rig:
+                    await test(self, rig)
+
+            asyncio.run(scenario())
+
+        play.__name__ = test.__name__
+        play.__doc__ = test.__doc__
+        return play
+
+    return wrap
+
+
+async def _received(subscription: Subscription) -> Sequence[Delivery]:
+    return await subscription.receive(10_000)
+
+
+async def settle(rounds: int = ROUNDS) -> None:
+    """Let everything that can go on do so."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+
+
+def notes(deliveries: Sequence[Delivery]) -> list[int]:
+    """The numbers of the notes, in order."""
+    return [delivery.message.n for delivery in deliveries if isinstance(delivery.message, Note)]

@@ -1,0 +1,280 @@
+"""The whole control loop with every actor, on a virtual clock, with a trainer that only keeps books."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors.company import Company, Outcome, Play, Surroundings
+from actors.runtime import InlineThreads, LoopClock, Threads
+from actors.runtime.governor import Governor
+from actors.runtime.simulation import run_simulated
+from contracts import topics
+from contracts.config import Config, GrowthConfig
+from contracts.growth import GrowthView, Path, ProbePlan
+from contracts.lifecycle import Stage
+from contracts.messages import FieldReportOutcome, SystemState
+from contracts.view import RunFacts
+from esper.karn.catalogue import CATALOGUE
+from esper.kasmina.engine import Engine
+from esper.tamiyo.action import Action, Wait
+from esper.tamiyo.baselines import GrowBlindly, NeverGrow
+from esper.tamiyo.controller import Controller
+from esper.tamiyo.heuristic import Heuristic
+from esper.tamiyo.policy import Policy
+from tests.actors.fakes import SITES, FakeTrainer, SlowThreads, Spectator, VirtualLane
+
+CONFIG = Config(growth=GrowthConfig(path=Path(0, 0, 0, 3), embargo_epochs=2, max_params=1300))
+DEADLINE_S = CONFIG.tamiyo.deadline_ms / 1e3
+
+
+@dataclass
+class Played:
+    """One simulated run and everything that can be asked about it afterwards."""
+
+    outcome: Outcome
+    trainer: FakeTrainer
+    spectator: Spectator
+    engine: Engine
+    lane: VirtualLane
+    took_s: float
+
+    @property
+    def stages(self) -> list[tuple[str, str, int]]:
+        """Every stage that a seed entered: seed, stage, epoch."""
+        grafts = self.outcome.witness.recorder.recorded.grafts.values()
+        return [(graft.seed_id, entry.stage, entry.epoch) for graft in grafts for entry in graft.stages]
+
+
+def play(
+    policy: Policy,
+    trainer: FakeTrainer | None = None,
+    *,
+    seed: int = 0,
+    threads: Threads | None = None,
+    controller: Controller | None = None,
+    meddle: Callable[[Company], None] = lambda company: None,
+) -> Played:
+    """Play one run from its first epoch to its conclusion, in virtual time."""
+    training, spectator, lane = trainer or FakeTrainer(), Spectator(), VirtualLane()
+
+    async def main() -> Played:
+        loop = asyncio.get_running_loop()
+        engine = Engine(SITES, CONFIG.growth, CATALOGUE, seed)
+        script = Play(
+            run_id="fake",
+            config=CONFIG,
+            facts=RunFacts("fake", policy.name, seed, "nowhere", epochs=training.epochs),
+            training=training,
+            samples=deque(),
+            engine=engine,
+            controller=controller or Controller(policy, "fake", CONFIG.tamiyo.window_epochs),
+            names={},
+            display=spectator,
+        )
+        clock = LoopClock(loop, wall_ns=10**18)
+        around = Surroundings(
+            clock, lane, Governor(), random.Random(seed), loop.time, threads or InlineThreads()
+        )
+        company = Company(script, around)
+        meddle(company)
+        outcome = await company.perform()
+        return Played(outcome, training, spectator, engine, lane, loop.time())
+
+    return run_simulated(main, seed=seed)
+
+
+def alerts(played: Played, name: str) -> list[str]:
+    return [alert.text for alert in played.outcome.witness.recorder.recorded.alerts if alert.name == name]
+
+
+def blind(seed: int = 0) -> GrowBlindly:
+    return GrowBlindly(CATALOGUE, random.Random(seed), CONFIG.growth.path, window=(0.05, 0.4))
+
+
+class Scripted(NeverGrow):
+    """Does what the script says at each epoch; anything that raises is raised, anything else is answered."""
+
+    quick = True
+
+    def __init__(self, script: Callable[[int], Any]) -> None:
+        self._script = script
+
+    def act(self, state: SystemState, view: GrowthView) -> Action:
+        action: Action = self._script(view.epoch)
+        return action
+
+
+def test_a_run_that_never_grows_trains_every_epoch_and_finishes() -> None:
+    played = play(NeverGrow())
+    assert played.outcome.conclusion.final is not None
+    assert played.trainer.epoch == 30
+    recorded = played.outcome.witness.recorder.recorded
+    assert [facts.epoch for facts in recorded.epochs] == list(range(1, 31))
+    assert recorded.applied == {"WAIT": 29}
+    assert not recorded.grafts
+    assert not recorded.late
+
+
+def test_a_blind_policy_takes_seeds_all_the_way_to_fossils() -> None:
+    played = play(blind(), FakeTrainer(epochs=60))
+    fossils = [one for one in played.engine.records() if one.stage is Stage.FOSSILIZED]
+    assert len(fossils) == 3
+    assert played.trainer.records == {
+        **played.trainer.records,
+        **{one.seed_id: one for one in fossils},
+    }, "what the trainer applied is what the engine has committed"
+    assert any("fossilized" in event for event in played.spectator.events)
+
+
+def test_the_heuristic_races_then_germinates_what_won() -> None:
+    policy = Heuristic(CATALOGUE, CONFIG.growth, CONFIG.tamiyo.heuristic)
+    played = play(policy, FakeTrainer(epochs=80))
+    recorded = played.outcome.witness.recorder.recorded
+    assert [probe.probe_id.split("-")[0] for probe in recorded.probes] == ["kinds", "sites"]
+    winner = recorded.probes[1].candidates[0]
+    first = next(iter(recorded.grafts.values()))
+    assert (first.blueprint_id, first.site) == (winner.blueprint_id, winner.site)
+    assert len([one for one in played.engine.records() if one.stage is Stage.FOSSILIZED]) == 3
+
+
+def test_a_seed_that_gains_nothing_is_culled_and_its_site_rests() -> None:
+    policy = Heuristic(CATALOGUE, CONFIG.growth, CONFIG.tamiyo.heuristic)
+    played = play(policy, FakeTrainer(epochs=80, gain=-0.5))
+    entered = [stage for _, stage, _ in played.stages]
+    assert "CULLED" in entered
+    assert "EMBARGOED" in entered
+    assert "FOSSILIZED" not in entered
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_seed_plays_the_same_run(seed: int) -> None:
+    first, second = (play(blind(seed), FakeTrainer(epochs=40), seed=seed) for _ in range(2))
+    assert first.stages == second.stages
+    assert first.spectator.events == second.spectator.events
+    assert first.took_s == second.took_s
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_order_of_the_actors_steps_changes_what_the_run_does(seed: int) -> None:
+    reference = play(blind(7), FakeTrainer(epochs=40), seed=1000)
+    shuffled = play(blind(7), FakeTrainer(epochs=40), seed=seed)
+    assert shuffled.stages == reference.stages
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bus_accounts_for_every_message(seed: int) -> None:
+    played = play(blind(seed), FakeTrainer(epochs=40), seed=seed)
+    bus = played.outcome.bus
+    assert bus.closes()
+    assert bus.depth == 0
+    states = next(row for row in bus.published if row.topic == topics.SYSTEM_STATE and row.ledger.published)
+    assert states.ledger.published == 39
+
+
+def test_every_command_gets_one_field_report() -> None:
+    played = play(blind(), FakeTrainer(epochs=40))
+    counted = played.outcome.witness.counters.growth.field_reports
+    assert sum(counted.values()) == 39
+    assert counted[FieldReportOutcome.ABORTED] == sum(
+        refusal.times for refusal in played.outcome.witness.recorder.recorded.refused
+    )
+
+
+class Slow(Scripted):
+    """A policy that is asked in a thread."""
+
+    quick = False
+
+
+def test_a_slow_controller_costs_one_deadline_and_a_do_nothing_epoch() -> None:
+    played = play(Slow(lambda epoch: Wait()), FakeTrainer(epochs=5), threads=SlowThreads(10.0))
+    recorded = played.outcome.witness.recorder.recorded
+    assert played.outcome.conclusion.final is not None
+    assert recorded.late == 4
+    for facts in recorded.epochs[:-1]:
+        assert facts.boundary_ms is not None
+        # one deadline, and the lane's own start, which in a simulation takes a job's whole time
+        assert facts.boundary_ms.decide <= (DEADLINE_S + played.lane.job_s) * 1e3 + 0.2
+    assert {alert.name for alert in recorded.alerts} == {"decision_missing"} | {"boundary_over_budget"}
+
+
+def test_a_controller_that_crashes_is_restarted_and_training_goes_on() -> None:
+    def crash_once(epoch: int) -> Action:
+        if epoch == 3:
+            raise RuntimeError("a bug in the policy")
+        return Wait()
+
+    played = play(Scripted(crash_once), FakeTrainer(epochs=30))
+    recorded = played.outcome.witness.recorder.recorded
+    assert played.trainer.epoch == 30
+    assert 1 <= recorded.late <= 4, "while it restarts, boundaries do nothing"
+    assert "a bug in the policy" in alerts(played, "decision_missing")[0]
+    tamiyo = next(actor for actor in played.outcome.system.actors if actor.name == "tamiyo")
+    assert tamiyo.restarts == 1
+
+
+def test_a_controller_that_always_crashes_stops_and_training_goes_on_without_it() -> None:
+    def crash(epoch: int) -> Action:
+        raise RuntimeError("a bug in the policy")
+
+    played = play(Scripted(crash), FakeTrainer(epochs=200))
+    recorded = played.outcome.witness.recorder.recorded
+    assert played.outcome.conclusion.final is not None
+    assert played.trainer.epoch == 200
+    assert recorded.late == 199
+    assert "actor_failed" in {alert.name for alert in recorded.alerts}
+
+
+def test_a_controller_that_answers_nonsense_is_overruled() -> None:
+    class Babbling(Controller):
+        def decide(self, state: SystemState, view: GrowthView, now_ns: int) -> Any:
+            return msgspec.structs.replace(super().decide(state, view, now_ns), command="yes")
+
+    policy = NeverGrow()
+    played = play(policy, controller=Babbling(policy, "fake", 3))
+    recorded = played.outcome.witness.recorder.recorded
+    assert recorded.late == 29
+    assert "not with an AdaptationCommand" in alerts(played, "decision_missing")[0]
+
+
+def test_training_that_fails_halts_the_run_with_an_emergency_signal() -> None:
+    played = play(NeverGrow(), FakeTrainer(epochs=30, fails_at=10))
+    conclusion = played.outcome.conclusion
+    assert "the loss is not a number" in conclusion.halted
+    assert conclusion.final is not None, "the network as it was is judged all the same"
+    emergency = [row for row in played.outcome.bus.published if row.topic == topics.EMERGENCY]
+    assert sum(row.ledger.published for row in emergency) == 1
+
+
+def test_a_halt_ends_the_run_after_the_present_epoch() -> None:
+    def meddle(company: Company) -> None:
+        asyncio.get_running_loop().call_later(0.5, company.halt, "enough")
+
+    played = play(NeverGrow(), FakeTrainer(epochs=1000), meddle=meddle)
+    assert played.outcome.conclusion.interrupted == "enough"
+    assert played.outcome.conclusion.final is not None
+    assert played.trainer.epoch < 20
+
+
+def test_a_survey_is_answered_by_a_probe_before_the_epoch_after_next() -> None:
+    class Curious(NeverGrow):
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
+            return ProbePlan(f"p{view.epoch}", (), ()) if view.epoch == 4 else None
+
+        def act(self, state: SystemState, view: GrowthView) -> Action:
+            if view.evidence is not None:
+                self.seen.append(view.epoch)
+            return Wait()
+
+    policy = Curious()
+    play(policy, FakeTrainer(epochs=10))
+    assert policy.seen[0] == 6
