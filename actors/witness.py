@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import msgspec
 
-from actors.nissa.counters import RunCounters
+from actors.nissa.counters import FLOP_ACCOUNTS, RunCounters
 from actors.oona.bus import Bus
 from actors.oona.errors import RefusedError
 from contracts import topics
@@ -159,6 +159,7 @@ class RunWitness:
         training.validation_loss = state.validation_loss
         training.validation_accuracy = state.validation_accuracy
         training.learning_rate = state.training_metrics["learning_rate"]
+        training.flops = {account: growth.flops.get(account, 0) for account in FLOP_ACCOUNTS}
         training.host_params = growth.host_params
         training.grown_params = growth.params - growth.host_params
         seeds = [seed for site in growth.sites for seed in (*site.fossils, site.seed) if seed is not None]

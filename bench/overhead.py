@@ -1,7 +1,7 @@
 """What growing costs a training loop: the same loop in plain PyTorch and under Esper, in turn.
 
-Both sides train the same host on the same batches in 40-step epochs, add up the loss, and validate
-after each epoch on all 2,000 examples. Esper's side has all actors, the event log and its boundaries.
+Both sides train the same host with the same fused Adam in 40-step epochs of 100 examples, add up the
+loss, and validate after each epoch on all 2,000 examples. Esper's side has all actors, the event log and its boundaries.
 Epochs are timed from boundary to boundary, so that neither side's start and end counts.
 """
 
@@ -118,7 +118,7 @@ def _plain(epochs: int) -> float:
     config = mnist1d(epochs=epochs)
     task = find_workload("mnist1d").task(0)
     model, train, validation = task.model, task.train, task.validation
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, fused=True)
     at_s: list[float] = []
     for _ in range(epochs):
         model.train()

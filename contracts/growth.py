@@ -219,6 +219,8 @@ class GrowthView(msgspec.Struct, frozen=True):
     sites: tuple[SiteView, ...] = ()
     evidence: ProbeReport | None = None
     """The newest probe's report, present at every boundary until the next probe."""
+    flops: dict[str, int] = {}
+    """Training FLOPs spent so far, by account."""
     conservative: bool = False
 
     @property

@@ -103,13 +103,14 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class CandidateFacts(msgspec.Struct, frozen=True):
-    """How one candidate of a probe did."""
+    """How one contender of a probe did: a blueprint at one site, or at several at once."""
 
-    site: str
+    sites: tuple[str, ...]
     blueprint_id: str
     params: int
     steps: int
     loss: Figure
+    """None if it diverged."""
     loss_control: Figure
     gain: Figure
     parameters: dict[str, float] = {}

@@ -20,7 +20,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     policy: str
     seed: int
     out: str
-    """Folder that the run writes to."""
+    """Folder under which the run's own folder is made."""
     epochs: int | None = None
     """Budget in epochs; None if the budget is in FLOPs or is the workload's own."""
     budget_flops: int | None = None

@@ -129,6 +129,8 @@ def takes(kind: inspect.Type) -> str:
             return _either([takes(part) for part in kind.types])
         case inspect.VarTupleType():
             return f"a list of {takes(kind.item_type)}"
+        case inspect.TupleType():
+            return f"a list of {len(kind.item_types)}: {', '.join(takes(part) for part in kind.item_types)}"
         case inspect.DictType():
             return f"names, each with {takes(kind.value_type)}"
     raise NotImplementedError(f"takes() has no words for {type(kind).__name__}; give it some")

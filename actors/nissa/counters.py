@@ -159,5 +159,7 @@ class RunCounters:
     """Seconds that the event loop woke late; written by the event loop."""
     render: Histogram = field(default_factory=lambda: Histogram(RENDER_BUCKETS_S))
     """Seconds of work, pauses not counted, in each rendering for a scrape; written by the event loop."""
+    telemetry_read: int = 0
+    """Samples of steps that were taken out of the training thread's queue; written by the event loop."""
     telemetry_dropped: int = 0
     """Telemetry records that were thrown away because their queue was full; written by the event loop."""

@@ -17,7 +17,7 @@ from actors.runtime.clock import Clock
 from contracts import topics
 from contracts.messages import FieldReport, TelemetryPacket
 from contracts.view import EventKind, RunView
-from esper.tolaria.loop import Sample
+from esper.tolaria.loop import SAMPLE_EVERY, Sample
 
 BATCH = 64
 """Messages taken from the bus at a time."""
@@ -94,13 +94,15 @@ class Nissa(Actor[Heard | Refresh | Drain]):
 
     @handles
     async def on_drain(self, _: Drain) -> None:
-        samples, newest = self._at.samples, None
+        samples, counters = self._at.samples, self._at.counters
+        newest: Sample | None = None
         while samples:
             newest = samples.popleft()
+            counters.telemetry_read += 1
         if newest is not None:
-            step, loss, rate, _norm = newest
-            training = self._at.counters.training
-            training.steps, training.loss, training.learning_rate = step, loss, rate
+            training = counters.training
+            training.steps, training.loss, training.learning_rate = newest[:3]
+            counters.telemetry_dropped = max(0, newest.step // SAMPLE_EVERY + 1 - counters.telemetry_read)
 
     async def _listen(self, subscription: Subscription) -> None:
         while True:

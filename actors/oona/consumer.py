@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from actors.oona.breaker import Breaker
+from actors.oona.entry import Entry
 from actors.oona.policy import BreakerPolicy
 
 
@@ -15,3 +16,9 @@ class Consumer:
         self.name = name
         self.breaker = Breaker(policy)
         self.wake: Callable[[], None] | None = None
+
+    def failed(self, entry: Entry, now_s: float) -> None:
+        """Count a failure, but once for a message: one that keeps failing may be to blame itself."""
+        if entry.failed_by != self.name or not self.breaker.closed:
+            self.breaker.failed(now_s)
+        entry.failed_by = self.name

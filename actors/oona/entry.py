@@ -54,6 +54,10 @@ class Place(enum.Enum):
     SETTLED = enum.auto()
 
 
+# By name: to look a member up on its enum takes longer than most of what is done with it.
+WAITING, POSTPONED, HELD, EXTENDED, SETTLED = Place
+
+
 class Entry:
     """What one group knows of one message."""
 
@@ -75,7 +79,7 @@ class Entry:
         self.publication = publication
         self.queue = queue
         self.rank = rank
-        self.place = Place.WAITING
+        self.place = WAITING
         self.attempts = 0
         self.due_s = 0.0  # HELD, EXTENDED: the acknowledgement deadline; POSTPONED: the end of the backoff
         self.since_s = publication.published_s  # when it came to wait, or into these hands

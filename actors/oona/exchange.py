@@ -6,6 +6,7 @@ Synchronous bookkeeping: the time is passed in, in seconds, and nothing here wai
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,8 @@ from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import LOWEST_URGENT, Priority
 from actors.oona.snapshot import snapshot
 from actors.oona.topic import Topic
+
+_REROUTED: Final = Outcome.REROUTED
 
 
 class Exchange:
@@ -51,29 +54,31 @@ class Exchange:
 
     def publication(
         self,
-        topic: Topic,
+        topic_name: str,
         message: msgspec.Struct,
         priority: Priority,
         event_id: str | None,
         ttl_s: float | None,
         now_s: float,
     ) -> Publication:
-        """A message to be offered now; raises ValueError if its time to live is none."""
+        """A message to be offered now; raises UnknownTopicError, or ValueError if it would expire at once."""
+        topic = self.topics.get(topic_name) or self.topic(topic_name)
         if ttl_s is None:
             ttl_s = topic.policy.ttl_s
-        elif ttl_s <= 0:
+        elif not ttl_s > 0:
             raise ValueError(f"ttl_s {ttl_s} would expire at once; it takes seconds above 0, or None")
         expires_s = None if ttl_s is None else now_s + ttl_s
         event_id = self._new_id() if event_id is None else event_id
-        return Publication(next(self._numbers), topic.name, message, priority, event_id, now_s, expires_s)
+        return Publication(next(self._numbers), topic_name, message, priority, event_id, now_s, expires_s)
 
-    def offer(self, topic: Topic, publication: Publication, now_s: float) -> Outcome | None:
+    def offer(self, publication: Publication, now_s: float) -> Outcome | None:
         """Take a message or raise RefusedError; None if its publisher would have to wait for room."""
+        topic = self.topics[publication.topic]
         outcome = None
         try:
             outcome = topic.offer(publication)
         finally:
-            urgent = publication.priority >= LOWEST_URGENT or outcome is Outcome.REROUTED
+            urgent = publication.priority >= LOWEST_URGENT or outcome is _REROUTED
             if urgent or self.load.depth > self._high_mark:
                 self._look_at(topic, now_s)
         return outcome
@@ -114,11 +119,10 @@ class Exchange:
 
     def letter(self, letter_id: str) -> DeadLetter:
         """Raises UnknownLetterError."""
-        topic = self.topics.get(letter_id.partition("/")[0])
-        letter = None if topic is None else topic.letters.get(letter_id)
-        if letter is None:
-            raise UnknownLetterError(f"no dead letter {letter_id!r} is kept; list() names those that are")
-        return letter
+        for topic in self.topics.values():
+            if (letter := topic.letters.get(letter_id)) is not None:
+                return letter
+        raise UnknownLetterError(f"no dead letter {letter_id!r} is kept; list() names those that are")
 
     def replay(self, letter_id: str, now_s: float) -> None:
         """Queue it again; raises UnknownLetterError or RefusedError, with nothing changed."""
@@ -128,7 +132,9 @@ class Exchange:
             raise UnknownLetterError(
                 f"{letter_id} can't be replayed: its group is gone; subscribe to it first"
             )
-        publication = self.publication(topic, letter.message, letter.priority, letter.event_id, None, now_s)
+        publication = self.publication(
+            letter.topic, letter.message, letter.priority, letter.event_id, None, now_s
+        )
         topic.replay(letter, publication)
 
     def drop(self, letter_id: str) -> None:

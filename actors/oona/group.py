@@ -7,7 +7,7 @@ from collections.abc import Callable, Sized
 
 from actors.oona.agenda import Agenda
 from actors.oona.consumer import Consumer
-from actors.oona.entry import Entry, Place, Publication
+from actors.oona.entry import POSTPONED, SETTLED, WAITING, Entry, Publication
 from actors.oona.hands import IN_HAND, Hands
 from actors.oona.load import Load
 from actors.oona.policy import TopicPolicy
@@ -37,10 +37,8 @@ class Group:
         self._on_room = on_room
         self._on_dead = on_dead
         self._hands = Hands()
-        self._postponed = Agenda(
-            lambda ticket, entry: entry.place is Place.POSTPONED and entry.ticket == ticket
-        )
-        self._expiring = Agenda(lambda _, entry: entry.place is not Place.SETTLED)
+        self._postponed = Agenda(lambda ticket, entry: entry.place is POSTPONED and entry.ticket == ticket)
+        self._expiring = Agenda(lambda _, entry: entry.place is not SETTLED)
 
     # What comes in
 
@@ -80,7 +78,7 @@ class Group:
         """Append at most `limit` messages of one lane to `taken`; they are in the consumer's hands then."""
         while limit > 0 and (entry := queue.pop()) is not None:
             if entry.publication.expired(now_s):
-                entry.place = Place.POSTPONED  # it is out of the line
+                entry.place = POSTPONED  # it is out of the line
                 self._expire(entry)
                 continue
             self._hold(entry, queue, consumer, now_s)
@@ -107,7 +105,7 @@ class Group:
         late = not self._holds(entry, attempt)
         if late:
             ledger.late += 1
-        if entry.place is Place.SETTLED:
+        if entry.place is SETTLED:
             return
         self._hands.release(entry)
         holder = self.consumers.get(entry.holder)
@@ -130,8 +128,8 @@ class Group:
         if error is not None:
             self._blame(entry, now_s)
             entry.last_error = error
-        else:
-            self._excuse(entry)
+        elif (holder := self.consumers.get(entry.holder)) is not None:
+            holder.breaker.withdrawn()
         self._return(entry, now_s, delay_s)
 
     def extend(self, entry: Entry, attempt: int, now_s: float, deadline_s: float) -> None:
@@ -175,15 +173,16 @@ class Group:
 
     def pending_ids(self) -> list[str]:
         """Event ids of what is unsettled, in no particular order."""
-        waiting = [*self.urgent.live(), *self.normal.live()]
-        elsewhere = [*self._hands.entries(), *self._postponed.live()]
-        return [entry.publication.event_id for entry in (*waiting, *elsewhere)]
+        return [entry.publication.event_id for entry in self._unsettled()]
 
-    def abandon(self) -> int:
-        """Take the group out of the bus's load; returns how many messages nobody will ever settle."""
-        pending = self.urgent.ledger.pending + self.normal.ledger.pending
-        self._load.remove(pending)
-        return pending
+    def abandon(self) -> None:
+        """The group is over: settle what is unsettled, so that nobody can acknowledge it any longer."""
+        for entry in self._unsettled():
+            self._settle(entry)
+
+    def _unsettled(self) -> list[Entry]:
+        waiting = [*self.urgent.live(), *self.normal.live()]
+        return [*waiting, *self._hands.entries(), *self._postponed.live()]
 
     def _lapse(self, now_s: float, work_max: int) -> int:
         lapsed = self._hands.lapsed(now_s, work_max)
@@ -217,7 +216,7 @@ class Group:
     def _return(self, entry: Entry, now_s: float, delay_s: float | None) -> None:
         self._hands.release(entry)
         policy = self._policy
-        entry.place = Place.POSTPONED
+        entry.place = POSTPONED
         if entry.publication.expired(now_s):
             self._expire(entry)
         elif entry.attempts >= policy.attempts_max:
@@ -233,7 +232,7 @@ class Group:
             self._postponed.push(entry.due_s, entry)
 
     def _line_up(self, entry: Entry, now_s: float) -> None:
-        entry.place = Place.WAITING
+        entry.place = WAITING
         entry.since_s = now_s
         entry.queue.put_back(entry)
 
@@ -243,23 +242,14 @@ class Group:
 
     def _settle(self, entry: Entry) -> None:
         entry.queue.settle(entry)
-        self._load.depth -= 1
+        self._load.remove()
         if self._parked:
             self._on_room()
 
     def _blame(self, entry: Entry, now_s: float) -> None:
-        """Count a failure of the holder; a message that fails it again may be to blame itself, and is not."""
-        holder = self.consumers.get(entry.holder)
-        if holder is None:
-            return
-        if entry.failed_by != holder.name or not holder.breaker.closed:
-            holder.breaker.failed(now_s)
-        entry.failed_by = holder.name
-
-    def _excuse(self, entry: Entry) -> None:
         holder = self.consumers.get(entry.holder)
         if holder is not None:
-            holder.breaker.withdrawn()
+            holder.failed(entry, now_s)
 
 
 def _number(entry: Entry) -> int:

@@ -3,9 +3,9 @@
 from itertools import islice
 
 from actors.oona.agenda import Agenda
-from actors.oona.entry import Entry, Place
+from actors.oona.entry import EXTENDED, HELD, Entry
 
-IN_HAND = (Place.HELD, Place.EXTENDED)
+IN_HAND = (HELD, EXTENDED)
 
 
 class Hands:
@@ -15,17 +15,15 @@ class Hands:
 
     def __init__(self) -> None:
         self._held: dict[int, Entry] = {}  # by publication number
-        self._extended = Agenda(
-            lambda ticket, entry: entry.place is Place.EXTENDED and entry.ticket == ticket
-        )
+        self._extended = Agenda(lambda ticket, entry: entry.place is EXTENDED and entry.ticket == ticket)
 
     def hold(self, entry: Entry) -> None:
-        entry.place = Place.HELD
+        entry.place = HELD
         self._held[entry.publication.number] = entry
 
     def extend(self, entry: Entry, due_s: float) -> None:
         self._held.pop(entry.publication.number, None)
-        entry.place = Place.EXTENDED
+        entry.place = EXTENDED
         entry.due_s = due_s
         self._extended.push(due_s, entry)
 

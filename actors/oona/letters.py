@@ -7,7 +7,7 @@ from actors.oona.entry import Entry
 
 
 class Letters:
-    """A letter id seen again replaces the older letter."""
+    """A letter id seen again replaces the older letter, which is let go."""
 
     __slots__ = ("_letters", "_letters_max", "_retention_s", "_topic", "let_go")
 
@@ -35,7 +35,8 @@ class Letters:
             last_error=entry.last_error,
             died_s=now_s,
         )
-        self._letters.pop(letter.letter_id, None)
+        if self._letters.pop(letter.letter_id, None) is not None:
+            self.let_go += 1
         self._letters[letter.letter_id] = letter
         if len(self._letters) > self._letters_max:
             self._let_first_go()

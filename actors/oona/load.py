@@ -15,5 +15,5 @@ class Load:
         if self.depth > self.depth_max:
             self.depth_max = self.depth
 
-    def remove(self, count: int = 1) -> None:
-        self.depth -= count
+    def remove(self) -> None:
+        self.depth -= 1

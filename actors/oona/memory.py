@@ -15,7 +15,6 @@ from actors.oona.metrics import BusMetrics
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Priority
 from actors.oona.subscription import MemorySubscription
-from actors.oona.topic import Topic
 from actors.runtime.clock import Clock
 
 _CLOSED: Final = "the bus was closed; make a new one"
@@ -56,11 +55,13 @@ class MemoryBus:
         if self._since_yield >= self._config.slice_messages:
             self._since_yield = 0
             await asyncio.sleep(0)
+        if self._closed:
+            raise ClosedError(_CLOSED)
         now_s = self._clock.monotonic()
-        where, publication = self._publication(topic, message, priority, event_id, ttl_s, now_s)
-        outcome = self._exchange.offer(where, publication, now_s)
+        publication = self._exchange.publication(topic, message, priority, event_id, ttl_s, now_s)
+        outcome = self._exchange.offer(publication, now_s)
         if outcome is None:
-            return await self._wait_for_room(where, publication, now_s)
+            return await self._wait_for_room(publication, now_s)
         return Receipt(publication.event_id, outcome)
 
     def publish_nowait(
@@ -72,11 +73,13 @@ class MemoryBus:
         event_id: str | None = None,
         ttl_s: float | None = None,
     ) -> Receipt:
+        if self._closed:
+            raise ClosedError(_CLOSED)
         now_s = self._clock.monotonic()
-        where, publication = self._publication(topic, message, priority, event_id, ttl_s, now_s)
-        outcome = self._exchange.offer(where, publication, now_s)
+        publication = self._exchange.publication(topic, message, priority, event_id, ttl_s, now_s)
+        outcome = self._exchange.offer(publication, now_s)
         if outcome is None:
-            raise where.full_error(publication)
+            raise self._exchange.topic(topic).full_error(publication)
         return Receipt(publication.event_id, outcome)
 
     def subscribe(self, topics: str | Sequence[str], group: str, consumer: str) -> MemorySubscription:
@@ -103,21 +106,8 @@ class MemoryBus:
         for subscription in self._subscriptions:
             subscription.end(_CLOSED)
 
-    def _publication(
-        self,
-        topic: str,
-        message: msgspec.Struct,
-        priority: Priority,
-        event_id: str | None,
-        ttl_s: float | None,
-        now_s: float,
-    ) -> tuple[Topic, Publication]:
-        if self._closed:
-            raise ClosedError(_CLOSED)
-        where = self._exchange.topic(topic)
-        return where, self._exchange.publication(where, message, priority, event_id, ttl_s, now_s)
-
-    async def _wait_for_room(self, topic: Topic, publication: Publication, now_s: float) -> Receipt:
+    async def _wait_for_room(self, publication: Publication, now_s: float) -> Receipt:
+        topic = self._exchange.topic(publication.topic)
         room: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
 
         def answer(result: Receipt | BusError) -> None:

@@ -19,7 +19,7 @@ class ReadDeadLetters(msgspec.Struct, Request[tuple[DeadLetter, ...]], frozen=Tr
 
 
 class Oona(Actor[ReadMetrics | ReadDeadLetters]):
-    """The bus's keeper. Publishers and consumers use the bus itself; a restart of its keeper loses nothing."""
+    """The bus's keeper. Publishers and consumers use the bus itself; its keeper's restart loses nothing."""
 
     mailbox_size = 64
 

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-from actors.oona.entry import Entry, Place
+from actors.oona.entry import SETTLED, WAITING, Entry
 from actors.oona.histogram import Histogram
 from actors.oona.ledger import GroupLedger
 from actors.oona.priority import RANKS, REROUTED_RANK, Lane
@@ -76,7 +76,7 @@ class LaneQueue:
         for line in self._lines:
             while line:
                 entry = line.popleft()
-                if entry.place is Place.WAITING:
+                if entry.place is WAITING:
                     return entry
                 self._gaps -= 1
         return None
@@ -84,7 +84,7 @@ class LaneQueue:
     def heads(self) -> list[Entry]:
         """The first in line of each rank that has any."""
         for line in self._lines:
-            while line and line[0].place is not Place.WAITING:
+            while line and line[0].place is not WAITING:
                 line.popleft()
                 self._gaps -= 1
         return [line[0] for line in self._lines if line]
@@ -95,13 +95,13 @@ class LaneQueue:
 
     def live(self) -> list[Entry]:
         """All that is waiting, in the order in which it would be taken."""
-        return [entry for line in self._lines for entry in line if entry.place is Place.WAITING]
+        return [entry for line in self._lines for entry in line if entry.place is WAITING]
 
     def settle(self, entry: Entry) -> None:
         """Free the entry's place."""
-        if entry.place is Place.WAITING:
+        if entry.place is WAITING:
             self._gaps += 1
-        entry.place = Place.SETTLED
+        entry.place = SETTLED
         self.ledger.pending -= 1
         if entry.rank == self._rerouted_rank:
             self.rerouted -= 1
@@ -109,7 +109,5 @@ class LaneQueue:
             self._sweep()
 
     def _sweep(self) -> None:
-        self._lines = tuple(
-            deque(entry for entry in line if entry.place is Place.WAITING) for line in self._lines
-        )
+        self._lines = tuple(deque(entry for entry in line if entry.place is WAITING) for line in self._lines)
         self._gaps = 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, get_args, get_orig
 
 from actors.runtime.clock import Clock
 from actors.runtime.handlers import check_declared, handler_names, handles
-from actors.runtime.mailbox import Overflow
+from actors.runtime.lanes import Overflow
 from actors.runtime.threads import Threads
 from actors.runtime.timers import Timer, Timers
 

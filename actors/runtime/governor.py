@@ -2,8 +2,8 @@
 
 A loop that always has something ready releases the lock only for moments, and the thread that waits
 for it is never woken in time: training can come to a complete stop. `sleep(0)` does not help; a real
-block of about a millisecond does. So the loop's selector counts how long the loop has worked without
-a real block, and after `work_s` blocks it for `rest_s`.
+block of a millisecond or more does. So the loop's selector keeps an account: work is owed rest, a
+select that really waits pays it back, and once `rest_s` is owed, after `work_s` of work, it blocks.
 """
 
 import asyncio

@@ -4,6 +4,7 @@ An actor class whose handlers and declared messages disagree is a `TypeError` at
 surprise at the first message.
 """
 
+import inspect
 import sys
 import types
 import typing
@@ -70,7 +71,7 @@ def _marked(actor: type) -> list[str]:
 def _messages(actor: type, name: str) -> list[type]:
     method = getattr(actor, name)
     where = f"{actor.__qualname__}.{name}"
-    if not _is_async(method):
+    if not inspect.iscoroutinefunction(method):
         raise TypeError(f"{where} can't handle messages: it is not async; write `async def {name}`")
     hints = _hints(method, where)
     reply = hints.pop("return", _MISSING)
@@ -130,10 +131,6 @@ def _alternatives(annotation: object) -> list[type] | None:
         if not isinstance(part, type):
             raise TypeError(f"{part!r} is no message class; messages are dispatched by their exact class")
     return list(parts)
-
-
-def _is_async(method: object) -> bool:
-    return isinstance(method, types.FunctionType) and bool(method.__code__.co_flags & 0x80)
 
 
 def _name(annotation: object) -> str:

@@ -12,86 +12,19 @@ thought than that (a sleeping receiver, waiting senders, a full lane, a closed m
 """
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
-from enum import StrEnum
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
 
 from actors.runtime.asks import Ask
 from actors.runtime.errors import ActorStopped, MailboxFull
+from actors.runtime.lanes import DONE, Lane, Overflow, Parked, Urgent, unwrapped
 
 PARKED_MAX = 1024
 """Senders that may wait for a slot in one lane; the next one is refused."""
 
 
-class Overflow(StrEnum):
-    """What a full normal lane does with the next message. A full urgent lane never drops but refuses."""
-
-    WAIT = "wait"
-    REFUSE = "refuse"
-    DROP_OLDEST = "drop_oldest"
-
-
-class Urgent:
-    """Marks a queued item as one of the urgent lane."""
-
-    __slots__ = ("item",)
-
-    def __init__(self, item: object) -> None:
-        self.item = item
-
-
-def unwrapped(item: object) -> object:
-    """What was sent, without its lane."""
-    return item.item if isinstance(item, Urgent) else item
-
-
-class Parked(NamedTuple):
-    """A sender that waits for a slot. An ask waits for its reply anyway and needs no future of its own."""
-
-    item: object
-    admitted: asyncio.Future[None] | None
-
-    def gone(self) -> bool:
-        """Whether the sender gave up: it was cancelled, or its ask expired."""
-        if self.admitted is not None:
-            return self.admitted.done()
-        return isinstance(self.item, Ask) and self.item.done()
-
-
-class Lane:
-    """One lane's bound, its waiting senders and its counts."""
-
-    __slots__ = ("capacity", "dropped", "high_water", "name", "overflow", "parked", "refused")
-
-    def __init__(self, name: str, capacity: int, overflow: Overflow) -> None:
-        if capacity < 1:
-            raise ValueError(f"the {name} lane can't hold {capacity} messages; give it room for at least 1")
-        self.name = name
-        self.capacity = capacity
-        self.overflow = overflow
-        self.parked: deque[Parked] = deque()
-        self.high_water = 0
-        self.refused = 0
-        self.dropped = 0
-
-
-@types.coroutine
-def _nothing() -> Generator[None, None, None]:
-    return
-    yield
-
-
-def _exhausted() -> Awaitable[None]:
-    generator = _nothing()
-    for _ in generator:
-        raise AssertionError("yields nothing")
-    return generator
-
-
-DONE: Awaitable[None] = _exhausted()
-"""What a tell returns when there was room. A spent generator can be awaited again and again."""
+def _unwatched(open_below: int) -> None:
+    """Nobody keeps a copy."""
 
 
 class Mailbox:
@@ -99,6 +32,7 @@ class Mailbox:
 
     __slots__ = (
         "_bury",
+        "_moved",
         "_sleeping",
         "actor",
         "closed",
@@ -130,7 +64,13 @@ class Mailbox:
         self.no_answer: Callable[[], Exception] | None = None
         """Why asks are refused at present, or None while they are taken."""
         self._bury = bury
+        self._moved: Callable[[int], None] = _unwatched
         self._sleeping: asyncio.Future[None] | None = None
+
+    def watch(self, moved: Callable[[int], None]) -> None:
+        """Call `moved(open_below)` now and whenever it changes: a sender reads its own copy faster."""
+        self._moved = moved
+        moved(self.open_below)
 
     # Sending ---------------------------------------------------------------------------------------
 
@@ -205,6 +145,7 @@ class Mailbox:
     def _gate(self) -> None:
         shut = self.closed or self._sleeping is not None or self.normal.parked
         self.open_below = 0 if shut else self.normal.capacity + self.urgent_waiting
+        self._moved(self.open_below)
 
     # Receiving -------------------------------------------------------------------------------------
 
@@ -231,6 +172,7 @@ class Mailbox:
 
     async def arrival(self) -> None:
         """Sleep until there is a message or the mailbox closes."""
+        self.settle()
         if self.queue or self.closed:
             return
         self._sleeping = asyncio.get_running_loop().create_future()

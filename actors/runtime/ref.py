@@ -3,7 +3,8 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from actors.runtime.mailbox import DONE, Mailbox
+from actors.runtime.lanes import DONE
+from actors.runtime.mailbox import Mailbox
 from contracts.request import Request
 
 if TYPE_CHECKING:
@@ -16,13 +17,15 @@ R = TypeVar("R")
 class ActorRef(Generic[M]):
     """Sends messages of the types in `M`; stays valid across restarts of the actor behind it."""
 
-    __slots__ = ("_desk", "_mailbox", "_queue", "name")
+    __slots__ = ("_desk", "_mailbox", "_open_below", "_queue", "name")
 
     def __init__(self, name: str, mailbox: Mailbox, desk: "Desk") -> None:
         self.name = name
         self._mailbox = mailbox
         self._queue = mailbox.queue
         self._desk = desk
+        self._open_below = 0
+        mailbox.watch(self._moved)
 
     def __repr__(self) -> str:
         return f"ActorRef({self.name!r})"
@@ -34,7 +37,7 @@ class ActorRef(Generic[M]):
         receiver refuses. A stopped receiver makes it a dead letter, without an error.
         """
         # `urgent` is positional on purpose: a keyword-only default makes this call 4 % of a tell slower.
-        if len(self._queue) < self._mailbox.open_below and not urgent:
+        if len(self._queue) < self._open_below and not urgent:
             self._queue.append(message)
             return DONE
         return self._mailbox.offer(message, urgent=urgent)
@@ -62,3 +65,6 @@ class ActorRef(Generic[M]):
         when the loop has ended.
         """
         self._desk.post(self, message)
+
+    def _moved(self, open_below: int) -> None:
+        self._open_below = open_below

@@ -9,10 +9,12 @@ from actors.runtime.asks import Ask
 from actors.runtime.desk import Desk
 from actors.runtime.errors import AskFailed, UnknownMessage
 from actors.runtime.handlers import Handler
-from actors.runtime.mailbox import Mailbox, Urgent, unwrapped
+from actors.runtime.lanes import Urgent, unwrapped
+from actors.runtime.mailbox import Mailbox
 
 CHUNK_MAX = 32
 """Messages handled between two looks at the clock, once a slice has shown that they are quick."""
+CHUNK_GROWTH = 4
 SLICE_MESSAGES_MAX = 8192
 """Messages in one slice, however quick: in simulated time a slice never takes long."""
 
@@ -55,9 +57,9 @@ class Runner:
     async def _slice(self, actor: Actor[Any]) -> None:
         """Handle messages until there are none or the slice is used up.
 
-        The clock is read once a chunk. A slice starts with a chunk of one message and doubles it while
-        twice the last chunk fits into what is left, so that slow handlers never meet a long chunk
-        unless they turn slow within one slice.
+        The clock is read once a chunk. A slice starts with a chunk of one message, which grows while
+        the next would still fit into what is left, so that slow handlers never meet a long chunk unless
+        they turn slow within one slice.
         """
         mailbox, table, monotonic = self.mailbox, self._table, self._monotonic
         queue = mailbox.queue
@@ -65,13 +67,9 @@ class Runner:
         message: object = None
         began = monotonic()
         end, most, chunk, done = began + actor.slice_s, self.taken + SLICE_MESSAGES_MAX, 1, 0
-        mailbox.settle()
+        mailbox.note_depth()
         try:
-            while True:
-                if waiting.parked:
-                    mailbox.settle()
-                if not queue:
-                    return
+            while queue:
                 for done in range(chunk):
                     try:
                         message = queue.popleft()
@@ -81,14 +79,16 @@ class Runner:
                     await table[type(message)](actor, message)
                 else:
                     self.taken += chunk
+                if waiting.parked:
+                    mailbox.settle()
                 now = monotonic()
                 took, left, began = now - began, end - now, now
                 if left <= 0 or self.taken >= most:
                     return
                 if took > left:
                     chunk = max(1, int(chunk * left / took))
-                elif chunk < CHUNK_MAX and 2 * took <= left:
-                    chunk = min(2 * chunk, CHUNK_MAX)
+                elif chunk < CHUNK_MAX and CHUNK_GROWTH * took <= left:
+                    chunk = min(CHUNK_GROWTH * chunk, CHUNK_MAX)
         except BaseException as error:
             self.taken += done + 1
             if type(message) not in table:  # then the look-up failed, and no handler ran

@@ -11,7 +11,8 @@ from actors.runtime.clock import Clock
 from actors.runtime.dead_letters import DeadLetter, DeadLetters
 from actors.runtime.desk import Desk
 from actors.runtime.errors import StartFailed
-from actors.runtime.mailbox import Lane, Mailbox
+from actors.runtime.lanes import Lane
+from actors.runtime.mailbox import Mailbox
 from actors.runtime.rates import Rate
 from actors.runtime.ref import ActorRef
 from actors.runtime.runner import Runner
@@ -50,7 +51,7 @@ class ActorSystem:
         self._supervisors: dict[str, Supervisor] = {}
         self._rates: dict[str, Rate] = {}
         self._order: list[Supervisor] = []
-        self._running = False
+        self._started = False
 
     # Making actors ---------------------------------------------------------------------------------
 
@@ -60,10 +61,10 @@ class ActorSystem:
         """Add an actor and return its address, which takes messages at once.
 
         `factory` makes the first instance now and another for each restart. Actors are spawned before
-        the system starts; `ValueError` if the name is taken or the system runs.
+        the system starts; `ValueError` if the name is taken or the system has started.
         """
-        if self._running or name in self._supervisors:
-            why = "the system runs already; spawn before it starts" if self._running else "the name is taken"
+        if self._started or name in self._supervisors:
+            why = "the system has started; spawn before that" if self._started else "the name is taken"
             raise ValueError(f"can't spawn {name!r}: {why}")
         first = factory()
         bury = partial(self._bury, name)
@@ -94,9 +95,11 @@ class ActorSystem:
         Raises `AskCycle` or `UnknownActor` before anything has started, and `StartFailed` after
         stopping again what had started.
         """
+        if self._started:
+            raise ValueError("a system starts once; make another")
         order = start_order({name: each.asks for name, each in self._supervisors.items()})
         self._desk.open()
-        self._running = True
+        self._started = True
         for name in order:
             supervisor = self._supervisors[name]
             self._order.append(supervisor)
@@ -113,7 +116,6 @@ class ActorSystem:
         for supervisor in self._supervisors.values():
             await supervisor.stop(0.0)
         self._desk.close()
-        self._running = False
 
     async def __aenter__(self) -> Self:
         await self.start()

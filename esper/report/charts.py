@@ -10,8 +10,8 @@ from markupsafe import Markup
 from contracts.lifecycle import Stage
 from contracts.report import EpochFacts, Figure, GraftFacts, Report
 from esper.report import svg, words
-from esper.report.plot import WIDTH, Chart, Level, Mark, Series, draw
-from esper.report.scale import Scale, tick_text
+from esper.report.plot import WIDTH, Chart, Level, Mark, Series, draw, x_axis
+from esper.report.scale import Scale
 
 _ROW, _LABELS = 24.0, 168.0
 _SEEDS_MOST = 60
@@ -52,7 +52,8 @@ def _curve(report: Report, *, over_flops: bool, losses: bool) -> Drawing:
         x_name=axis,
         series=series,
         wording=words.figure if losses else words.percent,
-        tick_wording=tick_text if losses else _percent_tick,
+        unit="" if losses else " %",
+        unit_share=1.0 if losses else 0.01,
         marks=_marks(report, x),
         log_from=_LOSSES_LOG_FROM if losses else math.inf,
         least_span=0.0 if losses else 0.05,
@@ -107,7 +108,7 @@ def boundary(report: Report) -> Drawing | None:
         x_name="epoch",
         series=(Series("boundary", tuple(times), "grown", dotted=True),),
         wording=words.milliseconds,
-        tick_wording=lambda value, step: f"{tick_text(value, step)} ms",
+        unit=" ms",
         levels=(
             Level(budget, f"budget {budget:g} ms", "budget"),
             Level(total.p99_ms, f"p99 {words.milliseconds(total.p99_ms)}"),
@@ -135,19 +136,9 @@ def timelines(report: Report) -> Drawing | None:
     keys = tuple((f"box {stage.name}", stage.name.lower()) for stage in Stage if stage.name in used)
     left_out = len(report.grafts) - len(shown)
     note = f"{left_out} later seeds are in report.json" if left_out else ""
-    return Drawing(title, svg.drawing(WIDTH, height, title, *_epoch_axis(scale, height), *rows), keys, note)
-
-
-def _epoch_axis(scale: Scale, height: float) -> list[Markup]:
-    bottom = height - 38
-    found = [svg.line(scale.start, bottom, scale.end, bottom, "axis")]
-    columns = scale.ticks(6)
-    step = columns[1] - columns[0] if len(columns) > 1 else 1.0
-    for value in columns:
-        found.append(svg.line(scale(value), 0, scale(value), bottom, "grid"))
-        found.append(svg.text(scale(value), bottom + 16, tick_text(value, step), "tick", "middle"))
-    found.append(svg.text((scale.start + scale.end) / 2, height - 5, "epoch", "name", "middle"))
-    return found
+    return Drawing(
+        title, svg.drawing(WIDTH, height, title, *x_axis(scale, height - 38, "epoch"), *rows), keys, note
+    )
 
 
 def _row(graft: GraftFacts, index: int, scale: Scale) -> list[Markup]:
@@ -189,7 +180,3 @@ def _short(graft: GraftFacts) -> str:
     """The same, short enough for a drawing: the end of the site's name tells sites apart."""
     site = graft.site if len(graft.site) <= _SITE_MOST else f"…{graft.site[1 - _SITE_MOST :]}"
     return f"{site} {graft.blueprint_id}"
-
-
-def _percent_tick(value: float, step: float) -> str:
-    return f"{tick_text(100 * value, 100 * step)} %"

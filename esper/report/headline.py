@@ -38,7 +38,7 @@ def ending(report: Report) -> str:
     """How the run ended, if not as planned; else empty."""
     if report.ended.kind == "finished":
         return ""
-    after = f"{report.ended.kind.capitalize()} after {words.count(len(report.epochs))} epochs"
+    after = f"{report.ended.kind.capitalize()} after {words.counted(len(report.epochs), 'epoch', 'epochs')}"
     return f"{after}: {report.ended.reason}" if report.ended.reason else f"{after}."
 
 

@@ -1,5 +1,6 @@
 """`report.html`: one page that needs nothing but itself."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -60,6 +61,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "count": words.count,
+        "counted": words.counted,
         "flops": words.flops,
         "percent": words.percent,
         "figure": words.figure,
@@ -76,7 +78,7 @@ def _template() -> jinja2.Template:
 def _probes(report: Report) -> list[ProbeTable]:
     """The probes; a candidate counts as grown if it germinated after its probe and before the next."""
     found = []
-    ends = [*(probe.epoch for probe in report.probes[1:]), None]
+    ends = [*(probe.epoch for probe in report.probes[1:]), math.inf]
     for probe, end in zip(report.probes, ends, strict=True):
         grown = {
             (graft.site, graft.blueprint_id)
@@ -92,11 +94,12 @@ def _probes(report: Report) -> list[ProbeTable]:
 
 
 def _candidates(candidates: Sequence[CandidateFacts], grown: set[tuple[str, str]]) -> list[CandidateRow]:
+    """The rows; of several contenders for the same sites and blueprint the first one was grown."""
     best = max((candidate.gain or 0.0 for candidate in candidates), default=0.0)
     found = []
     for candidate in candidates:
-        key = (candidate.site, candidate.blueprint_id)
+        grafts = {(site, candidate.blueprint_id) for site in candidate.sites}
         share = max(0.0, candidate.gain or 0.0) / best if best > 0 else 0.0
-        found.append(CandidateRow(candidate, share, key in grown))
-        grown.discard(key)
+        found.append(CandidateRow(candidate, share, grafts <= grown))
+        grown -= grafts
     return found

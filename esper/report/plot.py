@@ -19,6 +19,7 @@ _LANES_MOST = 4
 _CHARACTER = 6.4
 """Width of a character of a mark's label, about."""
 _POINTS_MOST = 400
+_DOTS_MOST = 2_500
 _STRIPS_MOST = 100
 
 Wording: TypeAlias = Callable[[float], str]
@@ -59,8 +60,10 @@ class Chart(msgspec.Struct, frozen=True):
     series: tuple[Series, ...]
     wording: Wording
     """A value in words, for hover texts."""
-    tick_wording: Callable[[float, float], str] = tick_text
-    """A tick in words, from its value and the step between ticks."""
+    unit: str = ""
+    """Stands behind the numbers of the vertical axis."""
+    unit_share: float = 1.0
+    """What one unit is: 0.01 for percent."""
     marks: tuple[Mark, ...] = ()
     levels: tuple[Level, ...] = ()
     log_from: float = math.inf
@@ -78,9 +81,9 @@ def draw(chart: Chart) -> Markup:
         HEIGHT,
         chart.title,
         *_axes(chart, x, y),
-        *(_level(level, y) for level in chart.levels),
         *(_mark(mark, lane, x, y) for mark, lane in zip(chart.marks, lanes, strict=True)),
         *(_series(series, x, y) for series in chart.series),
+        *(_level(level, y) for level in chart.levels),
         *_strips(chart, x, y),
     )
 
@@ -103,30 +106,36 @@ def _y_scale(chart: Chart, top: float) -> Scale:
 
 def _axes(chart: Chart, x: Scale, y: Scale) -> list[Markup]:
     """Grid lines with their numbers, and the name of the horizontal axis."""
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    found = [svg.line(_LEFT, bottom, right, bottom, "axis")]
+    found = []
     heights = y.ticks(5)
-    step = 0.0 if y.log or len(heights) < 2 else heights[1] - heights[0]
+    step = heights[1] - heights[0] if len(heights) > 1 and not y.log else 0.0
     for value in heights:
-        at = y(value)
-        found.append(svg.line(_LEFT, at, right, at, "grid"))
-        words = chart.tick_wording(value, step) if step else f"{value:g}"
-        found.append(svg.text(_LEFT - 6, at + 4, words, "tick", "end"))
+        number = tick_text(value / chart.unit_share, step / chart.unit_share)
+        found.append(svg.line(_LEFT, y(value), WIDTH - _RIGHT, y(value), "grid"))
+        found.append(svg.text(_LEFT - 6, y(value) + 4, number + chart.unit, "tick", "end"))
+    return [*found, *x_axis(x, y.start, chart.x_name)]
+
+
+def x_axis(x: Scale, height: float, name: str) -> list[Markup]:
+    """The horizontal axis at `height`, with its numbers and its name below."""
+    found = [svg.line(x.start, height, x.end, height, "axis")]
     columns = x.ticks(7)
     step = columns[1] - columns[0] if len(columns) > 1 else 1.0
     for value in columns:
-        found.append(svg.line(x(value), bottom, x(value), bottom + 4, "axis"))
-        found.append(svg.text(x(value), bottom + 17, tick_text(value, step), "tick", "middle"))
-    found.append(svg.text((_LEFT + right) / 2, HEIGHT - 6, chart.x_name, "name", "middle"))
+        at = x(value)
+        anchor = "end" if at > WIDTH - 20 else "middle"
+        found.append(svg.line(at, height, at, height + 4, "axis"))
+        beside = WIDTH - 2 if anchor == "end" else at
+        found.append(svg.text(beside, height + 17, tick_text(value, step), "tick", anchor))
+    found.append(svg.text((x.start + x.end) / 2, height + 34, name, "name", "middle"))
     return found
 
 
 def _series(series: Series, x: Scale, y: Scale) -> Markup:
     pieces = list(runs(series.points))
     total = sum(map(len, pieces)) or 1
-    drawn = [
-        [(x(a), y(b)) for a, b in thin(piece, max(4, _POINTS_MOST * len(piece) // total))] for piece in pieces
-    ]
+    most = _DOTS_MOST if series.dotted else _POINTS_MOST
+    drawn = [[(x(a), y(b)) for a, b in thin(piece, max(4, most * len(piece) // total))] for piece in pieces]
     if series.dotted:
         return svg.dots([point for piece in drawn for point in piece], f"dots {series.class_}")
     return svg.path(drawn, f"curve {series.class_}")

@@ -158,7 +158,7 @@ def measured(facts: EpochFacts) -> EpochFacts:
 def _candidate(score: ProbeScore) -> CandidateFacts:
     grafts = score.contender.grafts
     return CandidateFacts(
-        site=", ".join(graft.site for graft in grafts),
+        sites=tuple(graft.site for graft in grafts),
         blueprint_id=grafts[0].blueprint_id,
         params=score.contender.params,
         steps=score.steps,

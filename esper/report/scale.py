@@ -73,10 +73,12 @@ def around(values: Sequence[float], least: float = 0.0) -> tuple[float, float]:
 
 
 def tick_text(value: float, step: float) -> str:
-    """A tick's number with no more digits than the step between ticks needs."""
+    """A tick's number with no more digits than the step between ticks needs; step 0 is "no even steps"."""
     if value == 0:
         return "0"
+    if step <= 0:
+        return f"{value:g}"
     if abs(value) >= 10_000 or abs(value) < 1e-3:
         return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 3
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value:,.{digits}f}"

@@ -15,6 +15,11 @@ def count(value: int) -> str:
     return f"{value / 1e9:,.2f} G" if abs(value) >= 1_000_000_000 else f"{value / 1e6:,.1f} M"
 
 
+def counted(value: int, one: str, many: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{count(value)} {one if value == 1 else many}"
+
+
 def flops(value: int) -> str:
     """`12_345_000_000` as `12.3 GFLOP`."""
     size, unit = flops_unit(abs(value))

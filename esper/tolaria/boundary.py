@@ -27,6 +27,7 @@ class Standing:
     step_flops: int
     budget_flops: int | None
     spent_flops: int
+    flops: dict[str, int]
     epoch_steps: int
     batch_size: int
     max_active: int
@@ -105,6 +106,7 @@ def _view(standing: Standing, result: EpochResult, growth: Growth) -> GrowthView
         max_active=standing.max_active,
         sites=growth.views(),
         evidence=standing.evidence,
+        flops=standing.flops,
         conservative=standing.conservative,
     )
 

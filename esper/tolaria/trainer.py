@@ -168,6 +168,7 @@ class Trainer:
             step_flops=self._machine.costs.step,
             budget_flops=self._purse.budget.flops,
             spent_flops=self.ledger.spent,
+            flops=self.ledger.accounts(),
             epoch_steps=self._config.train.epoch_steps,
             batch_size=self._config.train.batch_size,
             max_active=self._config.growth.max_active,

@@ -139,7 +139,7 @@ def test_the_heuristic_races_then_germinates_what_won() -> None:
     assert [probe.probe_id.split("-")[0] for probe in recorded.probes] == ["kinds", "sites"]
     winner = recorded.probes[1].candidates[0]
     first = next(iter(recorded.grafts.values()))
-    assert (first.blueprint_id, first.site) == (winner.blueprint_id, winner.site)
+    assert (first.blueprint_id, first.site) == (winner.blueprint_id, winner.sites[0])
     assert len([one for one in played.engine.records() if one.stage is Stage.FOSSILIZED]) == 3
 
 

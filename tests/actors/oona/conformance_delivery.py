@@ -10,7 +10,7 @@ from actors.oona.errors import (
 )
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Lane, Priority
-from tests.actors.oona.rig import MakeBus, Note, Rig, notes, settle, with_topic
+from tests.actors.oona.rig import MakeBus, Note, Play, Rig, notes, settle, with_topic
 
 DECLARED = TopicPolicy(groups=("g",), stall_after_s=None)
 
@@ -43,7 +43,7 @@ class DeliveryConformance:
             await rig.bus.publish("t", Note(n), priority=priority)
         assert await rig.ack_all(consumer) == [2, 7, 4, 9, 3, 8, 1, 6, 0, 5]
 
-    def test_urgent_messages_of_any_topic_overtake(self, make_bus: MakeBus) -> None:
+    def test_urgent_messages_of_any_topic_overtake(self, make_bus: MakeBus, play: Play) -> None:
         async def scenario() -> None:
             async with make_bus({"x": TopicPolicy(), "y": TopicPolicy()}) as rig:
                 consumer = rig.bus.subscribe(["x", "y"], "g", "a")
@@ -52,7 +52,7 @@ class DeliveryConformance:
                 first = await consumer.receive(10)
                 assert [(d.topic, d.lane) for d in first] == [("y", Lane.URGENT), ("x", Lane.NORMAL)]
 
-        asyncio.run(scenario())
+        play(scenario)
 
     @with_topic(TopicPolicy())
     async def test_a_consumer_waits_until_there_is_a_message(self, rig: Rig) -> None:
@@ -107,6 +107,17 @@ class DeliveryConformance:
         consumer.close()
         assert rig.bus.metrics().depth == 0
         assert await rig.ack_all(rig.bus.subscribe("t", "g", "a")) == []
+
+    @with_topic(TopicPolicy())
+    async def test_an_acknowledgement_to_a_group_that_ended_changes_nothing(self, rig: Rig) -> None:
+        rig.bus.subscribe("t", "other", "a")
+        consumer = rig.bus.subscribe("t", "g", "a")
+        await rig.publish("t", [1, 2, 3])
+        first, second = await consumer.receive(2)
+        consumer.close()
+        first.ack()
+        second.nack(error="no")
+        assert rig.bus.metrics().depth == 3
 
     @with_topic(TopicPolicy())
     async def test_an_unknown_topic_is_refused_with_the_nearest_name(self, rig: Rig) -> None:

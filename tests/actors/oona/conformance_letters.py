@@ -47,6 +47,15 @@ class DeadLetterConformance:
                 await refused(letter_id)
         assert rig.ledger("g").dead_lettered == 1
 
+    @with_topic(TopicPolicy(attempts_max=1))
+    async def test_a_letter_of_a_group_that_ended_waits_for_its_return(self, rig: Rig) -> None:
+        letter_id = await kill(rig, 1)
+        with pytest.raises(UnknownLetterError, match="its group is gone; subscribe to it first"):
+            await rig.bus.dead_letters.replay(letter_id)
+        consumer = rig.bus.subscribe("t", "g", "a")
+        await rig.bus.dead_letters.replay(letter_id)
+        assert await rig.ack_all(consumer) == [1]
+
     @with_topic(TopicPolicy(groups=("g",), attempts_max=1, capacity=1, stall_after_s=None))
     async def test_a_letter_that_finds_no_room_stays(self, rig: Rig) -> None:
         letter_id = await kill(rig, 1)
@@ -67,8 +76,8 @@ class DeadLetterConformance:
 
 async def kill(rig: Rig, n: int) -> str:
     """Publish a note and let group g give it up; the id of its letter."""
-    await rig.publish("t", [n])
     consumer = rig.bus.subscribe("t", "g", "killer")
+    await rig.publish("t", [n])
     (delivery,) = await consumer.receive()
     delivery.nack(error="boom")
     consumer.close()

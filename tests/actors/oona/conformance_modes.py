@@ -10,7 +10,7 @@ from actors.oona.errors import (
 )
 from actors.oona.policy import BusConfig, ConservativePolicy, Overflow, TopicPolicy
 from actors.oona.priority import Priority
-from tests.actors.oona.rig import Note, Rig, settle, with_topic
+from tests.actors.oona.rig import Note, Rig, settle, start, with_topic
 
 DECLARED = TopicPolicy(groups=("g",), stall_after_s=None)
 
@@ -109,7 +109,7 @@ class ConservativeConformance:
     async def test_publishers_that_wait_are_sent_away_when_it_begins(self, rig: Rig) -> None:
         rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [1])
-        parked = asyncio.create_task(rig.bus.publish("t", Note(2)))
+        parked = await start(rig.bus.publish("t", Note(2)))
         await rig.let_pass(2.2)
         with pytest.raises(ConservativeModeError):
             await parked
@@ -123,7 +123,7 @@ class CloseConformance:
     async def test_a_closed_bus_refuses_publishers_and_ends_subscriptions(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [1])
-        parked = asyncio.create_task(rig.bus.publish("t", Note(2)))
+        parked = await start(rig.bus.publish("t", Note(2)))
         await consumer.receive()
         receiving = asyncio.create_task(consumer.receive())
         await settle()

@@ -13,7 +13,7 @@ from actors.oona.errors import (
 )
 from actors.oona.policy import Overflow, TopicPolicy
 from actors.oona.priority import Lane, Priority
-from tests.actors.oona.rig import Note, Rig, settle, with_topic
+from tests.actors.oona.rig import Note, Rig, settle, start, with_topic
 
 DECLARED = TopicPolicy(groups=("g",), stall_after_s=None)
 
@@ -65,8 +65,9 @@ class OverflowConformance:
     )
     async def test_reroute_takes_only_its_share_of_the_urgent_lane(self, rig: Rig) -> None:
         for n in range(4):
-            receipt = await rig.bus.publish("t", Note(n))
+            receipt = await rig.bus.publish("t", Note(n), event_id=f"id {n}")
             assert receipt.outcome is (Outcome.ACCEPTED if n < 2 else Outcome.REROUTED)
+        assert (await rig.bus.publish("t", Note(9), event_id="id 3")).outcome is Outcome.DUPLICATE
         with pytest.raises(QueueFullError):
             await rig.bus.publish("t", Note(4))
         for n in (5, 6):
@@ -110,7 +111,7 @@ class WaitConformance:
     async def test_publishers_wait_for_room_and_get_it_in_order(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [0])
-        parked = [asyncio.create_task(rig.bus.publish("t", Note(n))) for n in (1, 2)]
+        parked = [await start(rig.bus.publish("t", Note(n))) for n in (1, 2)]
         await settle()
         assert rig.bus.metrics().topics[0].parked == 2
         for n in range(3):
@@ -123,7 +124,7 @@ class WaitConformance:
     @with_topic(POLICY)
     async def test_a_bounded_number_of_publishers_waits(self, rig: Rig) -> None:
         await rig.publish("t", [0])
-        parked = [asyncio.create_task(rig.bus.publish("t", Note(n))) for n in (1, 2)]
+        parked = [await start(rig.bus.publish("t", Note(n))) for n in (1, 2)]
         await settle()
         with pytest.raises(ParkingFullError, match="2 do, as many as may"):
             await rig.bus.publish("t", Note(3))
@@ -134,7 +135,7 @@ class WaitConformance:
     @with_topic(POLICY)
     async def test_a_publisher_waits_no_longer_than_its_deadline(self, rig: Rig) -> None:
         await rig.publish("t", [0])
-        parked = asyncio.create_task(rig.bus.publish("t", Note(1)))
+        parked = await start(rig.bus.publish("t", Note(1)))
         await rig.let_pass(0.9)
         assert not parked.done()
         await rig.let_pass(0.3)
@@ -147,8 +148,7 @@ class WaitConformance:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [0])
         before = rig.bus.metrics()
-        parked = asyncio.create_task(rig.bus.publish("t", Note(1), event_id="one"))
-        await settle()
+        parked = await start(rig.bus.publish("t", Note(1), event_id="one"))
         parked.cancel()
         await asyncio.wait([parked])
         after = rig.bus.metrics()

@@ -5,15 +5,16 @@ import heapq
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from actors.oona.bus import Bus, Delivery, Subscription
+from actors.oona.bus import Bus, Delivery, Receipt, Subscription
 from actors.oona.ledger import GroupLedger, TopicLedger
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Lane
 
+S = TypeVar("S")
 DEFAULTS = BusConfig()
 ROUNDS = 20  # turns of the event loop in which everything that can go on does
 
@@ -107,28 +108,44 @@ class MakeBus(Protocol):
     ) -> AbstractAsyncContextManager[Rig]: ...
 
 
+Play = Callable[[Callable[[], Coroutine[None, None, None]]], None]
+
+
+def on_a_new_loop(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Play a scenario on asyncio's own loop."""
+    asyncio.run(scenario())
+
+
 def with_topic(
     policy: TopicPolicy, config: BusConfig = DEFAULTS
-) -> Callable[[Callable[[object, Rig], Coroutine[None, None, None]]], Callable[[object, MakeBus], None]]:
+) -> Callable[[Callable[[S, Rig], Coroutine[None, None, None]]], Callable[[S, MakeBus, Play], None]]:
     """Run a test method on a bus with the one topic `t`."""
 
-    def wrap(test: Callable[[object, Rig], Coroutine[None, None, None]]) -> Callable[[object, MakeBus], None]:
-        def play(self: object, make_bus: MakeBus) -> None:
+    def wrap(
+        test: Callable[[S, Rig], Coroutine[None, None, None]],
+    ) -> Callable[[S, MakeBus, Play], None]:
+        def run(self: S, make_bus: MakeBus, play: Play) -> None:
             async def scenario() -> None:
                 async with make_bus({"t": policy}, config) as rig:
                     await test(self, rig)
 
-            asyncio.run(scenario())
+            play(scenario)
 
-        play.__name__ = test.__name__
-        play.__doc__ = test.__doc__
-        return play
+        run.__name__ = test.__name__
+        return run
 
     return wrap
 
 
 async def _received(subscription: Subscription) -> Sequence[Delivery]:
     return await subscription.receive(10_000)
+
+
+async def start(publishing: Coroutine[None, None, Receipt]) -> asyncio.Task[Receipt]:
+    """Let a publisher go as far as it comes."""
+    task = asyncio.create_task(publishing)
+    await settle()
+    return task
 
 
 async def settle(rounds: int = ROUNDS) -> None:

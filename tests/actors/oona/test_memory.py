@@ -11,7 +11,18 @@ from actors.oona.exchange import Exchange
 from actors.oona.memory import MemoryBus
 from actors.oona.policy import BusConfig, Overflow, TopicPolicy
 from actors.oona.priority import Priority
-from tests.actors.oona.rig import HandClock, Note, Rig, notes, settle, with_topic
+from tests.actors.oona.rig import (
+    HandClock,
+    MakeBus,
+    Note,
+    Play,
+    Rig,
+    notes,
+    on_a_new_loop,
+    settle,
+    start,
+    with_topic,
+)
 from tests.actors.oona.test_memory_conformance import memory_bus
 
 WAIT = TopicPolicy(
@@ -22,8 +33,12 @@ CALM = TopicPolicy(groups=("g",), stall_after_s=None)
 
 class TestMemory:
     @pytest.fixture
-    def make_bus(self) -> object:
+    def make_bus(self) -> MakeBus:
         return memory_bus
+
+    @pytest.fixture
+    def play(self) -> Play:
+        return on_a_new_loop
 
     # The breaker on waiting to publish
 
@@ -46,16 +61,26 @@ class TestMemory:
         assert rig.bus.metrics().topics[0].breaker is BreakerState.CLOSED
 
     @with_topic(WAIT)
+    async def test_a_message_that_is_taken_ends_the_row(self, rig: Rig) -> None:
+        consumer = rig.bus.subscribe("t", "g", "a")
+        for _ in range(3):
+            await rig.publish("t", [0])
+            parked = [await start(rig.bus.publish("t", Note(n))) for n in (1, 2)]
+            await rig.let_pass(1.2)
+            assert [type(task.exception()) for task in parked] == [WaitExpiredError] * 2
+            await rig.ack_all(consumer)
+        assert rig.bus.metrics().topics[0].breaker is BreakerState.CLOSED
+
+    @with_topic(WAIT)
     async def test_after_its_rest_one_publisher_waits_as_a_probe(self, rig: Rig) -> None:
         await trip(rig)
         await rig.let_pass(30)
-        probe = asyncio.create_task(rig.bus.publish("t", Note(4)))
-        await settle()
+        probe = await start(rig.bus.publish("t", Note(4)))
         with pytest.raises(BreakerOpenError):
             await rig.bus.publish("t", Note(5))
         probe.cancel()
         await asyncio.wait([probe])
-        again = asyncio.create_task(rig.bus.publish("t", Note(6)))
+        again = await start(rig.bus.publish("t", Note(6)))
         await rig.let_pass(1.2)
         with pytest.raises(WaitExpiredError):
             await again
@@ -107,6 +132,8 @@ class TestMemory:
         probe.nack(delay_s=0, error="no")
         await rig.let_pass(29)
         assert await rig.drain(broken) == []
+        await rig.let_pass(1.2)
+        assert len(await rig.drain(broken)) == 1
 
     @with_topic(CALM)
     async def test_a_poison_message_alone_does_not_break_its_consumer(self, rig: Rig) -> None:
@@ -133,8 +160,7 @@ class TestMemory:
     async def test_nobody_overtakes_those_who_wait(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [0])
-        parked = asyncio.create_task(rig.bus.publish("t", Note(1)))
-        await settle()
+        parked = await start(rig.bus.publish("t", Note(1)))
         (first,) = await consumer.receive()
         first.ack()
         with pytest.raises(QueueFullError):
@@ -146,8 +172,7 @@ class TestMemory:
     async def test_cancelled_after_the_hand_over_the_message_is_on_its_way(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [0])
-        parked = asyncio.create_task(rig.bus.publish("t", Note(1)))
-        await settle()
+        parked = await start(rig.bus.publish("t", Note(1)))
         (first,) = await consumer.receive()
         first.ack()
         parked.cancel()
@@ -159,7 +184,7 @@ class TestMemory:
     async def test_of_two_waiting_publishers_with_one_id_one_is_a_duplicate(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [0])
-        parked = [asyncio.create_task(rig.bus.publish("t", Note(1), event_id="one")) for _ in range(2)]
+        parked = [await start(rig.bus.publish("t", Note(1), event_id="one")) for _ in range(2)]
         await settle()
         assert [await rig.ack_all(consumer) for _ in range(3)] == [[0], [1], []]
         assert [(await task).outcome for task in parked] == [Outcome.ACCEPTED, Outcome.DUPLICATE]
@@ -168,8 +193,7 @@ class TestMemory:
     async def test_when_the_last_group_ends_those_who_waited_for_it_are_unrouted(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [0])
-        parked = asyncio.create_task(rig.bus.publish("t", Note(1)))
-        await settle()
+        parked = await start(rig.bus.publish("t", Note(1)))
         consumer.close()
         assert (await parked).outcome is Outcome.UNROUTED
 
@@ -242,9 +266,8 @@ def test_one_round_of_housekeeping_moves_a_bounded_number_of_messages() -> None:
     policy = TopicPolicy(groups=("g",), ttl_s=1, stall_after_s=None)
     exchange = Exchange({"t": policy, "u": policy}, BusConfig(tick_work_max=10), lambda: "x")
     for name in ("t", "u"):
-        topic = exchange.topics[name]
         for n in range(25):
-            exchange.offer(topic, exchange.publication(topic, Note(n), Priority.NORMAL, f"{n}", None, 0), 0)
+            exchange.offer(exchange.publication(name, Note(n), Priority.NORMAL, f"{n}", None, 0), 0)
     depths = []
     while exchange.tick(5.0):
         depths.append(exchange.load.depth)
@@ -259,7 +282,7 @@ def test_the_memory_bus_is_a_bus() -> None:
 async def trip(rig: Rig) -> None:
     """Fill the topic and let three publishers wait in vain."""
     await rig.publish("t", [0])
-    parked = [asyncio.create_task(rig.bus.publish("t", Note(n))) for n in (1, 2, 3)]
+    parked = [await start(rig.bus.publish("t", Note(n))) for n in (1, 2, 3)]
     await rig.let_pass(1.2)
     for task in parked:
         with pytest.raises(WaitExpiredError):

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
 from actors.oona.memory import MemoryBus
 from actors.oona.policy import BusConfig, TopicPolicy
+from actors.runtime.simulation import run_simulated
 from tests.actors.oona.conformance import BusConformance
-from tests.actors.oona.rig import DEFAULTS, HandClock, MakeBus, Rig
+from tests.actors.oona.rig import DEFAULTS, HandClock, MakeBus, Play, Rig, on_a_new_loop
 
 
 @asynccontextmanager
@@ -28,3 +30,19 @@ class TestMemoryBus(BusConformance):
     @pytest.fixture
     def make_bus(self) -> MakeBus:
         return memory_bus
+
+    @pytest.fixture
+    def play(self) -> Play:
+        return on_a_new_loop
+
+
+class TestMemoryBusInAnyOrder(BusConformance):
+    """Once more, with the steps of tasks that are ready together in a seeded order."""
+
+    @pytest.fixture
+    def make_bus(self) -> MakeBus:
+        return memory_bus
+
+    @pytest.fixture(params=range(3))
+    def play(self, request: pytest.FixtureRequest) -> Play:
+        return partial(run_simulated, seed=request.param)

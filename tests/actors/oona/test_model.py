@@ -68,10 +68,10 @@ class BusMachine(RuleBasedStateMachine):
         self._publish(seen[index % len(seen)], priority, None, False)
 
     def _publish(self, key: str, priority: Priority, ttl: float | None, may_wait: bool) -> None:
-        publication = self.exchange.publication(self.topic, Note(0), priority, key, ttl, self.now)
+        publication = self.exchange.publication("t", Note(0), priority, key, ttl, self.now)
         want = self.model.publish(key, int(priority), publication.expires_s, self.now)
         try:
-            outcome = self.exchange.offer(self.topic, publication, self.now)
+            outcome = self.exchange.offer(publication, self.now)
             got = None if outcome is None else outcome.value
         except RefusedError as error:
             got = fate_of(error)

@@ -53,8 +53,13 @@ def test_deadlines_expire_in_order_and_never_early() -> None:
         sweeper = Sweeper(loop, loop.time)
         asks = [open_ask(sweeper, 0.0001 * n) for n in range(1, 60)]
         ended: list[tuple[float, float]] = []
+
+        def note(ask: asyncio.Future[object]) -> None:
+            assert isinstance(ask, Ask)
+            ended.append((ask.deadline, loop.time()))
+
         for ask in asks:
-            ask.add_done_callback(lambda ask: ended.append((ask.deadline, loop.time())))  # type: ignore[attr-defined]
+            ask.add_done_callback(note)
         await asyncio.sleep(1)
         assert [deadline for deadline, _ in ended] == sorted(ask.deadline for ask in asks)
         assert all(-1e-9 <= at - deadline <= 0.00051 for deadline, at in ended)

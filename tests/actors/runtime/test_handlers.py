@@ -56,7 +56,7 @@ def test_a_subclass_may_override_a_handler_and_add_one() -> None:
         @handles
         async def ping(self, message: Ping) -> None: ...
 
-    class More(Base, Actor[Ping | Measure]):  # type: ignore[misc]
+    class More(Base, Actor[Ping | Measure]):
         async def ping(self, message: Ping) -> None: ...
 
         @handles

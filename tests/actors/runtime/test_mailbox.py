@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.runtime.errors import MailboxFull
-from actors.runtime.mailbox import DONE, Mailbox, Overflow, Urgent, unwrapped
+from actors.runtime.lanes import DONE, Overflow, Urgent, unwrapped
+from actors.runtime.mailbox import Mailbox
 from tests.actors.runtime.sample import simulated
 
 

@@ -415,8 +415,10 @@ def test_a_name_is_given_once_and_only_before_the_start() -> None:
         with pytest.raises(ValueError, match="the name is taken"):
             system.spawn("book", Notebook)
         async with system:
-            with pytest.raises(ValueError, match="spawn before it starts"):
+            with pytest.raises(ValueError, match="spawn before that"):
                 system.spawn("late", Notebook)
+            with pytest.raises(ValueError, match="a system starts once"):
+                await system.start()
 
     simulated(main)
 
@@ -435,10 +437,12 @@ def test_a_stormy_hour_is_the_same_every_time_from_one_seed() -> None:
         async def send(name: int) -> None:
             for n in range(40):
                 await asyncio.sleep(stream.random() * 100)
-                message = stream.choice([Note(n), Note(-n), Break(), Rest(3)])
+                messages: list[NotebookMessage] = [Note(n), Note(-n), Break(), Rest(3)]
+                message = stream.choice(messages)
                 await ref.tell(message, urgent=stream.random() < 0.2)
                 try:
-                    outcomes.append(f"{name} {len(await ref.ask(Read(), deadline_s=1))}")
+                    read = await ref.ask(Read(), deadline_s=1)
+                    outcomes.append(f"{name} {len(read)}")
                 except Exception as error:  # noqa: BLE001 - every outcome belongs into the record
                     outcomes.append(f"{name} {error}")
 

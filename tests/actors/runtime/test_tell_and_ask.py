@@ -310,6 +310,23 @@ def test_a_message_nobody_handles_is_a_dead_letter_and_harms_nobody() -> None:
     simulated(main)
 
 
+def test_a_sender_that_waits_behind_a_message_nobody_handles_is_admitted() -> None:
+    class Single(Small, Actor[NotebookMessage]):
+        mailbox_size = 1
+
+    async def main() -> None:
+        system = make_system()
+        ref = system.spawn("book", Single)
+        anything: ActorRef[Any] = ref
+        await anything.tell("hello")
+        waiting = ref.tell(Note(1))
+        async with system:
+            await waiting
+            assert await ref.ask(Read(), deadline_s=1) == [1]
+
+    simulated(main)
+
+
 def test_a_key_error_in_a_handler_is_a_failure_like_any_other() -> None:
     class Keyless(Actor[Note]):
         @handles

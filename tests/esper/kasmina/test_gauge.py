@@ -124,6 +124,17 @@ def test_a_fault_of_the_host_is_not_taken_for_the_seed_s() -> None:
         gauge(grafts, "s#0", inputs[:, :3], targets, loss_fn, RandomStream(0))
 
 
+def test_a_fault_of_the_seed_s_own_comes_out_as_it_is() -> None:
+    class Faulty(nn.Module):
+        def forward(self, h: Tensor) -> Tensor:
+            raise RuntimeError("a fault of its own")
+
+    grafts, (inputs, targets) = HOSTS[0].grafts(), HOSTS[0].batch(16)
+    grafts.insert("s#0", "first", Faulty())
+    with pytest.raises(RuntimeError, match="a fault of its own"):
+        gauge(grafts, "s#0", inputs, targets, loss_fn, RandomStream(0))
+
+
 @each_host
 def test_no_host_tensor_starves_for_a_seed_that_adds(host: Host) -> None:
     grafts, (inputs, targets) = host.grafts(), host.batch(16)

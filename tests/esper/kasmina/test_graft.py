@@ -365,6 +365,14 @@ def test_a_seed_s_parameters_have_their_names_in_the_model() -> None:
     assert {n for n, _ in grafts.host_named_parameters()} == set(HOST_TENSORS["conv2d"].split())
 
 
+def test_the_state_dict_holds_weights_and_no_alpha() -> None:
+    grafts = HOSTS[2].grafts()
+    module = seed_module(grafts.sites[0])
+    grafts.insert("s#0", "stem", module)
+    grown = [key for key in grafts.model.state_dict() if "esper_graft" in key]
+    assert grown == [f"stem.2.esper_graft.seeds.at_s_x23_0.body.{key}" for key in module.state_dict()]
+
+
 def test_counterfactual_passes_put_everything_back_even_when_they_fail() -> None:
     host = HOSTS[1]
     grafts, inputs = host.grafts(), host.batch(8)[0]

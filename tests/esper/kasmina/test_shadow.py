@@ -96,6 +96,20 @@ def test_a_shadow_pass_leaves_gradients_on_the_seed_only_and_no_random_stream_mo
     assert np.array_equal(np.random.get_state()[1], streams[2])  # type: ignore[index]
 
 
+def test_a_seed_that_came_later_is_left_alone_too() -> None:
+    host = HOSTS[1]
+    grafts, (inputs, targets) = host.grafts(), host.batch(8)
+    for n, site in enumerate(grafts.sites):
+        grafts.insert(f"s#{n}", site.name, seed_module(site, zero=False))
+        grafts.set_alpha(f"s#{n}", float(n))
+        before = {name: b.clone() for name, b in grafts.model.named_buffers()}
+        shadow_backward(grafts, "s#0", inputs, targets, loss_fn, RandomStream(0))
+        moved = {k for k, b in grafts.model.named_buffers() if not torch.equal(before[k], b)}
+        assert moved
+        assert all("at_s_x23_0" in name for name in moved)
+        assert all("at_s_x23_0" in k for k, p in grafts.model.named_parameters() if p.grad is not None)
+
+
 def test_the_seed_s_own_statistics_move_as_in_training() -> None:
     grafts, (inputs, targets) = HOSTS[1].grafts(), HOSTS[1].batch(8)
     module = seed_module(grafts.sites[0])

@@ -211,6 +211,13 @@ def test_three_dimensions_of_which_nothing_tells_are_refused_until_the_layout_is
     assert (site.shape, site.channels) == ((3, 16), 3)
 
 
+def test_an_image_between_makes_void_what_was_known_of_three_dimensions() -> None:
+    flat = nn.Flatten(2)
+    model = nn.Sequential(nn.Conv1d(1, 4, 1), nn.Unflatten(2, (2, 3)), nn.Conv2d(4, 5, 1), flat, nn.ReLU())
+    with pytest.raises(SiteError, match="say which in layouts"):
+        find_sites(model, ["4"], torch.randn(2, 1, 6))
+
+
 def test_torch_s_own_encoder_layers_are_tokens() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)

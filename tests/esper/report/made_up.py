@@ -2,10 +2,12 @@
 
 import math
 import random
+from typing import NamedTuple
 
 from contracts.config import Config, RunConfig
 from contracts.growth import (
     Candidate,
+    Contender,
     GateVerdict,
     Layout,
     ProbeReport,
@@ -28,12 +30,30 @@ SITES = tuple(
     SiteInfo(f"body.relu{depth + 1}", Layout.SEQUENCE, (4, length), 4, depth)
     for depth, length in enumerate((19, 10, 5))
 )
+
+
+class Life(NamedTuple):
+    """What became of one seed; `share` is the progress at which it germinated."""
+
+    seed_id: str
+    site: int
+    blueprint: str
+    name: str
+    params: int
+    share: float
+    stages: tuple[Stage, ...]
+    gain: float
+
+
+_SHADOWED = (S.TRAINING, S.BLENDING, S.SHADOWING, S.PROBATIONARY, S.FOSSILIZED)
+_KEPT = (S.TRAINING, S.BLENDING, S.PROBATIONARY, S.FOSSILIZED)
+_CULLED = (S.TRAINING, S.BLENDING, S.CULLED, S.EMBARGOED, S.RESETTING, S.DORMANT)
 LIVES = (
-    ("a1f0", 0, "BP009", "gated_linear", 298, 0.10, (S.TRAINING, S.BLENDING, S.SHADOWING, S.PROBATIONARY, S.FOSSILIZED), 0.3121),
-    ("b77c", 2, "BP031", "attention", 188, 0.16, (S.TRAINING, S.BLENDING, S.CULLED, S.EMBARGOED, S.RESETTING, S.DORMANT), -0.0041),
-    ("c3d9", 0, "BP009", "gated_linear", 298, 0.22, (S.TRAINING, S.BLENDING, S.PROBATIONARY, S.FOSSILIZED), 0.1034),
-    ("d410", 1, "BP004", "convolution_3", 280, 0.34, (S.TRAINING, S.BLENDING, S.PROBATIONARY, S.FOSSILIZED), 0.0412),
-)  # fmt: skip
+    Life("a1f0", 0, "BP009", "gated_linear", 298, 0.10, _SHADOWED, 0.3121),
+    Life("b77c", 2, "BP031", "attention", 188, 0.16, _CULLED, -0.0041),
+    Life("c3d9", 0, "BP009", "gated_linear", 298, 0.22, _KEPT, 0.1034),
+    Life("d410", 1, "BP004", "convolution_3", 280, 0.34, _KEPT, 0.0412),
+)
 
 
 def a_report(epochs: int = 200, *, compared: bool = True) -> Report:
@@ -74,75 +94,55 @@ def a_report(epochs: int = 200, *, compared: bool = True) -> Report:
 def course(
     epochs: int, dice: random.Random, *, limit: float, final_loss: float, lives: bool
 ) -> list[EpochFacts]:
-    """Epochs that learn towards `limit`, with a step up after each graft."""
+    """Epochs that learn towards `limit`; with `lives`, those of a network that grows."""
     found = []
     for epoch in range(epochs):
         share = (epoch + 1) / epochs
         learned = 1 - math.exp(-5 * share)
         held = 0.12 * max(0.0, 1 - share / 0.4) * lives
         total = 2.1 + dice.expovariate(1.2) + (22.0 if epoch % 97 == 96 else 0.0)
+        loss = 2.3 - (2.25 - final_loss) * learned + dice.gauss(0, 0.02)
+        kept = (life.params for life in LIVES if life.share < share and life.stages[-1] is S.FOSSILIZED)
         found.append(
             EpochFacts(
                 epoch=epoch,
-                train_loss=2.3 - (2.3 - final_loss) * learned + dice.gauss(0, 0.03),
-                val_loss=None if epoch == epochs // 2 else 2.3 - (2.25 - final_loss) * learned + dice.gauss(0, 0.02),
+                train_loss=loss - 0.05 * learned + dice.gauss(0, 0.03),
+                val_loss=None if epoch == epochs // 2 else loss,
                 val_accuracy=0.1 + (limit - 0.1) * learned - held * learned + dice.gauss(0, 0.008),
                 learning_rate=0.01 if share < 0.7 else 0.01 * (1 - 0.98 * (share - 0.7) / 0.3),
                 boundary_ms=BoundaryFacts(0.2 * total, 0.6 * total, 0.2 * total, total) if lives else None,
-                params=338 + sum(life[4] for life in LIVES if lives and life[5] < share and life[6][-1] is S.FOSSILIZED),
+                params=338 + (sum(kept) if lives else 0),
                 train_flops=int(BUDGET_FLOPS * share ** (1.15 if lives else 1.0)),
             )
-        )  # fmt: skip
+        )
     return found
 
 
-def _live(
-    recorder: Recorder, epochs: int, life: tuple[str, int, str, str, int, float, tuple[Stage, ...], float]
-) -> None:
-    seed_id, site, blueprint, name, params, share, stages, gain = life
-    epoch = int(share * epochs)
-    for stage in (S.GERMINATED, *stages):
-        record = SeedRecord(
-            seed_id, SITES[site].name, stage, blueprint, params, {"width": 8.0}, born_epoch=epoch
-        )
+def _live(recorder: Recorder, epochs: int, life: Life) -> None:
+    site, epoch = SITES[life.site].name, int(life.share * epochs)
+    for stage in (S.GERMINATED, *life.stages):
+        record = SeedRecord(life.seed_id, site, stage, life.blueprint, life.params, {"width": 8.0})
         reason = "gain −0.0041 over 8 epochs is below 0.2 % of the loss" if stage is S.CULLED else ""
-        recorder.seed(record, epoch, blueprint_name=name, reason=reason)
+        recorder.seed(record, epoch, blueprint_name=life.name, reason=reason)
         epoch += max(1, epochs // 40)
-    recorder.gain(seed_id, gain)
+    recorder.gain(life.seed_id, life.gain)
 
 
 def _decisions(recorder: Recorder, epochs: int) -> None:
     for operation, times in (("GERMINATE", 4), ("START_TRAINING", 4), ("FOSSILIZE", 3), ("CULL", 1)):
         for _ in range(times):
             recorder.applied(operation)
+    rests = "site body.relu3 is embargoed until epoch 48; it takes a seed then"
     for _ in range(3):
-        recorder.refused(
-            epochs // 4,
-            "GERMINATE",
-            "body.relu3",
-            "site body.relu3 is embargoed until epoch 48; it takes a seed then",
-        )
-    recorder.refused(
-        epochs // 2,
-        "GERMINATE",
-        "body.relu1",
-        "BP042 is HIGH_RISK; only SAFE blueprints germinate outside a drill",
-    )
+        recorder.refused(epochs // 4, "GERMINATE", "body.relu3", rests)
+    risky = "BP042 is HIGH_RISK; only SAFE blueprints germinate outside a drill"
+    recorder.refused(epochs // 2, "GERMINATE", "body.relu1", risky)
     recorder.late()
     recorder.verdict(9, "a1f0", GateVerdict(Gate.G0_SANITY, True, "jump 0"))
     recorder.verdict(40, "b77c", GateVerdict(Gate.G2_STABILITY, False, "rms ratio 12.4 is above 10"))
-    recorder.alert(
-        AlertFacts(
-            "training_latency_high",
-            epochs // 2,
-            "boundary above 18 ms for 3 epochs",
-            "warning",
-            epochs // 2 + 4,
-        )
-    )
-    recorder.policy_update(
-        PolicyUpdateFacts(epochs // 3, "7", accepted=False, reason="entropy 0.02 is below 0.05")
-    )
+    slow = "boundary above 18 ms for 3 epochs"
+    recorder.alert(AlertFacts("training_latency_high", epochs // 2, slow, "warning", epochs // 2 + 4))
+    recorder.policy_update(PolicyUpdateFacts(epochs // 3, "7", False, "entropy 0.02 is below 0.05"))
 
 
 def a_probe(epoch: int, dice: random.Random) -> ProbeReport:
@@ -152,7 +152,7 @@ def a_probe(epoch: int, dice: random.Random) -> ProbeReport:
         site, kind = SITES[index % 3], ("BP009", "BP004", "BP031", "BP017")[index // 3]
         candidate = Candidate(site.name, kind, {"width": 8.0}, 180 + 10 * index)
         loss = 0.9 + 0.03 * index + dice.random() * 0.02
-        scores.append(ProbeScore(candidate, loss, 1.05, 120 if index < 3 else 40, 1_000_000))
+        scores.append(ProbeScore(Contender((candidate,)), loss, 1.05, 120 if index < 3 else 40, 1_000_000))
     return ProbeReport(f"probe-{epoch}", epoch, tuple(scores), 1_430_000_000, 3.4)
 
 
@@ -166,7 +166,7 @@ def a_view(epochs: int = 120) -> RunView:
     figures = boundary(facts, 18.0).total
     assert figures is not None
     return RunView(
-        facts=RunFacts("mnist1d", "heuristic", 20, "runs/mnist1d-20", budget_flops=BUDGET_FLOPS),
+        facts=RunFacts("mnist1d", "heuristic", 20, "runs", budget_flops=BUDGET_FLOPS),
         phase="probing",
         epoch=epochs,
         elapsed_s=61.0,

@@ -1,0 +1,40 @@
+"""Claims about the command that each action becomes."""
+
+from contracts.growth import Candidate, Path
+from contracts.lifecycle import SeedOperation
+from contracts.messages import CommandSeedOperation, CommandType
+from esper.tamiyo.action import Advance, Cull, Germinate, Wait, command_for
+
+
+def test_to_wait_is_a_pause_without_a_target() -> None:
+    command = command_for(Wait("not yet"), "c1", "tamiyo/none", 5)
+    assert command.command_type is CommandType.PAUSE
+    assert command.target_seed_id == ""
+    assert command.payload is None
+    assert command.annotations["reason"] == "not yet"
+
+
+def test_to_germinate_names_site_blueprint_settings_and_path() -> None:
+    candidate = Candidate("relu1", "BP003", {"width": 8.0}, 308)
+    command = command_for(Germinate(candidate, Path(1, 2, 3, 4), "won"), "c1", "tamiyo/heuristic", 5)
+    assert command.annotations["site"] == "relu1"
+    assert command.payload == CommandSeedOperation(
+        SeedOperation.GERMINATE,
+        "BP003",
+        {
+            "width": 8.0,
+            "training_epochs": 1.0,
+            "blending_epochs": 2.0,
+            "shadowing_epochs": 3.0,
+            "probation_epochs": 4.0,
+        },
+    )
+
+
+def test_to_advance_and_to_cull_name_the_seed() -> None:
+    advance = command_for(Advance("relu1#0", SeedOperation.EVALUATE), "c1", "t", 5)
+    cull = command_for(Cull("relu1#0", rollback=True), "c2", "t", 5)
+    assert advance.target_seed_id == cull.target_seed_id == "relu1#0"
+    assert advance.payload == CommandSeedOperation(SeedOperation.EVALUATE)
+    assert cull.payload == CommandSeedOperation(SeedOperation.CULL)
+    assert cull.annotations["rollback"] == "true"

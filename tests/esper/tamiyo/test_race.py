@@ -1,0 +1,103 @@
+"""Claims about what the heuristic asks to have measured, and how it reads the answer."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.blueprint import BlueprintTier
+from contracts.config import HeuristicConfig
+from contracts.growth import Candidate, Contender, ProbeReport, ProbeScore
+from esper.karn.catalogue import CATALOGUE
+from esper.tamiyo.race import BACKWARD, STEPS_MAX, STEPS_MIN, best_kinds, kind_race, site_order, site_race
+from tests.esper.tamiyo.views import SITES, view
+
+CONFIG = HeuristicConfig()
+DEPTHS = {site.name: site.depth for site in SITES}
+
+
+def report(*gains: tuple[str, str, float], steps: int = 100) -> ProbeReport:
+    scores = tuple(
+        ProbeScore(Contender((Candidate(site, kind, {}, 10),)), 1.0 - gain, 1.0, steps, 1000)
+        for site, kind, gain in gains
+    )
+    return ProbeReport("p", 5, scores, 10, 0.1)
+
+
+def test_every_safe_blueprint_races_at_every_site_that_it_fits() -> None:
+    plan = kind_race(view(), CATALOGUE, CONFIG, 300)
+    assert plan is not None
+    raced = {contender.grafts[0].blueprint_id for contender in plan.contenders}
+    safe = {
+        one.blueprint_id
+        for one in CATALOGUE
+        if one.descriptor.tier is BlueprintTier.SAFE and SITES[0].layout in one.layouts
+    }
+    assert raced == safe
+    for contender in plan.contenders:
+        assert len({graft.blueprint_id for graft in contender.grafts}) == 1
+        assert [graft.site for graft in contender.grafts] == [site.name for site in SITES]
+
+
+def test_no_contender_is_larger_than_its_allotment() -> None:
+    plan = kind_race(view(), CATALOGUE, CONFIG, 300)
+    assert plan is not None
+    assert all(graft.params <= 300 for one in plan.contenders for graft in one.grafts)
+
+
+@pytest.mark.parametrize("budget", [1e8, 3e10, 1e12])
+def test_a_race_costs_about_its_share_of_the_budget(budget: float) -> None:
+    situation = msgspec.structs.replace(view(), budget_flops=int(budget))
+    plan = kind_race(situation, CATALOGUE, CONFIG, 300)
+    assert plan is not None
+    steps = plan.rounds[0].steps
+    sites = {site.name: site for site in SITES}
+    forks = [
+        situation.step_flops
+        + sum(
+            BACKWARD
+            * situation.batch_size
+            * CATALOGUE.get(graft.blueprint_id).forward_flops(sites[graft.site], graft.parameters)
+            for graft in one.grafts
+        )
+        for one in plan.contenders
+    ]
+    cost = steps * (sum(forks) + situation.step_flops)
+    assert STEPS_MIN <= steps <= STEPS_MAX
+    assert cost <= CONFIG.kind_shares[0] * budget or steps == STEPS_MIN
+
+
+def test_the_finalists_race_at_one_site_at_a_time() -> None:
+    kinds = [CATALOGUE.get("BP003"), CATALOGUE.get("BP004")]
+    plan = site_race(view(), kinds, CATALOGUE, CONFIG, 300)
+    assert plan is not None
+    raced = {(one.grafts[0].site, one.grafts[0].blueprint_id) for one in plan.contenders}
+    assert raced == {(site.name, kind.blueprint_id) for site in SITES for kind in kinds}
+    assert all(len(one.grafts) == 1 for one in plan.contenders)
+
+
+def test_a_race_that_nothing_fits_is_not_asked_for() -> None:
+    assert kind_race(view(), CATALOGUE, CONFIG, 0) is None
+    assert site_race(view(), [CATALOGUE.get("BP004")], CATALOGUE, CONFIG, 1) is None
+
+
+def test_only_kinds_that_beat_the_control_are_read_as_winners() -> None:
+    shown = report(("body.0", "BP003", 0.2), ("body.0", "BP004", 0.3), ("body.0", "BP005", -0.1))
+    assert best_kinds(shown, 5) == ("BP004", "BP003")
+    assert best_kinds(shown, 1) == ("BP004",)
+    assert best_kinds(report(("body.0", "BP003", -0.2)), 2) == ()
+
+
+def test_a_site_upstream_wins_a_tie_and_loses_a_clear_case() -> None:
+    tied = report(("body.0", "BP003", 0.07), ("body.1", "BP003", 0.10))
+    clear = report(("body.0", "BP003", 0.05), ("body.1", "BP003", 0.10))
+    assert site_order(tied, view(), ["BP003"], 0.6) == ("body.0", "body.1")
+    assert site_order(clear, view(), ["BP003"], 0.6) == ("body.1", "body.0")
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=2), st.floats(0, 1))
+def test_sites_are_ordered_without_repeats_and_without_losers(gains: list[float], tie: float) -> None:
+    shown = report(*((site.name, "BP003", gain) for site, gain in zip(SITES, gains, strict=True)))
+    order = site_order(shown, view(), ["BP003"], tie)
+    assert len(order) == len(set(order))
+    assert set(order) == {score.contender.grafts[0].site for score in shown.scores if score.gain > 0}
