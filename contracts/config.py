@@ -106,19 +106,19 @@ class GrowthConfig(_Section, frozen=True):
 class HeuristicConfig(_Section, frozen=True):
     """The heuristic policy. Shares are of the run's whole budget in training FLOPs."""
 
-    race_at: Share = 0.03
+    race_at: Share = 0.02
     """Progress at which the first race begins: early, while forks of the small host are cheap."""
     grafts: Positive = 3
     """Seeds that share the parameters on offer; each gets an equal part of what is left."""
-    kind_shares: tuple[Share, Share] = (0.06, 0.02)
+    kind_shares: tuple[Share, Share] = (0.08, 0.045)
     """What the two rounds of the race between blueprints may cost."""
     kind_survivors: Positive = 3
     """Blueprints that go on to the second round."""
-    kind_finalists: Positive = 2
+    kind_finalists: Positive = 1
     """Blueprints that race between sites."""
-    site_share: Share = 0.09
+    site_share: Share = 0.045
     """What the race between sites may cost."""
-    tie: Share = 0.6
+    tie: Share = 0.5
     """A site whose gain is at least this share of the best one's ties with it: the one upstream is taken."""
     latest: Share = 0.6
     """Progress after which nothing more is germinated: too little is left to pay for it."""

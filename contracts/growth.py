@@ -143,7 +143,7 @@ class ProbePlan(msgspec.Struct, frozen=True):
     validation_examples: int = 0
     """How many validation examples score a fork; 0 is all of them."""
     judged_by: Literal["validation", "training"] = "validation"
-    """Validation loss after a round, or the mean training loss over the last half of its steps.
+    """Validation loss after a round, or the mean training loss over the last quarter of its steps.
 
     The second is prequential, each batch scored before it is learned from, and costs nothing extra.
     """

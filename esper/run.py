@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from contracts.config import Config
 from contracts.view import RunFacts
@@ -110,9 +111,16 @@ def refuse(problems: Sequence[str]) -> int:
     return BAD_USAGE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(refuse([f"{message}; --help lists the options"]))
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; every default is the configuration's own."""
-    new = argparse.ArgumentParser(
+    new = _Parser(
         prog="python -m esper.run",
         description="Grow a network while it trains: graft new modules where they pay, take out what hurts.",
         epilog="Exit codes: 0 done, 2 bad usage or configuration, 3 halted by an emergency, 130 interrupted.",

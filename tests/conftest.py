@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Importing torch inside the first example takes longer than hypothesis's own deadline.
-settings.register_profile("esper", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile(
+    "esper", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.register_profile("thorough", settings.get_profile("esper"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "esper"))
 

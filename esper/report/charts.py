@@ -162,6 +162,8 @@ def flops(report: Report) -> Drawing | None:
         return None
     parts, keys, left = [], [], 0.0
     for index, (name, spent) in enumerate(sorted(report.flops.items(), key=lambda item: -item[1])):
+        if not spent:
+            continue
         width = WIDTH * spent / total
         said = f"{name.replace('_', ' ')} {words.flops(spent)} ({words.percent(spent / total)})"
         parts.append(svg.rect(left, 0.0, max(width, 0.5), 26.0, f"account a{index % 8}", said))

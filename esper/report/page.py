@@ -78,14 +78,12 @@ def _template() -> jinja2.Template:
 def _probes(report: Report) -> list[ProbeTable]:
     """The probes; a candidate counts as grown if it germinated after its probe and before the next."""
     found = []
-    ends = [*(probe.epoch for probe in report.probes[1:]), math.inf]
+    ends = [*(probe.epoch for probe in report.probes), math.inf][1:]
     for probe, end in zip(report.probes, ends, strict=True):
         grown = {
             (graft.site, graft.blueprint_id)
             for graft in report.grafts
-            if graft.stages
-            and probe.epoch <= graft.stages[0].epoch
-            and (end is None or graft.stages[0].epoch < end)
+            if graft.stages and probe.epoch <= graft.stages[0].epoch < end
         }
         shown = probe.candidates[:_CANDIDATES_MOST]
         rows = tuple(_candidates(shown, grown))

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+_FARTHEST = 1e300
+"""What is farther out is drawn at the edge, so that a range's width stays a finite number."""
+
 
 class Scale(msgspec.Struct, frozen=True):
     """Maps `low`..`high` to the coordinates `start`..`end`; logarithmic if `log` (both above 0)."""
@@ -40,7 +43,7 @@ def step_of(span: float, most: int) -> float:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Multiples of a round step within `low`..`high`, ascending, at most `most` + 1."""
+    """Multiples of a round step within `low`..`high`, ascending, at most `most` (3 or more) + 1."""
     if not high > low:
         return [low]
     step = step_of(high - low, most)
@@ -65,7 +68,7 @@ def around(values: Sequence[float], least: float = 0.0) -> tuple[float, float]:
     """A range that holds all `values` with a little air, at least `least` wide; 0..1 for none."""
     if not values:
         return 0.0, 1.0
-    low, high = min(values), max(values)
+    low, high = max(min(values), -_FARTHEST), min(max(values), _FARTHEST)
     missing = max(0.0, max(least, 1e-9 * max(abs(low), abs(high)), 1e-12) - (high - low))
     low, high = low - missing / 2, high + missing / 2
     air = 0.04 * (high - low)

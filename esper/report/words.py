@@ -108,14 +108,16 @@ def sparkline(values: Sequence[float | None], width: int) -> str:
     known = [value for value in groups if value is not None]
     if not known:
         return ""
-    low, span = min(known), max(known) - min(known)
-    return "".join(" " if value is None else _BARS[_level(value - low, span)] for value in groups)
+    low, high = min(known), max(known)
+    return "".join(" " if value is None else _BARS[_level(value, low, high)] for value in groups)
 
 
-def _level(above: float, span: float) -> int:
-    return min(len(_BARS) - 1, int(above / span * len(_BARS))) if span > 0 else 0
+def _level(value: float, low: float, high: float) -> int:
+    """Which of the bars; halves, because the span between two huge values may be more than a float holds."""
+    span = high / 2 - low / 2
+    return min(len(_BARS) - 1, int((value / 2 - low / 2) / span * len(_BARS))) if span > 0 else 0
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return sum(value / len(known) for value in known) if known else None

@@ -65,7 +65,9 @@ class Heuristic:
             return None
         plan = self._race(view)
         if plan is None:
-            self._over = "no blueprint fits the parameters that are left"
+            self._over = (
+                "nothing fits the parameters that are left, or the budget is too small to find out what pays"
+            )
             return None
         self._awaited, self._asked_at = plan.probe_id, view.epoch
         return plan

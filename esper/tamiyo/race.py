@@ -34,7 +34,10 @@ SPREAD = 1.5
 def kind_race(
     view: GrowthView, catalogue: Catalogue, config: HeuristicConfig, allotment: int
 ) -> ProbePlan | None:
-    """Every blueprint at every site that it fits, two rounds; None if there are fewer than two to compare."""
+    """Every blueprint at every site that it fits, in two rounds.
+
+    None if there are fewer than two to compare, or if the budget is too small to do it properly.
+    """
     sites = [site.site for site in view.sites if site.free]
     contenders = [
         contender
@@ -44,6 +47,8 @@ def kind_race(
     if len(contenders) < 2:
         return None
     first = steps_for(config.kind_shares[0], contenders, view, catalogue)
+    if first < STEPS_MIN:
+        return None
     survivors = min(config.kind_survivors, len(contenders) - 1)
     # Which will survive is not known; the dearest might.
     dearest = sorted(contenders, key=lambda one: -_step_flops(one, view, catalogue))[:survivors]
@@ -120,10 +125,14 @@ def fitted(blueprint: Blueprint, site: SiteInfo, max_params: int) -> Candidate |
 
 
 def steps_for(share: float, contenders: Iterable[Contender], view: GrowthView, catalogue: Catalogue) -> int:
-    """Steps that a round of these forks and the control can take for `share` of the run's budget."""
+    """Steps that a round of these forks and the control takes for `share` of the run's budget.
+
+    A budget for fewer than `STEPS_MIN` is stretched to that if half of it is there, since a shorter
+    round would mislead; else the few that it pays for are returned.
+    """
     costs = [_step_flops(contender, view, catalogue) for contender in contenders]
     steps = int(share * budget_flops(view) / (sum(costs) + view.step_flops))
-    return max(STEPS_MIN, min(STEPS_MAX, steps))
+    return min(STEPS_MAX, max(STEPS_MIN, steps) if 2 * steps >= STEPS_MIN else steps)
 
 
 def budget_flops(view: GrowthView) -> float:

@@ -94,9 +94,12 @@ class Fork:
             self.diverged = True
 
     def training_loss(self, steps: int) -> float:
-        """Mean loss over the last half of the newest `steps` steps, infinite if it diverged."""
-        half = self.losses[-max(1, steps - steps // 2) :]
-        return math.inf if self.diverged else math.fsum(half) / len(half)
+        """Mean loss over the last quarter of the newest `steps` steps, infinite if it diverged.
+
+        A useful graft costs loss in its first steps; the end of a round says most of what it will be worth.
+        """
+        tail = self.losses[-max(1, steps // 4) :]
+        return math.inf if self.diverged else math.fsum(tail) / len(tail)
 
     def validation_loss(self, data: Tensors) -> tuple[float, int]:
         """Mean loss over `data`, infinite if it diverged or is not finite; and the FLOPs of measuring it."""

@@ -94,7 +94,7 @@ class FakeTrainer:
         if self.epoch == self.fails_at:
             raise ArithmeticError("the loss is not a number")
         loss = 1.0 / self.epoch
-        return EpochResult(self.epoch, 40, loss, loss, 0.5, 0.01, 1.0, self.epoch * 10**6, 0.05, self.stopped)
+        return EpochResult(self.epoch, 40, loss, loss, 0.5, 0.01, 1.0, self.epoch * 10**9, 0.05, self.stopped)
 
     def apply(self, plan: GraftPlan) -> Applied:
         self.plans.append(plan)
@@ -119,7 +119,7 @@ class FakeTrainer:
         return Assembled(state, self._view(), {seed_id: self._figures(seed_id) for seed_id in self.records})
 
     def final(self) -> FinalFigures:
-        return FinalFigures(0.1, 0.9, 0.1, 0.9, 0.9, self.params, self.epoch * 10**6, {"train": 10**6})
+        return FinalFigures(0.1, 0.9, 0.1, 0.9, 0.9, self.params, self.epoch * 10**9, {"train": 10**6})
 
     @property
     def params(self) -> int:
@@ -142,7 +142,7 @@ class FakeTrainer:
             max_params=1300,
             step_flops=25_000,
             budget_flops=None,
-            spent_flops=self.epoch * 10**6,
+            spent_flops=self.epoch * 10**9,
             epoch_steps=40,
             batch_size=100,
             max_active=GrowthConfig().max_active,

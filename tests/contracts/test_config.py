@@ -1,7 +1,5 @@
 """The configuration's structs keep their promises by themselves."""
 
-import typing
-
 import msgspec
 import pytest
 
@@ -28,16 +26,6 @@ def test_a_key_that_a_section_does_not_have_is_refused(path: tuple[str, ...]) ->
         msgspec.convert(table, Config)
 
 
-def test_no_setting_has_the_default_outside_the_configuration() -> None:
-    assert all(setting.default is not msgspec.NODEFAULT for setting in schema.SETTINGS.values())
-
-
 def test_every_setting_has_words_for_what_it_takes() -> None:
     for setting in schema.SETTINGS.values():
         assert schema.takes(msgspec.inspect.type_info(setting.annotation))
-
-
-def test_every_choice_is_between_at_least_one() -> None:
-    for setting in schema.SETTINGS.values():
-        if typing.get_origin(setting.annotation) is typing.Literal:
-            assert typing.get_args(setting.annotation)

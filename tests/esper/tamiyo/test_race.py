@@ -45,7 +45,7 @@ def test_no_contender_is_larger_than_its_allotment() -> None:
     assert all(graft.params <= 300 for one in plan.contenders for graft in one.grafts)
 
 
-@pytest.mark.parametrize("budget", [1e8, 3e10, 1e12])
+@pytest.mark.parametrize("budget", [1.2e10, 3e10, 1e12])
 def test_a_race_costs_about_its_share_of_the_budget(budget: float) -> None:
     situation = msgspec.structs.replace(view(), budget_flops=int(budget))
     plan = kind_race(situation, CATALOGUE, CONFIG, 300)
@@ -65,6 +65,10 @@ def test_a_race_costs_about_its_share_of_the_budget(budget: float) -> None:
     cost = steps * (sum(forks) + situation.step_flops)
     assert STEPS_MIN <= steps <= STEPS_MAX
     assert cost <= CONFIG.kind_shares[0] * budget or steps == STEPS_MIN
+
+
+def test_a_budget_that_can_not_pay_for_a_telling_race_gets_none() -> None:
+    assert kind_race(msgspec.structs.replace(view(), budget_flops=10**8), CATALOGUE, CONFIG, 300) is None
 
 
 def test_the_finalists_race_at_one_site_at_a_time() -> None:

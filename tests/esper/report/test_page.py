@@ -1,0 +1,161 @@
+"""report.html: complete, self-contained, small, and safe against the names in it."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from contracts.report import Ending, EpochFacts, FinalFacts, GraftFacts, Report, StageFacts
+from esper.report import charts
+from esper.report.headline import sentence
+from esper.report.page import page
+from tests.esper.report.made_up import a_report
+
+VOID = {"meta", "br", "link", "input", "img"}
+
+
+class Nesting(HTMLParser):
+    """Fails where a tag is closed that was not opened last; collects the text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def parsed(report: Report) -> Nesting:
+    reader = Nesting()
+    reader.feed(page(report))
+    reader.close()
+    assert not reader.open
+    return reader
+
+
+def empty() -> Report:
+    """A run that was stopped before its first epoch was over."""
+    return msgspec.structs.replace(
+        a_report(3, compared=False),
+        epochs=(),
+        grafts=(),
+        probes=(),
+        alerts=(),
+        flops={},
+        final=FinalFacts(None, None, None, None, 338, 0),
+        boundary=msgspec.structs.replace(a_report(3).boundary, total=None),
+        ended=Ending("interrupted", "stopped by a signal"),
+    )
+
+
+@pytest.mark.parametrize("report", [a_report(1), a_report(200), a_report(40, compared=False), empty()])
+def test_every_page_is_well_formed(report: Report) -> None:
+    assert "svg" in parsed(report).tags or not report.epochs
+
+
+def test_the_title_is_the_result() -> None:
+    report = a_report(60)
+    assert sentence(report) == (
+        "mnist1d grew from 338 to 1,214 parameters and reached 89.8 % on fresh data, "
+        "14.3 points above the same host ungrown at equal training FLOPs."
+    )
+    assert f"<title>{sentence(report)}</title>" in page(report)
+
+
+def test_everything_that_was_recorded_is_said() -> None:
+    said = " ".join(" ".join(parsed(a_report(120)).words).split())
+    for words in (
+        "body.relu1 BP009",
+        "gated_linear",
+        "gain −0.0041 over 8 epochs",
+        "site body.relu3 is embargoed until epoch 48",
+        "rms ratio 12.4 is above 10",
+        "training_latency_high",
+        "entropy 0.02 is below 0.05",
+        "budget 18 ms",
+        "probes 4.30 GFLOP (14.3 %)",
+        "1 boundary went on without a decision",
+        "workload = &quot;mnist1d&quot;".replace("&quot;", '"'),
+        "2.13.0+cpu",
+        "ungrown 75.5 %",
+    ):
+        assert words in said, words
+
+
+def test_an_interrupted_run_says_so() -> None:
+    assert "Interrupted after 0 epochs: stopped by a signal" in page(empty())
+
+
+def test_the_page_asks_nothing_of_the_network() -> None:
+    text = page(a_report(60))
+    assert not re.search(r"(src|href)\s*=|url\(|@import|<script|https?://", text)
+
+
+@pytest.mark.parametrize("epochs", [2_000, 10_000])
+def test_a_long_run_stays_under_a_megabyte(epochs: int) -> None:
+    assert len(page(a_report(epochs)).encode()) < 1_000_000
+
+
+def test_names_are_escaped() -> None:
+    evil = '"><script>alert(1)</script>&'
+    graft = GraftFacts(evil, evil, evil, "culled", (StageFacts("GERMINATED", 1),), 3, 0.1, reason=evil)
+    report = msgspec.structs.replace(a_report(20), workload=evil, grafts=(graft,), versions={evil: evil})
+    text = page(report)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)") >= 5
+
+
+def test_curves_over_epochs_and_flops_have_the_ungrown_host_and_a_mark_for_each_seed() -> None:
+    drawings = charts.curves(a_report(100))
+    assert [drawing.title for drawing in drawings] == [
+        "Validation accuracy over epochs",
+        "Validation accuracy over training FLOPs",
+        "Loss over epochs",
+        "Loss over training FLOPs",
+    ]
+    for drawing in drawings:
+        assert "curve ungrown" in drawing.svg
+        assert drawing.svg.count("dotted mark") == 4
+
+
+def test_an_epoch_that_was_not_measured_is_a_gap() -> None:
+    svg = charts.curves(a_report(100))[2].svg
+    (grown,) = re.findall(r'd="([^"]*)" class="curve grown"', svg)
+    assert grown.count("M") == 2
+
+
+def test_no_coordinate_is_ever_not_a_number() -> None:
+    wild = tuple(EpochFacts(e, 10.0 ** (e % 9), None if e % 2 else 1e-9, math.nan, 0.1) for e in range(30))
+    measured = tuple(msgspec.structs.replace(facts, val_accuracy=None) for facts in wild)
+    text = page(msgspec.structs.replace(a_report(30), epochs=measured))
+    assert not re.search(r'"[^"]*\b(nan|inf)\b[^"]*"', text)
+
+
+def test_a_seed_has_a_box_for_each_stage_it_spent_time_in() -> None:
+    drawing = charts.timelines(a_report(200))
+    assert drawing is not None
+    assert drawing.svg.count('class="box FOSSILIZED"') == 3
+    assert drawing.svg.count('class="box CULLED"') == 1
+    assert 'class="box DORMANT"' not in drawing.svg
+
+
+def test_the_bar_of_flops_shares_the_whole_width() -> None:
+    drawing = charts.flops(a_report(20))
+    assert drawing is not None
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', drawing.svg)]
+    assert sum(widths) == pytest.approx(520, abs=1.0)

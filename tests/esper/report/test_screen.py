@@ -1,0 +1,96 @@
+"""The picture of a run on a terminal."""
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from contracts.growth import Layout, SiteInfo, SiteView
+from contracts.report import FinalFacts
+from contracts.view import RunFacts, RunView
+from esper.report.screen import lines, opening, progress_line, render, summary
+from tests.esper.report.made_up import a_report, a_view
+
+
+def said(view: RunView, rows: int = 50, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(render(view, rows))
+    return captured.get()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "mnist1d · policy heuristic · seed 20",
+        "45 % of 30.0 GFLOP",
+        "1 m 16 s left",
+        "host 338, now 934, at most 1,300",
+        "p99 ",
+        "of 18 ms",
+        "bus 3 waiting",
+        "210 of 600 steps, 6 contenders, BP009 at body.relu1 leads +0.0710",
+        "fossilized",
+        "blending α 0.40",
+        "+0.0412",
+        "dormant",
+        "! training_latency_high",
+        "b77c: gain −0.0041 is below the least gain",
+    ],
+)
+def test_the_picture_says(words: str) -> None:
+    assert words in said(a_view())
+
+
+def test_before_torch_is_loaded_the_picture_says_what_it_waits_for() -> None:
+    assert "loading torch" in said(RunView(RunFacts("mnist1d", "heuristic", 0, "runs")))
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_wraps(width: int) -> None:
+    view = a_view()
+    assert len(said(view, 50, width).splitlines()) == len(lines(view))
+
+
+def test_a_hundred_sites_fit_on_a_small_terminal() -> None:
+    sites = tuple(SiteView(SiteInfo(f"s{n}", Layout.VECTOR, (3,), 3, n)) for n in range(100))
+    view = msgspec.structs.replace(a_view(), sites=(*a_view().sites, *sites))
+    assert len(lines(view, 24)) <= 24
+    assert "more dormant sites" in said(view, 24)
+    assert "body.relu2" in said(view, 24)
+
+
+def test_a_boundary_above_its_budget_is_red() -> None:
+    view = a_view()
+    assert view.boundary is not None
+    slow = msgspec.structs.replace(view, boundary=msgspec.structs.replace(view.boundary, p99_ms=19.0))
+    (line,) = [text for text in lines(slow) if text.plain.startswith("boundary")]
+    assert any(span.style == "red" for span in line.spans)
+
+
+def test_one_line_says_where_a_run_is() -> None:
+    line = progress_line(a_view())
+    assert line.startswith("epoch 120  probing  45 %  train loss ")
+    assert "\n" not in line
+
+
+def test_the_first_line_says_what_is_run_and_for_how_long() -> None:
+    facts = RunFacts("mnist1d", "random", 3, "runs", epochs=40)
+    assert opening(facts) == "mnist1d · policy random · seed 3 · 40 epochs · runs"
+
+
+def test_the_summary_puts_the_ungrown_host_beside() -> None:
+    found = [line.plain for line in summary(a_report(), "runs/x")]
+    assert found[0].startswith("mnist1d grew from 338 to 1,214 parameters")
+    (fresh,) = [line for line in found if line.startswith("accuracy, fresh data")]
+    assert fresh.split() == ["accuracy,", "fresh", "data", "89.8", "%", "75.5", "%", "+14.3", "points"]
+    assert found[-1] == "report  runs/x/report.html"
+
+
+def test_the_summary_does_without_comparison_and_figures() -> None:
+    report = a_report(5, compared=False)
+    report = msgspec.structs.replace(report, grafts=(), final=FinalFacts(0.5, None, None, None, 338, 10))
+    found = "\n".join(line.plain for line in summary(report, "runs/x"))
+    assert "stayed at 338 parameters and reached 50.0 % on validation data." in found
+    assert "ungrown" not in found

@@ -1,0 +1,68 @@
+"""What the README says is true: its tables are generated, its files exist, its examples run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from actors.nissa.instruments import metrics_table
+from contracts.lifecycle import diagram
+from esper.report.configtable import config_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def section(name: str) -> str:
+    """The text between the marks of a generated section."""
+    return README.split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0]
+
+
+def test_the_configuration_table_is_the_configurations() -> None:
+    assert section("configuration") == config_table()
+
+
+def test_the_metrics_table_is_the_instruments() -> None:
+    assert section("metrics") == metrics_table()
+
+
+def test_the_lifecycle_diagram_is_the_tables() -> None:
+    assert section("lifecycle") == f"```mermaid\n{diagram().rstrip()}\n```\n"
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = set(re.findall(r"`((?:contracts|esper|actors|bench|tests)/[\w./]*)`", README))
+    assert len(named) > 30
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`?make (?:\w+=\S+ )*(\w+)", README)) <= targets
+
+
+@pytest.mark.real
+def test_the_examples_of_a_model_of_ones_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shared: dict[str, object] = {}
+    for example in PYTHON[:2]:
+        exec(compile(example.replace("epochs=60", "epochs=25"), "README.md", "exec"), shared)
+    assert shared["same"] is shared["host"]
+
+
+def test_the_example_blueprint_keeps_what_every_blueprint_promises() -> None:
+    import torch
+
+    from contracts.growth import Layout, SiteInfo
+    from esper.karn.catalogue import CATALOGUE, Catalogue
+
+    shared: dict[str, object] = {}
+    exec(compile(PYTHON[2], "README.md", "exec"), shared)
+    blueprint = shared["LearnedPositions"]()  # type: ignore[operator]
+    assert len(Catalogue((*CATALOGUE, blueprint))) == len(CATALOGUE) + 1
+    site = SiteInfo("relu1", Layout.SEQUENCE, (4, 19), 4, 0)
+    module = blueprint.build(site, {}, torch.Generator())
+    assert sum(p.numel() for p in module.parameters()) == blueprint.params(site, {}) == 76
+    h = torch.randn(3, 4, 19)
+    assert torch.equal(h + module(h), h)
