@@ -20,7 +20,7 @@ from rich.text import Text
 from actors.printer import Printer
 from contracts.report import Report
 from contracts.view import Event, EventKind, RunFacts, RunView
-from esper.report import screen
+from esper.report import oneline, screen
 
 REFRESHES_PER_S = 2.0
 PROGRESS_EVERY_S = 5.0
@@ -163,13 +163,13 @@ class PlainLines(_Lines):
     """One line an event, and the state every few seconds."""
 
     def _opening(self, facts: RunFacts) -> str:
-        return f"Esper  {screen.opening(facts)}"
+        return f"Esper  {oneline.opening(facts)}"
 
     def _progress(self, view: RunView) -> str:
-        return screen.progress_line(view)
+        return oneline.progress_line(view)
 
     def _happening(self, event: Event) -> str:
-        return screen.event_line(event)
+        return oneline.event_line(event)
 
     def _closing(self, report: Report) -> str:
         return "\n".join(line.plain for line in screen.summary(report, _folder(self._out, report)))

@@ -202,7 +202,6 @@ class Topic:
         if not group.consumers and group.name not in self.policy.groups:
             del self.groups[group.name]
             group.abandon()
-            self._fill()
 
     def _make_group(self, name: str) -> Group:
         if len(self.groups) >= self._config.groups_max:

@@ -11,10 +11,11 @@ from rich.text import Text
 from contracts.growth import SeedView, SiteView
 from contracts.lifecycle import Stage
 from contracts.report import EpochFacts, Report
-from contracts.view import Event, RunFacts, RunView
+from contracts.view import RunView
 from esper.report import headline, words
+from esper.report.oneline import length
 
-_BAR, _SPARK, _TAIL = 32, 40, 400
+_BAR, _SPARK, _TAIL = 24, 40, 400
 _SITES_MOST = 12
 _SITES_LEAST = 2
 _OTHERS = 12
@@ -67,35 +68,6 @@ def lines(view: RunView, rows: int = 50) -> list[Text]:
     return found
 
 
-def opening(facts: RunFacts) -> str:
-    """The first line of a run: what is run, for how long, and where it writes to."""
-    return " · ".join(
-        (facts.workload, f"policy {facts.policy}", f"seed {facts.seed}", *_length(facts), facts.out)
-    )
-
-
-def progress_line(view: RunView) -> str:
-    """A run's state in one line."""
-    parts = [f"epoch {words.count(view.epoch)}", view.phase]
-    if view.progress is not None:
-        parts.append(words.percent(view.progress, 0))
-    if view.epochs:
-        newest = view.epochs[-1]
-        parts.append(f"train loss {words.figure(newest.train_loss)}")
-        parts.append(f"val loss {words.figure(newest.val_loss)}")
-        parts.append(f"val accuracy {words.percent(newest.val_accuracy)}")
-    parts.append(f"{words.count(view.params)} parameters")
-    if view.boundary is not None:
-        parts.append(f"boundary p99 {words.milliseconds(view.boundary.p99_ms)}")
-    if view.left_s is not None:
-        parts.append(f"{words.duration(view.left_s)} left")
-    return "  ".join(parts)
-
-
-def event_line(event: Event) -> str:
-    return f"epoch {words.count(event.epoch)}  {event.kind}  {event.text}"
-
-
 def summary(report: Report, folder: str) -> list[Text]:
     """What came of a run, beside the ungrown host where there was one, and where the report lies."""
     found = [Text(headline.sentence(report), "bold")]
@@ -122,16 +94,10 @@ def _head(view: RunView) -> Iterator[Text]:
         return
     yield Text.assemble(
         (words.bar(view.progress, _BAR), "green"),
-        f" {words.percent(view.progress, 0)} of {' '.join(_length(facts))}",
+        f" {words.percent(view.progress, 0)} of {' '.join(length(facts))}",
         f" · epoch {words.count(view.epoch)} · {words.duration(view.elapsed_s)}",
         f" · {words.duration(view.left_s)} left" if view.left_s is not None else "",
     )
-
-
-def _length(facts: RunFacts) -> list[str]:
-    if facts.budget_flops:
-        return [words.flops(facts.budget_flops)]
-    return [words.counted(facts.epochs, "epoch", "epochs")] if facts.epochs else []
 
 
 def _learning(view: RunView) -> Iterator[Text]:

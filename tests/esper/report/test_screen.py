@@ -9,7 +9,7 @@ from rich.console import Console
 from contracts.growth import Layout, SiteInfo, SiteView
 from contracts.report import FinalFacts
 from contracts.view import RunFacts, RunView
-from esper.report.screen import lines, opening, progress_line, render, summary
+from esper.report.screen import lines, render, summary
 from tests.esper.report.made_up import a_report, a_view
 
 
@@ -67,17 +67,6 @@ def test_a_boundary_above_its_budget_is_red() -> None:
     slow = msgspec.structs.replace(view, boundary=msgspec.structs.replace(view.boundary, p99_ms=19.0))
     (line,) = [text for text in lines(slow) if text.plain.startswith("boundary")]
     assert any(span.style == "red" for span in line.spans)
-
-
-def test_one_line_says_where_a_run_is() -> None:
-    line = progress_line(a_view())
-    assert line.startswith("epoch 120  probing  45 %  train loss ")
-    assert "\n" not in line
-
-
-def test_the_first_line_says_what_is_run_and_for_how_long() -> None:
-    facts = RunFacts("mnist1d", "random", 3, "runs", epochs=40)
-    assert opening(facts) == "mnist1d · policy random · seed 3 · 40 epochs · runs"
 
 
 def test_the_summary_puts_the_ungrown_host_beside() -> None:
