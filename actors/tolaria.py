@@ -36,6 +36,8 @@ GUARD_MS = 1
 """Part of the boundary's budget that is kept for applying the plan."""
 SURVEY_DEADLINE_S = 1.0
 """For what is asked while training runs."""
+HAND_OVER_S = 0.001
+"""The loop really rests this long once a turn is submitted; while it works, the lane can't begin."""
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -127,6 +129,7 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
             await self._finish()
         else:
             boundary = await self._boundary(turned)
+            await self.context.clock.sleep(HAND_OVER_S)
             await self._tell_the_others(boundary)
             self._probe = await self._survey(boundary)
 

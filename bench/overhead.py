@@ -1,7 +1,8 @@
 """What growing costs a training loop: the same loop in plain PyTorch and under Esper, in turn.
 
 Both sides train the same host with the same fused Adam in 40-step epochs of 100 examples, add up the
-loss, and validate after each epoch on all 2,000 examples. Esper's side has all actors, the event log and its boundaries.
+loss, and validate after each epoch on all 2,000 examples. Esper's side has all its actors, the event
+log and the boundaries.
 Epochs are timed from boundary to boundary, so that neither side's start and end counts.
 """
 

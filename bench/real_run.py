@@ -1,7 +1,6 @@
 """A real run on MNIST-1D with all its actors, for benchmarks that look at it from inside."""
 
 import asyncio
-import gc
 import random
 import tempfile
 import time
@@ -17,6 +16,7 @@ from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor, governed_loop
+from actors.runtime.interpreter import shared_interpreter
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.assembly import Parts, assemble_parts
@@ -42,16 +42,12 @@ def make_parts(config: Config, policy: Policy | None = None) -> Parts:
 def real_run(parts: Parts, beside: Callable[[], Awaitable[None]] | None = None) -> Outcome:
     """Play `parts` to the end, as `esper.run` does without a terminal; `beside` runs on the same loop."""
     governor = Governor()
-    gc.collect()
-    gc.freeze()
-    try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner,
-        ):
-            return runner.run(_perform(parts, governor, Path(folder), beside))
-    finally:
-        gc.unfreeze()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        shared_interpreter(),
+        asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner,
+    ):
+        return runner.run(_perform(parts, governor, Path(folder), beside))
 
 
 async def _perform(

@@ -23,13 +23,17 @@ class RunConfig(_Section, frozen=True):
     """What is run, how long, from which seed."""
 
     workload: str = "mnist1d"
+    """What is trained."""
     policy: Literal["none", "random", "heuristic"] = "heuristic"
+    """Who decides about growth."""
     seed: Count = 0
+    """Initial weights, order of the data, and what is drawn in growth."""
     epochs: Positive | None = None
     """Length in epochs; excludes `gflop`."""
     gflop: Annotated[float, Meta(gt=0)] | None = None
     """Length in training GFLOP, growth's own included; excludes `epochs`."""
     bus: Literal["memory"] = "memory"
+    """Where messages travel."""
     out: str = "runs"
     """Folder under which the run's own folder is made."""
     compare: bool = False
@@ -42,7 +46,9 @@ class TrainConfig(_Section, frozen=True):
     """How the host is trained."""
 
     batch_size: Positive = 100
+    """Training examples a step."""
     learning_rate: Annotated[float, Meta(gt=0)] = 1e-2
+    """Adam's, until `decay_from`."""
     epoch_steps: Positive = 40
     """Optimizer steps from one boundary to the next."""
     decay_from: Share = 0.7
@@ -144,7 +150,9 @@ class ServeConfig(_Section, frozen=True):
     """The metrics endpoint."""
 
     enabled: bool = False
+    """Serve metrics while the run lasts."""
     host: str = "127.0.0.1"
+    """An address of this machine alone."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464
     """0 takes any free port."""
     render_every_s: Seconds = 1.0

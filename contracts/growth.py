@@ -4,7 +4,7 @@ These facts stay inside the process; what leaves it is in `contracts.messages`.
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -33,6 +33,9 @@ class SiteInfo(msgspec.Struct, frozen=True):
     """Position among the sites in the order of the forward pass, from 0."""
 
 
+Epochs: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a seed stays in each stage, in epochs.
 
@@ -40,10 +43,14 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `blending_epochs` 0 the seed, whose last layer starts at zero, is trained jointly from the graft on.
     """
 
-    training_epochs: int = 0
-    blending_epochs: int = 0
-    shadowing_epochs: int = 0
-    probation_epochs: int = 8
+    training_epochs: Epochs = 0
+    """In isolation, on the shadow path."""
+    blending_epochs: Epochs = 0
+    """While alpha rises to 1; 0 begins at 1."""
+    shadowing_epochs: Epochs = 0
+    """Taken out again, while probes compare."""
+    probation_epochs: Epochs = 8
+    """Fully active and watched, before what it gained decides."""
 
 
 class SeedFigures(msgspec.Struct, frozen=True):
@@ -154,7 +161,7 @@ class ProbeScore(msgspec.Struct, frozen=True):
 
     contender: Contender
     loss: float
-    """Loss of the fork after `steps` steps, of the kind that the plan's `judged_by` names; infinite if it diverged."""
+    """Of the kind that the plan's `judged_by` names; infinite if the fork diverged."""
     loss_control: float
     """The same of the ungrown fork after as many steps on the same batches."""
     steps: int

@@ -6,7 +6,6 @@ grown.model, grown.report.final.test_accuracy, grown.folder / "report.html"
 """
 
 import asyncio
-import gc
 import platform
 import random
 import time
@@ -29,6 +28,7 @@ from actors.nissa.journal import Journal
 from actors.nissa.nissa import DISPLAY_EVERY_S
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor, governed_loop
+from actors.runtime.interpreter import shared_interpreter
 from actors.runtime.signals import StopSignals
 from contracts.config import Config
 from contracts.report import BusFigures, Comparison, Ending, FinalFacts, Report
@@ -159,17 +159,12 @@ def play(job: Job, display: Display) -> Grown:
     folder = Path(job.config.run.out) / run_id
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(to_toml(job.config), encoding="utf-8")
-    # What lives now lives to the end: keep the collector from walking through it again and again.
-    gc.collect()
-    gc.freeze()
     governor = Governor()
     try:
-        with asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner:
+        with shared_interpreter(), asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner:
             return runner.run(_perform(job, parts, folder, display, governor))
     except ServeRefused as error:
         raise BadSetup(str(error)) from None
-    finally:
-        gc.unfreeze()
 
 
 async def _perform(job: Job, parts: Parts, folder: Path, display: Display, governor: Governor) -> Grown:

@@ -119,7 +119,10 @@ class Nissa(Actor[Heard | Refresh | Drain]):
                 case TelemetryPacket(events=events):
                     for event in events:
                         kind = EVENT_KINDS.get(event.attributes.get("kind", ""), "info")
-                        self._at.display.event(event.description, kind)
+                        epoch = event.attributes.get("epoch", "")
+                        self._at.display.event(
+                            event.description, kind, int(epoch) if epoch.isdecimal() else None
+                        )
                 case FieldReport(outcome=outcome):
                     self._at.counters.growth.field_reports[outcome] += 1
                 case _:

@@ -173,7 +173,7 @@ class Spectator:
     def update(self, view: RunView) -> None:
         self.views.append(view)
 
-    def event(self, text: str, kind: EventKind) -> None:
+    def event(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
         self.events.append(f"{kind}: {text}")
 
     def finish(self, report: Report) -> None:
