@@ -38,6 +38,7 @@ from esper.comparison import Ungrown, compared, final_facts
 from esper.export import save_grown
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.kasmina.sites import SiteError
+from esper.log import logging_to
 from esper.report.build import Closing, build, write
 from esper.report.page import page
 from esper.settings import ConfigError, load, to_toml
@@ -175,6 +176,7 @@ async def _perform(job: Job, parts: Parts, folder: Path, display: Display, gover
     around = Surroundings(clock, lane, governor, random.Random(job.config.run.seed), time.perf_counter)
     with ExitStack() as stack:
         stack.callback(lane.close, LANE_CLOSES_S)
+        stack.enter_context(logging_to(folder))
         journal = stack.enter_context(Journal(folder / "events.jsonl"))
         company = Company(_play(job, parts, display, journal), around)
         stopper = _Stopper(company)

@@ -1,0 +1,29 @@
+"""Keeps what goes wrong inside a run out of the terminal and in a file of the run's folder."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOGGERS = ("actors", "esper", "uvicorn")
+FILE = "esper.log"
+
+
+@contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Warnings and errors go to `esper.log`, which is made when there is the first one."""
+    handler = logging.FileHandler(folder / FILE, delay=True, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+        handler.close()

@@ -1,0 +1,50 @@
+"""Claims about the thread in which training runs."""
+
+import queue
+import threading
+
+from actors.lane import JobFailed, ThreadLane
+
+
+def test_jobs_run_one_after_the_other_in_one_thread_that_is_not_ours() -> None:
+    lane, outcomes = ThreadLane("lane"), queue.SimpleQueue[object]()
+    for number in range(20):
+        lane.submit(lambda number=number: (number, threading.get_ident()), outcomes.put)  # type: ignore[misc]
+    got = [outcomes.get(timeout=10) for _ in range(20)]
+    assert [number for number, _ in got] == list(range(20))  # type: ignore[misc]
+    idents = {ident for _, ident in got}  # type: ignore[misc]
+    assert len(idents) == 1
+    assert threading.get_ident() not in idents
+    assert lane.close(10)
+
+
+def test_a_job_that_raises_is_delivered_and_the_next_one_runs() -> None:
+    lane, outcomes = ThreadLane("lane"), queue.SimpleQueue[object]()
+
+    def fail() -> object:
+        raise ArithmeticError("no")
+
+    lane.submit(fail, outcomes.put)
+    lane.submit(lambda: 7, outcomes.put)
+    failed = outcomes.get(timeout=10)
+    assert isinstance(failed, JobFailed)
+    assert isinstance(failed.error, ArithmeticError)
+    assert outcomes.get(timeout=10) == 7
+    assert lane.close(10)
+
+
+def test_the_lane_is_prepared_in_its_own_thread_before_the_first_job() -> None:
+    prepared: list[int] = []
+    lane = ThreadLane("lane", lambda: prepared.append(threading.get_ident()))
+    outcomes = queue.SimpleQueue[object]()
+    lane.submit(threading.get_ident, outcomes.put)
+    assert [outcomes.get(timeout=10)] == prepared
+    assert lane.close(10)
+
+
+def test_closing_says_whether_the_running_job_has_ended() -> None:
+    lane, going = ThreadLane("lane"), threading.Event()
+    lane.submit(lambda: going.wait(10), lambda _: None)
+    assert not lane.close(0.01)
+    going.set()
+    assert lane.close(10)

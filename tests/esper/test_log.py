@@ -1,0 +1,29 @@
+"""Claims about a run's log."""
+
+import logging
+from pathlib import Path
+
+from esper.log import FILE, logging_to
+
+
+def test_warnings_go_to_the_file_and_nowhere_else(tmp_path: Path, caplog: object) -> None:
+    with logging_to(tmp_path):
+        logging.getLogger("actors.runtime.supervisor").warning("tamiyo failed")
+        logging.getLogger("actors.runtime.supervisor").info("all is well")
+    written = (tmp_path / FILE).read_text()
+    assert "tamiyo failed" in written
+    assert "all is well" not in written
+
+
+def test_without_a_warning_there_is_no_file(tmp_path: Path) -> None:
+    with logging_to(tmp_path):
+        pass
+    assert not (tmp_path / FILE).exists()
+
+
+def test_afterwards_logging_is_as_before(tmp_path: Path) -> None:
+    logger = logging.getLogger("actors")
+    before = (logger.propagate, list(logger.handlers))
+    with logging_to(tmp_path):
+        assert logger.propagate is False
+    assert (logger.propagate, logger.handlers) == before
