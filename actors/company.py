@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from actors.display import Display
 from actors.kasmina import Kasmina
 from actors.lane import Lane
@@ -23,14 +25,13 @@ from actors.nissa.reading import Reading
 from actors.oona.memory import MemoryBus
 from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
-from actors.oona.policy import Overflow, TopicPolicy
+from actors.oona.topics import TOPICS
 from actors.runtime import ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
 from actors.runtime.governor import Governor
 from actors.tamiyo import Tamiyo
 from actors.tolaria import Begin, Conclusion, Halt, Tolaria, Workplace
 from actors.turn import Training, TurnTools
 from actors.witness import RunWitness
-from contracts import topics
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.kasmina.engine import Engine
@@ -38,16 +39,7 @@ from esper.tamiyo.controller import Controller
 from esper.tolaria.loop import Sample
 
 LISTENERS = ("nissa",)
-POLICIES: Mapping[str, TopicPolicy] = {
-    topics.SYSTEM_STATE: TopicPolicy(groups=LISTENERS, capacity=256, overflow=Overflow.DROP_OLDEST),
-    topics.ADAPTATION_COMMAND: TopicPolicy(groups=LISTENERS, capacity=256),
-    topics.FIELD_REPORT: TopicPolicy(groups=LISTENERS, capacity=1_000),
-    topics.TELEMETRY: TopicPolicy(
-        groups=LISTENERS, capacity=1_000, overflow=Overflow.DROP_OLDEST, packable=True
-    ),
-    topics.EMERGENCY: TopicPolicy(groups=LISTENERS, capacity=64, overflow=Overflow.REROUTE),
-}
-"""What a full queue means: states and telemetry give way to newer ones, commands and reports are refused."""
+"""Groups that hear everything, from the first message to the last."""
 NEVER_AGAIN = RestartPolicy(restarts_max=0)
 """Tolaria is not restarted: the turn that it was in the middle of would be lost without a trace."""
 
@@ -99,7 +91,8 @@ class Company:
         self._play = play
         self._around = around
         self._done: asyncio.Future[Conclusion] = asyncio.get_running_loop().create_future()
-        self.bus = MemoryBus(POLICIES, around.clock)
+        policies = {name: replace(policy, groups=LISTENERS) for name, policy in TOPICS.items()}
+        self.bus = MemoryBus(policies, around.clock)
         self.counters = RunCounters()
         self.counters.boundary.budget_s = play.config.budgets.epoch_boundary_ms / 1e3
         self.witness = RunWitness(

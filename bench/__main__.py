@@ -7,11 +7,11 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol, cast
 
 from bench.measure import Budget, Size
+from esper.versions import versions
 
 NAMES: dict[str, str] = {
     "mailbox": "tell and ask through a mailbox, against the floor, asyncio.Queue and anyio streams",
@@ -21,7 +21,6 @@ NAMES: dict[str, str] = {
     "overhead": "a run with dormant sites, and with one seed, against the same loop in plain PyTorch",
     "loop_lag": "how late the event loop wakes while a network trains",
 }
-PACKAGES = ("torch", "msgspec", "anyio", "opentelemetry-sdk", "numpy")
 
 
 class Benchmark(Protocol):
@@ -80,17 +79,6 @@ def broken_budgets(result: Mapping[str, object], budgets: Sequence[Budget]) -> l
                 f"{budget.figure} is {value}; it should be {budget.sense.replace('_', ' ')} {budget.limit:g}"
             )
     return lines
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the figures depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def machine() -> dict[str, object]:

@@ -6,14 +6,12 @@ grown.model, grown.report.final.test_accuracy, grown.folder / "report.html"
 """
 
 import asyncio
-import platform
 import random
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -46,9 +44,9 @@ from esper.tamiyo.policy import Policy
 from esper.tolaria.errors import BadData
 from esper.tolaria.results import FinalFigures
 from esper.tolaria.task import Task
+from esper.versions import versions
 from esper.workloads.registry import UnknownWorkload, find_workload
 
-PACKAGES = ("esper-grow", "torch", "numpy", "msgspec", "mnist1d")
 LANE_CLOSES_S = 10.0
 """Seconds that the training thread may take to end after its last job."""
 
@@ -307,14 +305,3 @@ def _bus_figures(outcome: Outcome) -> BusFigures:
                 if isinstance(value, int | float)
             }
     return figures
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that figures depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
