@@ -9,21 +9,25 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 # An index that offers torch's CPU wheels, if your pip does not know one: `make TORCH_INDEX=https://… setup`.
 TORCH_INDEX ?=
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
+PIP_LOUD := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
+PIP := $(PIP_LOUD) -qq
 FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
 
 .PHONY: help run test test-slow check format bench setup clean
 
 help:
-	@echo "make run     grow a small network on MNIST-1D and show what growing brought (about 3 minutes)"
-	@echo "make test    run the tests"
-	@echo "make check   format, lint, types, architecture, fast tests"
-	@echo "make bench   measure against the budgets (ARGS='boundary --json out.json')"
-	@echo "make setup   only create $(VENV)"
+	@echo "make run         grow a small network on MNIST-1D and show what growing brought (ARGS='--epochs 300 --seed 7')"
+	@echo "make test        run the tests (ARGS='-k lifecycle')"
+	@echo "make test-slow   run the exhaustive ones"
+	@echo "make check       format, lint, types, architecture, fast tests"
+	@echo "make format      format, and mend what the linter can"
+	@echo "make bench       measure against the budgets (ARGS='boundary --json out.json')"
+	@echo "make setup       only create $(VENV)"
+	@echo "make clean       remove $(VENV) and caches"
 
 run: setup
-	@$(BIN)/python -m esper.run --gflop 12 --compare $(ARGS)
+	@$(BIN)/python -m esper.run $(if $(ARGS),$(ARGS),--gflop 12 --compare)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
@@ -53,8 +57,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV): torch $(TORCH) first (about 200 MB), then the rest ..."
 	@$(BIN)/python -c 'import torch, sys; sys.exit(torch.__version__.split("+")[0] != "$(TORCH)")' 2>/dev/null \
 		|| $(PIP) $(FROM) "torch==$(TORCH)+cpu" 2>/dev/null \
-		|| { echo "no CPU-only wheel of torch $(TORCH) is offered here; taking the plain one (see README, Installing)"; \
-		     $(PIP) $(FROM) "torch==$(TORCH)"; }
+		|| { echo "no CPU-only wheel of torch $(TORCH) could be had (README, Installing, says how); taking the plain one:"; \
+		     echo "with its CUDA libraries that is several GB and takes some minutes"; \
+		     $(PIP_LOUD) $(FROM) "torch==$(TORCH)"; }
 	@$(PIP) -e '.[dev]'
 	@touch $@
 

@@ -26,6 +26,7 @@ from actors.oona.memory import MemoryBus
 from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
 from actors.oona.topics import TOPICS
+from actors.reports import Reports
 from actors.runtime import ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
 from actors.runtime.governor import Governor
 from actors.tamiyo import Tamiyo
@@ -36,10 +37,13 @@ from contracts.config import Config
 from contracts.view import RunFacts
 from esper.kasmina.engine import Engine
 from esper.tamiyo.controller import Controller
+from esper.tamiyo.observation import Observation
 from esper.tolaria.loop import Sample
 
 LISTENERS = ("nissa",)
 """Groups that hear everything, from the first message to the last."""
+DRAIN_S = 1.0
+"""Seconds that the actors have at the end, in all, to handle what is queued."""
 NEVER_AGAIN = RestartPolicy(restarts_max=0)
 """Tolaria is not restarted: the turn that it was in the middle of would be lost without a trace."""
 
@@ -68,10 +72,13 @@ class Play:
     samples: deque[Sample]
     engine: Engine
     controller: Controller
+    observation: Observation
     names: Mapping[str, str]
     """Blueprints' names by id."""
     display: Display
     journal: Journal | None = None
+    policy_in_thread: bool = False
+    """Whether the policy is asked in a thread: yes for one that nobody has measured."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,11 @@ class Company:
             play.run_id, play.facts, self.counters, self.bus, play.names, around.now, around.clock.wall_ns
         )
         self.system = ActorSystem(
-            around.clock, around.stream, on_escalation=self._escalated, threads=around.threads
+            around.clock,
+            around.stream,
+            on_escalation=self._escalated,
+            threads=around.threads,
+            drain_s=DRAIN_S,
         )
         self._spawn()
 
@@ -136,7 +147,10 @@ class Company:
         """Add the actors; they start in the order of who asks whom."""
         play, around = self._play, self._around
         self.system.spawn("oona", lambda: Oona(self.bus))
-        tamiyo = self.system.spawn("tamiyo", lambda: Tamiyo(play.controller, around.clock, self.bus))
+        tamiyo = self.system.spawn(
+            "tamiyo", lambda: Tamiyo(play.controller, around.clock, in_thread=play.policy_in_thread)
+        )
+        reports = self.system.spawn("reports", lambda: Reports(play.observation, around.clock, self.bus))
         kasmina = self.system.spawn("kasmina", lambda: Kasmina(play.engine))
         tools = TurnTools(around.now, around.clock.wall_ns, self._quiet, self.witness.probing)
         workplace = Workplace(
@@ -146,9 +160,9 @@ class Company:
             bus=self.bus,
             tamiyo=tamiyo,
             kasmina=kasmina,
+            reports=reports,
             witness=self.witness,
             budgets=play.config.budgets,
-            decision_deadline_s=play.config.tamiyo.deadline_ms / 1e3,
             run_id=play.run_id,
             done=self._done,
         )

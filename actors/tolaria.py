@@ -1,17 +1,18 @@
 """Tolaria acts: one turn of training after another, and between two of them the boundary.
 
     Turned ─▶ ask Tamiyo (deadline) ─▶ ask Kasmina (what is left of the budget) ─▶ submit the next turn
-                                       then, beside training: commit, publish, record, survey
+                                       then, beside training: commit, report, publish, survey
 
 Whatever the others do, a boundary ends: a controller that is late, dead or talks nonsense costs at
-most its deadline, and the turn goes on with "do nothing".
+most its deadline, and the turn goes on with "do nothing". While an answer is overdue the controller is
+not asked again: such boundaries do nothing at once.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,12 +21,11 @@ from actors.lane import JobFailed, Lane
 from actors.oona.bus import Bus
 from actors.oona.errors import RefusedError
 from actors.oona.priority import Priority
-from actors.runtime import Actor, ActorRef, handles
-from actors.runtime.errors import ActorError
+from actors.runtime import Actor, ActorError, ActorRef, AskTimeout, handles
 from actors.turn import Training, Turned, TurnTools, turn
 from contracts import topics
-from contracts.budgets import PerformanceBudgets
-from contracts.control import CloseWindows, Evaluate, Judged, Survey
+from contracts.config import BudgetConfig
+from contracts.control import CloseWindows, Decided, Evaluate, Ready, Survey
 from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import AdaptationCommand, CommandType, EmergencyLevel, EmergencySignal, FieldReport
 from esper.boundary import Boundary
@@ -34,10 +34,12 @@ from esper.tolaria.results import Assembled, FinalFigures
 
 GUARD_MS = 1
 """Part of the boundary's budget that is kept for applying the plan."""
-SURVEY_DEADLINE_S = 1.0
-"""For what is asked while training runs."""
 HAND_OVER_S = 0.001
 """The loop really rests this long once a turn is submitted; while it works, the lane can't begin."""
+SURVEY_DEADLINE_S = 1.0
+"""For what is asked while training runs."""
+OVERDUE_S = 60.0
+"""How long an overdue answer is waited for before the controller is asked again all the same."""
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -45,10 +47,19 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Halt(msgspec.Struct, frozen=True):
-    """End the run after the present step; with `emergency` it counts as halted, not as interrupted."""
+    """End the run after the present step."""
 
     reason: str
-    emergency: bool = False
+
+
+class Surveyed(msgspec.Struct, frozen=True):
+    """The controller has said what it wants measured."""
+
+    plan: ProbePlan | None
+
+
+class Available(msgspec.Struct, frozen=True):
+    """The controller has answered what was overdue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class Witness(Protocol):
     def boundary(self, boundary: Boundary) -> None: ...
     def last_epoch(self, assembled: Assembled) -> None: ...
     def probe(self, report: ProbeReport) -> None: ...
+    def alert(self, name: str, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +97,20 @@ class Workplace:
     lane: Lane
     tools: TurnTools
     bus: Bus
-    tamiyo: ActorRef[Evaluate | Survey | Judged | CloseWindows]
+    tamiyo: ActorRef[Evaluate | Survey | Ready]
     kasmina: ActorRef[Adapt | Commit]
+    reports: ActorRef[Decided | CloseWindows]
     witness: Witness
-    budgets: PerformanceBudgets
-    decision_deadline_s: float
+    budgets: BudgetConfig
     run_id: str
     done: asyncio.Future[Conclusion]
 
 
-class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
+class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | Available]):
     """The one actor that drives the run; module and optimizer change only in its lane."""
 
     mailbox_size = 16
-    asks = ("tamiyo", "kasmina")
+    asks = ("tamiyo", "kasmina", "reports")
 
     def __init__(self, at: Workplace) -> None:
         self._at = at
@@ -107,6 +119,13 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
         self._probe: ProbePlan | None = None
         self._last: Assembled | None = None
         self._conclusion = Conclusion()
+        self._overdue = ""
+        """What the controller still has not answered; empty if nothing."""
+        self._errands: set[asyncio.Task[None]] = set()
+
+    async def on_stop(self) -> None:
+        for errand in self._errands:
+            errand.cancel()
 
     @handles
     async def on_begin(self, _: Begin) -> None:
@@ -114,11 +133,16 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
 
     @handles
     async def on_halt(self, message: Halt) -> None:
-        if message.emergency:
-            self._conclusion = replace(self._conclusion, halted=message.reason)
-        else:
-            self._conclusion = replace(self._conclusion, interrupted=message.reason)
+        self._conclusion = replace(self._conclusion, interrupted=message.reason)
         self._at.training.stop()
+
+    @handles
+    async def on_surveyed(self, message: Surveyed) -> None:
+        self._probe = message.plan
+
+    @handles
+    async def on_available(self, _: Available) -> None:
+        self._overdue = ""
 
     @handles
     async def on_turned(self, turned: Turned) -> None:
@@ -131,7 +155,8 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
             boundary = await self._boundary(turned)
             await self.context.clock.sleep(HAND_OVER_S)
             await self._tell_the_others(boundary)
-            self._probe = await self._survey(boundary)
+            if not boundary.fallback:
+                self._run(self._survey(boundary))
 
     @handles
     async def on_job_failed(self, failure: JobFailed) -> None:
@@ -140,8 +165,12 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
         if self._conclusion.halted:
             self._conclude()
             return
+        if self._deciding is not None:
+            self._at.witness.boundary(self._deciding)
+            self._deciding = None
         reason = f"{type(failure.error).__name__}: {failure.error}"
         self._conclusion = replace(self._conclusion, halted=reason)
+        self._at.witness.alert("halted", reason)
         now_ns, run_id = self._at.tools.wall_ns(), self._at.run_id
         signal = EmergencySignal(EmergencyLevel.HALT, reason, "tolaria", now_ns, run_id=run_id)
         self._publish(topics.EMERGENCY, signal, Priority.EMERGENCY, f"{run_id}-halt")
@@ -159,12 +188,14 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
                 self._deciding,
                 decide_s=turned.apply_began - self._decide_from,
                 apply_s=turned.apply_ended - turned.apply_began,
-                notes=turned.applied.notes if turned.applied is not None else (),
+                notes=turned.applied.refused if turned.applied is not None else (),
             )
             self._at.witness.boundary(boundary)
         self._deciding = None
         if turned.probe is not None:
             self._at.witness.probe(turned.probe)
+        if turned.refused:
+            self._at.witness.alert("probe_refused", turned.refused)
 
     async def _boundary(self, turned: Turned) -> Boundary:
         """Decide, and let training go on; nothing here waits for anything but the two answers."""
@@ -172,7 +203,7 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
         self._decide_from = turned.assembled_at
         command, fallback = await self._decide(assembled)
         verdict, trouble = await self._adapt(command, assembled, turned.epoch_ended)
-        plan, probe = (verdict.plan if verdict is not None else None), self._probe
+        plan, probe, self._probe = (verdict.plan if verdict is not None else None), self._probe, None
         self._submit(lambda: turn(self._at.training, plan, probe, self._at.tools))
         assemble_s = turned.assembled_at - turned.epoch_ended
         self._deciding = Boundary(assembled, command, verdict, fallback or trouble, assemble_s)
@@ -180,12 +211,19 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
 
     async def _decide(self, assembled: Assembled) -> tuple[AdaptationCommand, str]:
         """The controller's command, or "do nothing" and why."""
+        if self._overdue:
+            return self._do_nothing(assembled, self._overdue), self._overdue
         request = Evaluate(assembled.state, assembled.growth)
+        deadline_s = self._at.budgets.tamiyo_inference_ms / 1e3
         try:
-            answer = await self._at.tamiyo.ask(request, deadline_s=self._at.decision_deadline_s)
+            answer = await self._at.tamiyo.ask(request, deadline_s=deadline_s)
+        except AskTimeout as error:
+            self._overdue = "the controller is still busy with an earlier question"
+            self._run(self._wait_for_tamiyo())
+            return self._do_nothing(assembled, str(error)), str(error)
         except ActorError as error:
             return self._do_nothing(assembled, str(error)), str(error)
-        nonsense = _nonsense(answer)
+        nonsense = _nonsense(answer, AdaptationCommand)
         return (self._do_nothing(assembled, nonsense) if nonsense else answer), nonsense
 
     async def _adapt(
@@ -212,34 +250,48 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
 
     async def _tell_the_others(self, boundary: Boundary) -> None:
         """What was decided, to those whom it concerns and those who listen; training runs again."""
-        command, verdict, state = boundary.command, boundary.verdict, boundary.assembled.state
+        command, verdict, assembled = boundary.command, boundary.verdict, boundary.assembled
+        applied, reason = False, boundary.fallback
         if verdict is not None:
             await self._at.kasmina.tell(Commit(verdict.plan.plan_id))
-            if command.issued_by != "tolaria":
-                await self._at.tamiyo.tell(Judged(command.command_id, verdict.applied, verdict.refusal))
-        self._publish(topics.SYSTEM_STATE, state, Priority.NORMAL, state.packet_id)
+            applied, reason = verdict.applied, verdict.refusal or boundary.fallback
+        await self._at.reports.tell(Decided(command, assembled.state, assembled.growth, applied, reason))
+        self._publish(topics.SYSTEM_STATE, assembled.state, Priority.NORMAL, assembled.state.packet_id)
         self._publish(topics.ADAPTATION_COMMAND, command, Priority.HIGH, command.command_id)
 
-    async def _survey(self, boundary: Boundary) -> ProbePlan | None:
-        """What is to be measured before the turn after this one."""
-        if boundary.fallback:
-            return None
+    async def _survey(self, boundary: Boundary) -> None:
+        """What is to be measured before one of the next turns."""
         request = Survey(boundary.assembled.state, boundary.assembled.growth)
         try:
-            return await self._at.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
+            plan = await self._at.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
         except ActorError:
-            return None  # the controller goes without evidence; that it is ill shows at the next boundary
+            return  # the controller goes without evidence; that it is ill shows at the next boundary
+        nonsense = _nonsense(plan, ProbePlan) if plan is not None else ""
+        if nonsense:
+            self._at.witness.alert("probe_refused", nonsense)
+        elif plan is not None:
+            await self.context.me.tell(Surveyed(plan))
+
+    async def _wait_for_tamiyo(self) -> None:
+        """Until the controller has answered everything, or has to be asked again all the same."""
+        with suppress(ActorError):
+            await self._at.tamiyo.ask(Ready(), deadline_s=OVERDUE_S)
+        await self.context.me.tell(Available())
 
     async def _finish(self) -> None:
         last = self._last
         if last is not None:
             request = CloseWindows(last.state, last.growth)
-            try:
-                reports = await self._at.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
-            except ActorError:
-                reports = ()
-            self._conclusion = replace(self._conclusion, reports=reports)
+            with suppress(ActorError):
+                reports = await self._at.reports.ask(request, deadline_s=SURVEY_DEADLINE_S)
+                self._conclusion = replace(self._conclusion, reports=reports)
         self._submit(lambda: Finalised(self._at.training.final()))
+
+    def _run(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Let `errand` go on beside this actor's messages; at most a survey and a wait are under way."""
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     def _conclude(self) -> None:
         if not self._at.done.done():
@@ -250,7 +302,8 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
 
     def _deliver(self, outcome: object) -> None:
         assert isinstance(outcome, Turned | Finalised | JobFailed)
-        self.context.me.post_from_thread(outcome)
+        with suppress(ActorError):  # the run was broken off: nobody waits for this any more
+            self.context.me.post_from_thread(outcome)
 
     def _publish(self, topic: str, message: msgspec.Struct, priority: Priority, event_id: str) -> None:
         # A refusal is counted by the bus; training does not wait for those who only listen.
@@ -258,8 +311,12 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt]):
             self._at.bus.publish_nowait(topic, message, priority=priority, event_id=event_id)
 
 
-def _nonsense(answer: object) -> str:
+def _nonsense(answer: object, due: type) -> str:
     """What is wrong with a controller's answer: a policy of someone else's may break its type's promise."""
-    if isinstance(answer, AdaptationCommand):
-        return ""
-    return f"the controller answered with a {type(answer).__name__}, not with an AdaptationCommand"
+    if not isinstance(answer, due):
+        return f"the controller answered {type(answer).__name__} where {due.__name__} was due"
+    try:
+        msgspec.convert(msgspec.to_builtins(answer), due)
+    except (msgspec.ValidationError, TypeError) as error:
+        return f"the controller's {due.__name__} makes no sense: {error}"
+    return ""

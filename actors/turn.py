@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import WallNs
 from esper.kasmina.plan import GraftPlan
+from esper.tolaria.errors import PlanRefused
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
 
 Tell: TypeAlias = Callable[[int, int], None]
@@ -51,6 +52,8 @@ class Turned:
     assembled: Assembled
     applied: Applied | None
     probe: ProbeReport | None
+    refused: str
+    """Why a probe that was asked for was not run; empty if it was, or none was asked for."""
     finished: bool
     apply_began: float
     apply_ended: float
@@ -64,7 +67,7 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
     applied = training.apply(plan) if plan is not None else None
     apply_ended = tools.now()
     tools.quiet(False)
-    measured = training.probe(probe, tools.probing) if probe is not None else None
+    measured, refused = _probed(training, probe, tools.probing)
     result = training.run_epoch()
     tools.quiet(True)
     epoch_ended = tools.now()
@@ -77,9 +80,20 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
         assembled,
         applied,
         measured,
+        refused,
         finished,
         apply_began,
         apply_ended,
         epoch_ended,
         tools.now(),
     )
+
+
+def _probed(training: Training, probe: ProbePlan | None, tell: Tell) -> tuple[ProbeReport | None, str]:
+    """The probe's report, or why there is none: a plan that makes no sense costs nothing but itself."""
+    if probe is None:
+        return None, ""
+    try:
+        return training.probe(probe, tell), ""
+    except PlanRefused as error:
+        return None, str(error)

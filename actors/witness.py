@@ -56,6 +56,7 @@ class RunWitness:
         self._newest: Assembled | None = None
         self._boundaries_ms: list[float] = []
         self._sent = 0
+        self._waits_for = ""
         self._control: RunView | None = None
 
     def boundary(self, boundary: Boundary) -> None:
@@ -71,6 +72,7 @@ class RunWitness:
         if boundary.fallback:
             events.append(self._event("warning", f"no decision: {boundary.fallback}"))
         events += [self._event("warning", note) for note in boundary.notes]
+        events += self._idle(boundary)
         if events:
             self._tell(events)
 
@@ -162,6 +164,7 @@ class RunWitness:
         training.flops = {account: growth.flops.get(account, 0) for account in FLOP_ACCOUNTS}
         training.host_params = growth.host_params
         training.grown_params = growth.params - growth.host_params
+        self.counters.growth.conservative = growth.conservative
         seeds = [seed for site in growth.sites for seed in (*site.fossils, site.seed) if seed is not None]
         self.counters.growth.stages(seed.record.stage for seed in seeds)
 
@@ -181,6 +184,16 @@ class RunWitness:
             outcome = _outcome(change.record.stage, change.record.rolled_back)
             if outcome and change.record.stage_epoch == boundary.epoch:
                 growth.grafts[outcome] += 1
+
+    def _idle(self, boundary: Boundary) -> list[TelemetryEvent]:
+        """Why the policy waits, whenever that changes; a lasting reason is worth a line in the report."""
+        command = boundary.command
+        reason = command.annotations.get("reason", "") if command.annotations.get("action") == "wait" else ""
+        if boundary.fallback or not reason or reason == self._waits_for:
+            return []
+        self._waits_for = reason
+        self.recorder.alert(AlertFacts("growth_rests", boundary.epoch, reason, "info"))
+        return [self._event("info", reason)]
 
     def _change_event(self, change: StageChange) -> TelemetryEvent:
         record, stage = change.record, change.record.stage

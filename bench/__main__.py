@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -32,7 +33,11 @@ class Benchmark(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run benchmarks; 0, or 1 where `--check` found a broken budget, or 2 on bad usage."""
+    """Run benchmarks.
+
+    0, or 2 on bad usage, or 1 if a benchmark raised or `--check` found a broken budget. A benchmark that
+    raises counts as broken, and the others still run.
+    """
     arguments = _parser().parse_args(argv)
     unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
@@ -42,21 +47,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     results: dict[str, object] = {"versions": versions(), "machine": machine()}
-    broken: list[str] = []
+    file = Path(arguments.json) if arguments.json else None
+    try:
+        _write(results, file)
+    except OSError as error:
+        print(f"bench: --json can't be written: {error}; nothing was run", file=sys.stderr)
+        return 2
+    over: list[str] = []
+    raised: list[str] = []
     for name in arguments.names or NAMES:
         print(f"{name}: {NAMES[name]}", flush=True)
-        benchmark = cast(Benchmark, importlib.import_module(f"bench.{name}"))
-        results[name] = result = benchmark.run(Size(arguments.size))
-        for path, value in figures(result):
-            print(f"  {path:44} {value:,.4g}" if isinstance(value, float) else f"  {path:44} {value}")
-        broken += [f"{name}.{line}" for line in broken_budgets(result, benchmark.BUDGETS)]
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    for line in broken:
+        try:
+            results[name], lines = _measured(name, Size(arguments.size))
+        except Exception as error:  # noqa: BLE001 - whatever one benchmark raises, the others still run
+            traceback.print_exc()
+            results[name] = {"error": f"{type(error).__name__}: {error}"}
+            raised.append(name)
+        else:
+            over += lines
+        _write(results, file)
+    for name in raised:
+        print(f"raised: {name}")
+    for line in over:
         print(f"over budget: {line}")
+    broken = len(raised) + len(over)
     if arguments.check:
-        print("all budgets hold" if not broken else f"{len(broken)} broken")
-    return 1 if arguments.check and broken else 0
+        print(f"{broken} broken" if broken else "all budgets hold")
+    return 1 if raised or (arguments.check and over) else 0
+
+
+def _measured(name: str, size: Size) -> tuple[dict[str, object], list[str]]:
+    """The figures of one benchmark, printed, and a line for each budget that they break."""
+    benchmark = cast(Benchmark, importlib.import_module(f"bench.{name}"))
+    result = benchmark.run(size)
+    for path, value in figures(result):
+        print(f"  {path:44} {value:,.4g}" if isinstance(value, float) else f"  {path:44} {value}")
+    return result, [f"{name}.{line}" for line in broken_budgets(result, benchmark.BUDGETS)]
+
+
+def _write(results: Mapping[str, object], file: Path | None) -> None:
+    """Write what there is so far, if a file is wanted."""
+    if file is not None:
+        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def figures(result: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -96,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="NAME", help=f"which of: {', '.join(NAMES)} (default: all)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE as one object")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a budget is broken")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a budget is broken as well")
     parser.add_argument(
         "--size", choices=[size.value for size in Size], default=Size.FULL.value, help="how much to do"
     )

@@ -65,6 +65,7 @@ async def _perform(
             samples=parts.trainer.samples,
             engine=parts.engine,
             controller=parts.controller,
+            observation=parts.observation,
             names={},
             display=Silent(),
             journal=journal,

@@ -95,8 +95,8 @@ class GrowthConfig(_Section, frozen=True):
     """Layout by site name, where the probe pass would guess wrong."""
     max_params: Positive | None = None
     """Parameters of the grown network at most; the workload's own limit if not given."""
-    max_active: Positive = 1
-    """Seeds between germination and fossilization at once."""
+    max_active: Positive = 3
+    """Seeds between germination and fossilization at once; the heuristic grows one at a time."""
     max_per_site: Positive = 8
     """Seeds that one site can hold, fossilized ones included."""
     shadow_every: Positive = 4
@@ -117,7 +117,7 @@ class HeuristicConfig(_Section, frozen=True):
     grafts: Positive = 3
     """Seeds that share the parameters on offer; each gets an equal part of what is left."""
     kind_shares: tuple[Share, Share] = (0.08, 0.045)
-    """What the two rounds of the race between blueprints may cost."""
+    """What the two rounds of the race between blueprints may cost; twice that if less would tell nothing."""
     kind_survivors: Positive = 3
     """Blueprints that go on to the second round."""
     kind_finalists: Positive = 1
@@ -139,11 +139,20 @@ class HeuristicConfig(_Section, frozen=True):
 class TamiyoConfig(_Section, frozen=True):
     """The controller."""
 
-    deadline_ms: Annotated[float, Meta(gt=0)] = 12.0
-    """How long a boundary waits for a decision before it goes on with "do nothing"."""
     window_epochs: Positive = 3
     """Observation window of a command, after which its field report is written."""
     heuristic: HeuristicConfig = HeuristicConfig()
+
+
+class BudgetConfig(_Section, frozen=True):
+    """What a boundary may take, in milliseconds."""
+
+    epoch_boundary_ms: Positive = PerformanceBudgets().epoch_boundary_ms
+    """The pause between two epochs, validation not counted."""
+    tamiyo_inference_ms: Positive = PerformanceBudgets().tamiyo_inference_ms
+    """How long a boundary waits for a decision before it goes on with "do nothing"."""
+    adaptation_processing_ms: Positive = PerformanceBudgets().adaptation_processing_ms
+    """What the grafting engine has for its verdict, however late the decision came."""
 
 
 class ServeConfig(_Section, frozen=True):
@@ -166,5 +175,5 @@ class Config(_Section, frozen=True):
     train: TrainConfig = TrainConfig()
     growth: GrowthConfig = GrowthConfig()
     tamiyo: TamiyoConfig = TamiyoConfig()
-    budgets: PerformanceBudgets = PerformanceBudgets()
+    budgets: BudgetConfig = BudgetConfig()
     serve: ServeConfig = ServeConfig()

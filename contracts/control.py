@@ -21,10 +21,16 @@ class Survey(msgspec.Struct, Request[ProbePlan | None], frozen=True):
     view: GrowthView
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """What became of a command: applied, or refused for a reason, or replaced because it came too late."""
+class Ready(msgspec.Struct, Request[bool], frozen=True):
+    """Is everything answered that was asked before? True once it is."""
 
-    command_id: str
+
+class Decided(msgspec.Struct, frozen=True):
+    """A boundary's command and what became of it; it is under observation from now on."""
+
+    command: AdaptationCommand
+    state: SystemState
+    view: GrowthView
     applied: bool
     reason: str = ""
 

@@ -12,6 +12,7 @@ from esper.kasmina.graft import Grafts
 from esper.kasmina.sites import find_sites
 from esper.tamiyo.choice import make_policy
 from esper.tamiyo.controller import Controller
+from esper.tamiyo.observation import Observation
 from esper.tamiyo.policy import Policy
 from esper.tolaria.task import Task
 from esper.tolaria.trainer import Trainer
@@ -31,6 +32,9 @@ class Parts:
     engine: Engine
     policy: Policy
     controller: Controller
+    observation: Observation
+    policy_in_thread: bool
+    """A policy that nobody here has measured may take its time; Esper's own take microseconds."""
     trainer: Trainer
 
     @property
@@ -57,6 +61,15 @@ def assemble_parts(
         grafts=grafts,
         engine=Engine(sites, config.growth, catalogue, config.run.seed),
         policy=chosen,
-        controller=Controller(chosen, run_id, config.tamiyo.window_epochs),
-        trainer=Trainer(task, grafts, config, run_id, counts_validation=chosen.reads_validation),
+        controller=Controller(chosen, run_id),
+        observation=Observation(run_id, chosen.version, config.tamiyo.window_epochs),
+        policy_in_thread=policy is not None,
+        trainer=Trainer(
+            task,
+            grafts,
+            config,
+            run_id,
+            counts_validation=chosen.reads_validation,
+            build=catalogue.build,
+        ),
     )

@@ -7,6 +7,7 @@ import msgspec
 from contracts.config import Config
 from contracts.report import Comparison, EpochFacts, FinalFacts
 from esper.boundary import epoch_facts
+from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.graft import Grafts
 from esper.report.build import comparison
 from esper.tolaria.results import FinalFigures
@@ -25,6 +26,7 @@ class Ungrown:
             msgspec.structs.replace(config, run=run),
             "ungrown",
             counts_validation=False,
+            build=CATALOGUE.build,
         )
         self.epochs: list[EpochFacts] = []
         self.stopped = False

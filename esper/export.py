@@ -18,7 +18,7 @@ from torch import nn
 
 from contracts.growth import SeedRecord, SiteInfo
 from contracts.lifecycle import LIVE
-from esper.karn.catalogue import CATALOGUE
+from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.kasmina.graft import Grafts
 
 WEIGHTS = "model.safetensors"
@@ -76,12 +76,13 @@ def save_grown(
     return description
 
 
-def load_grown(folder: Path, host: nn.Module) -> nn.Module:
+def load_grown(folder: Path, host: nn.Module, catalogue: Catalogue = CATALOGUE) -> nn.Module:
     """The grown model of `folder`, built onto `host`: a plain one of the same architecture, changed in place.
 
     Raises:
         DamagedModel: a file is missing or damaged, or the host has other tensors. The host may have
             been grown by then; take a new one.
+        UnknownBlueprint: `catalogue`, whose blueprints are the ones that grew, lacks one of them.
     """
     try:
         weights = (folder / WEIGHTS).read_bytes()
@@ -92,7 +93,7 @@ def load_grown(folder: Path, host: nn.Module) -> nn.Module:
         raise DamagedModel(
             f"{folder / WEIGHTS} is not what {DESCRIPTION} was written with; its SHA-256 differs"
         )
-    regrow(host, description)
+    regrow(host, description, catalogue)
     try:
         host.load_state_dict(load_tensors(weights))
     except RuntimeError as error:
@@ -100,12 +101,16 @@ def load_grown(folder: Path, host: nn.Module) -> nn.Module:
     return host
 
 
-def regrow(host: nn.Module, description: GrownModel) -> Grafts:
-    """Hang freshly initialised seeds where the description says; the weights are still to be loaded."""
+def regrow(host: nn.Module, description: GrownModel, catalogue: Catalogue) -> Grafts:
+    """Hang freshly initialised seeds where the description says; the weights are still to be loaded.
+
+    Raises:
+        UnknownBlueprint: the catalogue does not have a seed's blueprint.
+    """
     grafts = Grafts(host, description.sites)
     sites = {site.name: site for site in description.sites}
     for seed in description.seeds:
-        blueprint = CATALOGUE.get(seed.blueprint_id)
+        blueprint = catalogue.get(seed.blueprint_id)
         generator = torch.Generator().manual_seed(0)
         grafts.insert(seed.seed_id, seed.site, blueprint.build(sites[seed.site], seed.parameters, generator))
         grafts.set_alpha(seed.seed_id, seed.alpha)

@@ -254,9 +254,11 @@ def _play(job: Job, parts: Parts, display: Display, journal: Journal) -> Play:
         samples=parts.trainer.samples,
         engine=parts.engine,
         controller=parts.controller,
+        observation=parts.observation,
         names={blueprint.blueprint_id: blueprint.descriptor.name for blueprint in job.catalogue},
         display=display,
         journal=journal,
+        policy_in_thread=parts.policy_in_thread,
     )
 
 

@@ -4,10 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from actors.nissa.instruments import metrics_table
+from contracts.growth import Layout, SiteInfo
 from contracts.lifecycle import diagram
+from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.report.configtable import config_table
+from esper.session import Grown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,19 +51,18 @@ def test_the_examples_of_a_model_of_ones_own_run(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     shared: dict[str, object] = {}
     for example in PYTHON[:2]:
-        exec(compile(example.replace("epochs=60", "epochs=25"), "README.md", "exec"), shared)
-    assert shared["same"] is shared["host"]
+        exec(compile(example, "README.md", "exec"), shared)
+    grown, same, points = shared["grown"], shared["same"], shared["points"]
+    assert isinstance(grown, Grown)
+    assert isinstance(same, torch.nn.Module)
+    assert grown.report.final.params > grown.report.host.params
+    assert torch.equal(same.eval()(points), grown.model.eval()(points))
 
 
 def test_the_example_blueprint_keeps_what_every_blueprint_promises() -> None:
-    import torch
-
-    from contracts.growth import Layout, SiteInfo
-    from esper.karn.catalogue import CATALOGUE, Catalogue
-
     shared: dict[str, object] = {}
     exec(compile(PYTHON[2], "README.md", "exec"), shared)
-    blueprint = shared["LearnedPositions"]()  # type: ignore[operator]
+    blueprint = shared["Places"]()  # type: ignore[operator]
     assert len(Catalogue((*CATALOGUE, blueprint))) == len(CATALOGUE) + 1
     site = SiteInfo("relu1", Layout.SEQUENCE, (4, 19), 4, 0)
     module = blueprint.build(site, {}, torch.Generator())

@@ -180,8 +180,17 @@ class Bus(Protocol):
     def metrics(self) -> BusMetrics:
         """What happened so far; changes nothing."""
 
+    @property
+    def tick_s(self) -> float:
+        """Seconds between two rounds of housekeeping: how exact deadlines are."""
+
+    async def keep_house(self) -> None:
+        """One round: redeliver, expire and review what is due by now, in bounded pieces with breaths between.
+
+        Whoever owns the bus calls this every `tick_s`, or leaves it to `run_housekeeping`."""
+
     async def run_housekeeping(self) -> None:
-        """Redeliver, expire and review, on the clock, until the bus is closed; whoever owns it runs this."""
+        """Keep house on the clock until the bus is closed."""
 
     async def close(self) -> None:
         """Refuse publishers, end subscriptions. What is unsettled stays so."""

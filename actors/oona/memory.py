@@ -95,10 +95,18 @@ class MemoryBus:
     def metrics(self) -> BusMetrics:
         return self._exchange.metrics(self._clock.monotonic())
 
+    @property
+    def tick_s(self) -> float:
+        return self._config.tick_s
+
+    async def keep_house(self) -> None:
+        while not self._closed and self._exchange.tick(self._clock.monotonic()):
+            await self._clock.sleep(self._config.tick_breath_s)
+
     async def run_housekeeping(self) -> None:
         while not self._closed:
-            left_over = self._exchange.tick(self._clock.monotonic())
-            await self._clock.sleep(self._config.tick_breath_s if left_over else self._config.tick_s)
+            await self.keep_house()
+            await self._clock.sleep(self.tick_s)
 
     async def close(self) -> None:
         self._closed = True

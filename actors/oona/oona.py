@@ -1,44 +1,26 @@
-"""Oona acts: keeps the bus's house on the clock, and answers what is on it."""
-
-import asyncio
+"""Oona acts: keeps the bus's house, round by round, on the clock."""
 
 import msgspec
 
-from actors.oona.bus import Bus, DeadLetter
-from actors.oona.metrics import BusMetrics
+from actors.oona.bus import Bus
 from actors.runtime import Actor, handles
-from contracts.request import Request
 
 
-class ReadMetrics(msgspec.Struct, Request[BusMetrics], frozen=True):
-    """What happened on the bus so far?"""
+class Keep(msgspec.Struct, frozen=True):
+    """A round of housekeeping is due."""
 
 
-class ReadDeadLetters(msgspec.Struct, Request[tuple[DeadLetter, ...]], frozen=True):
-    """What was given up, oldest first?"""
-
-
-class Oona(Actor[ReadMetrics | ReadDeadLetters]):
+class Oona(Actor[Keep]):
     """The bus's keeper. Publishers and consumers use the bus itself; its keeper's restart loses nothing."""
 
-    mailbox_size = 64
+    mailbox_size = 1  # the round that waits serves for all that come due meanwhile
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._housekeeping: asyncio.Task[None] | None = None
 
     async def on_start(self) -> None:
-        self._housekeeping = asyncio.create_task(self._bus.run_housekeeping(), name="oona-housekeeping")
-
-    async def on_stop(self) -> None:
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.wait({self._housekeeping})
+        self.context.every(self._bus.tick_s, Keep())
 
     @handles
-    async def on_read_metrics(self, _: ReadMetrics) -> BusMetrics:
-        return self._bus.metrics()
-
-    @handles
-    async def on_read_dead_letters(self, _: ReadDeadLetters) -> tuple[DeadLetter, ...]:
-        return tuple(await self._bus.dead_letters.list())
+    async def on_keep(self, _: Keep) -> None:
+        await self._bus.keep_house()

@@ -4,10 +4,12 @@ A loop that always has something ready releases the lock only for moments, and t
 for it is never woken in time: training can come to a complete stop. `sleep(0)` does not help; a real
 block of a millisecond or more does. So the loop's selector keeps an account: work is owed rest, a
 select that really waits pays it back, and once `rest_s` is owed, after `work_s` of work, it blocks.
+A boundary that begins ends the rest at once: from then on training waits for the loop.
 """
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Callable
 
@@ -31,10 +33,25 @@ class Governor:
 
     def __init__(self, *, work_s: float = WORK_S, rest_s: float = REST_S) -> None:
         self.active = False
-        self.boundary_active = False
         self.work_s = work_s
         self.rest_s = rest_s
         self.rests = 0
+        self._wanted = threading.Event()  # set while training waits for the loop
+
+    @property
+    def boundary_active(self) -> bool:
+        return self._wanted.is_set()
+
+    @boundary_active.setter
+    def boundary_active(self, active: bool) -> None:
+        if active:
+            self._wanted.set()
+        else:
+            self._wanted.clear()
+
+    def rest(self, seconds: float) -> None:
+        """Block this thread, without the interpreter lock, for `seconds` or until a boundary begins."""
+        self._wanted.wait(seconds)
 
     def boundary_quiet(self) -> bool:
         """Whether drains, rendering and flushes that can wait should wait: a boundary is being decided."""
@@ -48,12 +65,12 @@ class GovernedSelector(selectors.DefaultSelector):
         self,
         governor: Governor,
         now: Callable[[], float] = time.perf_counter,
-        block: Callable[[float], None] = time.sleep,
+        block: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__()
         self._governor = governor
         self._now = now
-        self._block = block
+        self._block = governor.rest if block is None else block
         self._owed_s = 0.0  # rest that the loop has worked for and not yet taken
         self._left_at: float | None = None  # when the last select returned; None while not governed
 

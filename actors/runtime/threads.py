@@ -1,10 +1,13 @@
 """Where blocking work goes: worker threads for real, in place in a simulation."""
 
+import asyncio
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
+import anyio.lowlevel
 
 T = TypeVar("T")
 
@@ -20,7 +23,11 @@ class Threads(Protocol):
 
 
 class WorkerThreads:
-    """A bounded pool of anyio's worker threads."""
+    """Worker threads that the process does not wait for: work that never ends can't keep it alive.
+
+    anyio's and asyncio's own workers are joined when the interpreter exits. A cancelled call leaves
+    its thread behind, and what that comes to is dropped.
+    """
 
     def __init__(self, workers: int = WORKERS_MAX) -> None:
         self._workers = workers
@@ -29,7 +36,11 @@ class WorkerThreads:
     async def run(self, work: Callable[[], T]) -> T:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._workers)
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        async with self._limiter:
+            outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            worker = threading.Thread(target=_work, args=(work, outcome), name="esper worker", daemon=True)
+            worker.start()
+            return await outcome
 
 
 class InlineThreads:
@@ -38,3 +49,27 @@ class InlineThreads:
     async def run(self, work: Callable[[], T]) -> T:
         await anyio.lowlevel.checkpoint()
         return work()
+
+
+def _work(work: Callable[[], T], outcome: "asyncio.Future[T]") -> None:
+    """Do the work, and hand over what came of it on the loop that waits, if it still does."""
+    loop = outcome.get_loop()
+    try:
+        result = work()
+    except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited
+        error = _carried(raised)
+        _hand_over(loop, outcome, lambda: outcome.set_exception(error))
+    else:
+        _hand_over(loop, outcome, lambda: outcome.set_result(result))
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, outcome: "asyncio.Future[T]", settle: Callable[[], None]
+) -> None:
+    with suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(lambda: None if outcome.done() else settle())
+
+
+def _carried(error: BaseException) -> BaseException:
+    """A future can't carry StopIteration."""
+    return RuntimeError(f"the work raised {error!r}") if isinstance(error, StopIteration) else error

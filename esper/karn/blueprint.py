@@ -7,6 +7,7 @@ that is passed in.
 """
 
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -110,11 +111,11 @@ class Blueprint(ABC):
             )
         for name, value in parameters.items():
             bounds = allowed[name]
-            whole = math.isfinite(value) and value == int(value)
-            if not (whole and bounds.min_value <= value <= bounds.max_value):
+            number = whole(value)
+            if number is None or not bounds.min_value <= number <= bounds.max_value:
                 raise BlueprintError(
                     f"{self._label} takes a whole {name} from {bounds.min_value:g} to {bounds.max_value:g}, "
-                    f"not {value:g}"
+                    f"not {reprlib.repr(value)}"
                 )
         return {name: int(value) for name, value in parameters.items()}
 
@@ -134,6 +135,13 @@ class Blueprint(ABC):
     @property
     def _label(self) -> str:
         return f"{self.descriptor.blueprint_id} ({self.descriptor.name})"
+
+
+def whole(value: object) -> int | None:
+    """The whole number that `value` is; None if it is none, or no number at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def channel_dim(layout: Layout) -> int:

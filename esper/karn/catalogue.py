@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
-from contracts.growth import Layout
+import torch
+from torch import nn
+
+from contracts.growth import Candidate, Layout, SiteInfo
 from esper.karn.blueprint import Blueprint
 from esper.karn.blueprints.bottleneck import Bottleneck
 from esper.karn.blueprints.convolution import Convolution
@@ -52,6 +55,15 @@ class Catalogue:
         if blueprint is None:
             raise UnknownBlueprint(blueprint_id, self._by_id)
         return blueprint
+
+    def build(self, site: SiteInfo, candidate: Candidate, generator: torch.Generator) -> nn.Module:
+        """The candidate's module, all its initial values from `generator`.
+
+        Raises:
+            UnknownBlueprint: there is none of that id.
+            BlueprintError: the site or the settings are not the blueprint's.
+        """
+        return self.get(candidate.blueprint_id).build(site, candidate.parameters, generator)
 
     def offers(self, layout: Layout) -> tuple[Blueprint, ...]:
         """The blueprints that grow on `layout`, in the order of their ids."""

@@ -97,7 +97,7 @@ class Engine:
         `figures` are by seed id, `params_now` counts the grown network as it is. A PAUSE asks for the
         housekeeping alone.
         """
-        due = upkeep(self._records, figures, self._config.gates, epoch)
+        due = upkeep(self._records, figures, self._config, epoch)
         now = _Situation(after(self._records, due.changes), figures, epoch, now_ns, params_now)
         known = self._outcomes.get(command.command_id)
         if known is not None:

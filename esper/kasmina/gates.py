@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from contracts.config import GateConfig
 from contracts.growth import GateVerdict, SeedFigures, SeedRecord
-from contracts.lifecycle import Gate
+from contracts.lifecycle import Gate, Stage
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ def judge(gate: Gate, record: SeedRecord, figures: SeedFigures, config: GateConf
     shown = {name: value for check in checks for name, value in check.figures().items()}
     reason = "; ".join(failures) or "every figure is within its bounds"
     return GateVerdict(gate, not failures, reason, shown, record.seed_id)
+
+
+def breach(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> GateVerdict | None:
+    """The verdict that a seed has broken isolation too often to be kept; None if it has not.
+
+    It is that of the gate which asks for isolation where the seed is: G1 up to BLENDING, then G3.
+    """
+    check = _isolation(figures, config)
+    failure = check.failure()
+    if not failure:
+        return None
+    gate = Gate.G1_GRADIENT_HEALTH if record.stage <= Stage.BLENDING else Gate.G3_INTERFACE
+    reason = f"{failure}; the seed is taken out"
+    return GateVerdict(gate, False, reason, check.figures(), record.seed_id)
 
 
 def _sanity(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> tuple[Check, ...]:

@@ -1,7 +1,7 @@
 """Plans GERMINATE: may this blueprint grow at this site now, and if so, the module itself."""
 
 import hashlib
-import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ from contracts.config import GrowthConfig
 from contracts.growth import Path, SeedRecord, SiteInfo
 from contracts.lifecycle import ACTIVE, Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation
-from esper.karn.blueprint import Blueprint, BlueprintError
+from esper.karn.blueprint import Blueprint, BlueprintError, whole
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.kasmina.draft import Records, Refused, legal, number
 from esper.kasmina.plan import Insert
@@ -130,6 +130,7 @@ def _path(default: Path, parameters: Mapping[str, float]) -> Path:
     """The configured path with the command's own durations put in."""
     durations = {name: value for name, value in parameters.items() if name in PATH_SETTINGS}
     for name, value in durations.items():
-        if not math.isfinite(value) or value < 0 or value != int(value):
-            raise Refused(f"{name} has to be a whole number of epochs from 0, not {value:g}")
+        epochs = whole(value)
+        if epochs is None or epochs < 0:
+            raise Refused(f"{name} has to be a whole number of epochs from 0, not {reprlib.repr(value)}")
     return msgspec.structs.replace(default, **{name: int(value) for name, value in durations.items()})

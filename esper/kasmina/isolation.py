@@ -2,7 +2,7 @@
 
 Two things are looked at: whether a step of an isolated seed leaves anything on the host (`watching`),
 and whether the host's outputs, with isolated seeds in the model, are bit for bit those without them
-(`check`). A seed that breaks it three times is quarantined: the flag is for others to act on.
+(`check`). The counts go into the seed's figures, on which the gates and the engine's upkeep act.
 """
 
 from collections import Counter, deque
@@ -18,8 +18,6 @@ from esper.kasmina.footprint import differences, same_bits, take
 from esper.kasmina.graft import Grafts
 from esper.kasmina.stream import RandomStream
 
-QUARANTINE_AT = 3
-"""Violations that quarantine a seed."""
 _KEPT = 100
 """Violations whose words are kept, the newest; all are counted."""
 
@@ -35,9 +33,8 @@ class Violation:
 class IsolationMonitor:
     """Counts violations of isolation, a seed at a time."""
 
-    def __init__(self, grafts: Grafts, quarantine_at: int = QUARANTINE_AT) -> None:
+    def __init__(self, grafts: Grafts) -> None:
         self._grafts = grafts
-        self._quarantine_at = quarantine_at
         self._counts: Counter[str] = Counter()
         self._newest: deque[Violation] = deque(maxlen=_KEPT)
 
@@ -83,17 +80,13 @@ class IsolationMonitor:
         """How often the seed was not isolated."""
         return self._counts[seed_id]
 
-    def quarantined(self, seed_id: str) -> bool:
-        """The seed has broken isolation too often to be kept."""
-        return self._counts[seed_id] >= self._quarantine_at
-
     @property
     def newest(self) -> tuple[Violation, ...]:
         """The newest violations, the oldest of them first."""
         return tuple(self._newest)
 
     def forget(self, seed_id: str) -> None:
-        """Count from 0 again: the seed is gone and its site has been reset."""
+        """Count from 0 again: the seed is gone."""
         del self._counts[seed_id]
 
     def _note(self, seed_id: str, what: str) -> Violation:

@@ -1,18 +1,19 @@
-"""What happens at a boundary without a command: alpha rises, and a culled seed's site comes free.
+"""What happens at a boundary without a command.
 
-One step a boundary for each seed, whatever is asked at it: asking twice in one epoch plans the same.
+Alpha rises, a seed that was not isolated is taken out, and a culled seed's site comes free. One step a
+boundary for each seed, whatever is asked at it: asking twice in one epoch plans the same.
 """
 
 from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from contracts.config import GateConfig
+from contracts.config import GrowthConfig
 from contracts.growth import SeedFigures, SeedRecord
-from contracts.lifecycle import Gate, Stage, transition
+from contracts.lifecycle import ACTIVE, Gate, Stage, transition
 from esper.kasmina.draft import Draft, Records, next_slot
-from esper.kasmina.gates import judge
-from esper.kasmina.plan import Change, Note, SetAlpha
+from esper.kasmina.gates import breach, judge
+from esper.kasmina.plan import Change, Note, Remove, SetAlpha
 
 
 def ramp(blending_epochs: int, age_epochs: int) -> float:
@@ -23,15 +24,21 @@ def ramp(blending_epochs: int, age_epochs: int) -> float:
     return 1.0 if age_epochs >= blending_epochs else (age_epochs + 1) / (blending_epochs + 1)
 
 
-def upkeep(records: Records, figures: Mapping[str, SeedFigures], config: GateConfig, epoch: int) -> Draft:
-    """The housekeeping that is due in `epoch`; the gates are the G5 verdicts, passed or not."""
+def upkeep(records: Records, figures: Mapping[str, SeedFigures], config: GrowthConfig, epoch: int) -> Draft:
+    """The housekeeping that is due in `epoch`.
+
+    The gates are the G5 verdicts, passed or not, and one that did not pass for each seed in quarantine.
+    """
     draft = Draft()
     for record in records.values():
         draft += _step(record, figures.get(record.seed_id, SeedFigures(record.seed_id)), config, epoch)
     return draft
 
 
-def _step(record: SeedRecord, figures: SeedFigures, config: GateConfig, epoch: int) -> Draft:
+def _step(record: SeedRecord, figures: SeedFigures, config: GrowthConfig, epoch: int) -> Draft:
+    verdict = breach(record, figures, config.gates) if record.stage in ACTIVE else None
+    if verdict is not None:
+        return Draft((_quarantine(record, config.embargo_epochs, epoch),), (verdict,))
     if record.stage is Stage.BLENDING:
         alpha = ramp(record.path.blending_epochs, epoch - record.stage_epoch)
         rises = alpha > record.alpha
@@ -44,11 +51,20 @@ def _step(record: SeedRecord, figures: SeedFigures, config: GateConfig, epoch: i
         case Stage.EMBARGOED if epoch >= record.rests_until:
             return Draft((_moved(record, Stage.RESETTING, epoch),))
         case Stage.RESETTING:
-            verdict = judge(Gate.G5_RESET, record, figures, config)
+            verdict = judge(Gate.G5_RESET, record, figures, config.gates)
             freed: tuple[Change, ...] = (_moved(record, Stage.DORMANT, epoch), Note(next_slot(record)))
             return Draft(freed if verdict.passed else (), (verdict,))
         case _:
             return Draft()
+
+
+def _quarantine(record: SeedRecord, embargo_epochs: int, epoch: int) -> Remove:
+    """Take a seed out that has touched the host while it was isolated."""
+    step = transition(record.stage, Stage.CULLED)
+    gone = replace(
+        record, stage=step.target, stage_epoch=epoch, alpha=0.0, rests_until=epoch + embargo_epochs
+    )
+    return Remove(gone, rollback=False)
 
 
 def _moved(record: SeedRecord, target: Stage, epoch: int) -> Note:

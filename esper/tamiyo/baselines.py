@@ -16,7 +16,6 @@ class NeverGrow:
     name = "none"
     version = "none-1"
     reads_validation = False
-    quick = True
 
     def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
         return None
@@ -35,7 +34,6 @@ class GrowBlindly:
     name = "random"
     version = "random-1"
     reads_validation = False
-    quick = True
 
     def __init__(
         self,

@@ -36,7 +36,6 @@ class Heuristic:
     reads_validation = (
         False  # it goes by training losses, and by counterfactual gains, which are booked apart
     )
-    quick = True
 
     def __init__(self, catalogue: Catalogue, growth: GrowthConfig, config: HeuristicConfig) -> None:
         self._catalogue = catalogue
@@ -65,9 +64,7 @@ class Heuristic:
             return None
         plan = self._race(view)
         if plan is None:
-            self._over = (
-                "nothing fits the parameters that are left, or the budget is too small to find out what pays"
-            )
+            self._over = self._obstacle(view)
             return None
         self._awaited, self._asked_at = plan.probe_id, view.epoch
         return plan
@@ -80,7 +77,7 @@ class Heuristic:
             action = self._tend(seed, view)
             if action is not None:
                 return action
-        if self._wants_nothing(view) or not self._sites or len(view.active) >= view.max_active:
+        if self._wants_nothing(view) or not self._sites or view.active:
             return Wait(self._over)
         return self._germinate(view)
 
@@ -119,6 +116,18 @@ class Heuristic:
             return kind_race(view, self._catalogue, self._config, self._allotment(view))
         blueprints = [self._catalogue.get(kind) for kind in self._kinds]
         return site_race(view, blueprints, self._catalogue, self._config, self._allotment(view))
+
+    def _obstacle(self, view: GrowthView) -> str:
+        """Why there can be no race."""
+        room = view.max_params - view.params
+        if not any(
+            site.free and fitted(blueprint, site.site, self._allotment(view))
+            for site in view.sites
+            for blueprint in self._catalogue
+            if site.site.layout in blueprint.layouts
+        ):
+            return f"no blueprint fits the {room} parameters that are left for {self._left(view)} seeds"
+        return "the budget is too small to find out what pays; give the run more epochs or GFLOP"
 
     def _read(self, view: GrowthView) -> None:
         """Take over what the race that was asked for has shown."""

@@ -6,36 +6,23 @@ a command that touched no seed is neutral whatever the loss did meanwhile.
 
 import msgspec
 
+from contracts.control import Decided
 from contracts.growth import GrowthView, SeedView
-from contracts.messages import (
-    AdaptationCommand,
-    CommandSeedOperation,
-    FieldReport,
-    FieldReportOutcome,
-    SystemState,
-    WallNs,
-)
+from contracts.messages import CommandSeedOperation, FieldReport, FieldReportOutcome, SystemState, WallNs
 
 GAIN_THAT_COUNTS = 0.002
 """Share of the validation loss that a gain has to reach, either way, to be more than neutral."""
 
 
-class _Window(msgspec.Struct):
-    """A command under observation, with the figures at its issue."""
+class _Window(msgspec.Struct, frozen=True):
+    """A command under observation, since the epoch of its boundary."""
 
-    command: AdaptationCommand
+    decided: Decided
     opened: int
-    loss: float
-    accuracy: float
-    params: int
-    spent_flops: int
-    applied: bool | None = None
-    reason: str = ""
-    seed_id: str = ""
 
 
 class Observation:
-    """Open windows of the newest commands; at most one a boundary, so at most `window_epochs` are open."""
+    """Open windows of the newest commands: one a boundary, so at most `window_epochs` are open."""
 
     def __init__(self, run_id: str, policy_version: str, window_epochs: int) -> None:
         self._run_id = run_id
@@ -44,66 +31,49 @@ class Observation:
         self._windows: list[_Window] = []
         self._written = 0
 
-    def open(self, command: AdaptationCommand, state: SystemState, view: GrowthView) -> None:
-        """Begin to watch `command`."""
-        window = _Window(
-            command,
-            view.epoch,
-            state.validation_loss,
-            state.validation_accuracy,
-            view.params,
-            view.spent_flops,
-        )
-        window.seed_id = command.target_seed_id
-        self._windows.append(window)
+    def watch(self, decided: Decided, now_ns: WallNs) -> tuple[FieldReport, ...]:
+        """Reports on the windows that end at this boundary; then this boundary's own window opens."""
+        epoch = decided.view.epoch
+        due = [window for window in self._windows if epoch - window.opened >= self._epochs]
+        self._windows = [window for window in self._windows if epoch - window.opened < self._epochs]
+        self._windows.append(_Window(decided, epoch))
+        return tuple(self._report(window, decided.state, decided.view, now_ns) for window in due)
 
-    def judge(self, command_id: str, applied: bool, reason: str) -> None:
-        """Note what became of a command that is being watched."""
-        for window in self._windows:
-            if window.command.command_id == command_id:
-                window.applied, window.reason = applied, reason
-
-    def close_due(self, state: SystemState, view: GrowthView, now_ns: WallNs) -> tuple[FieldReport, ...]:
-        """Reports on the windows that end at this epoch; they are forgotten afterwards."""
-        due = [window for window in self._windows if view.epoch - window.opened >= self._epochs]
-        self._windows = [window for window in self._windows if view.epoch - window.opened < self._epochs]
-        return tuple(self._report(window, state, view, now_ns) for window in due)
-
-    def close_all(self, state: SystemState, view: GrowthView, now_ns: WallNs) -> tuple[FieldReport, ...]:
+    def close(self, state: SystemState, view: GrowthView, now_ns: WallNs) -> tuple[FieldReport, ...]:
         """Reports on every open window, because the run ends."""
         windows, self._windows = self._windows, []
         return tuple(self._report(window, state, view, now_ns) for window in windows)
 
     def _report(self, window: _Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
-        command = window.command
-        seed = _seed_of(window, view)
+        then, seed = window.decided, _seed_of(window, view)
+        payload = then.command.payload
+        blueprint = payload.blueprint_id if isinstance(payload, CommandSeedOperation) else ""
         metrics = {
-            "loss_delta": state.validation_loss - window.loss,
-            "accuracy_delta": state.validation_accuracy - window.accuracy,
-            "params_delta": float(view.params - window.params),
-            "gflop": (view.spent_flops - window.spent_flops) / 1e9,
+            "loss_delta": state.validation_loss - then.state.validation_loss,
+            "accuracy_delta": state.validation_accuracy - then.state.validation_accuracy,
+            "params_delta": float(view.params - then.view.params),
+            "gflop": (view.spent_flops - then.view.spent_flops) / 1e9,
         }
         if seed is not None and seed.gain is not None:
             metrics["gain"] = seed.gain
         self._written += 1
-        blueprint = command.payload.blueprint_id if isinstance(command.payload, CommandSeedOperation) else ""
         return FieldReport(
             report_id=f"{self._run_id}-r{self._written}",
-            command_id=command.command_id,
+            command_id=then.command.command_id,
             training_run_id=self._run_id,
-            seed_id=seed.record.seed_id if seed is not None else window.seed_id,
+            seed_id=seed.record.seed_id if seed is not None else then.command.target_seed_id,
             blueprint_id=seed.record.blueprint_id if seed is not None else blueprint,
-            outcome=_outcome(window, metrics.get("gain"), state.validation_loss),
+            outcome=_outcome(then.applied, metrics.get("gain"), state.validation_loss),
             metrics=metrics,
             observation_window_epochs=view.epoch - window.opened,
             issued_at=now_ns,
             tamiyo_policy_version=self._version,
-            notes=window.reason if window.applied is not None else "the boundary went on without it",
+            notes=then.reason,
         )
 
 
-def _outcome(window: _Window, gain: float | None, loss: float) -> FieldReportOutcome:
-    if not window.applied:
+def _outcome(applied: bool, gain: float | None, loss: float) -> FieldReportOutcome:
+    if not applied:
         return FieldReportOutcome.ABORTED
     if gain is None or abs(gain) < GAIN_THAT_COUNTS * abs(loss):
         return FieldReportOutcome.NEUTRAL
@@ -112,12 +82,13 @@ def _outcome(window: _Window, gain: float | None, loss: float) -> FieldReportOut
 
 def _seed_of(window: _Window, view: GrowthView) -> SeedView | None:
     """The seed that the command named, or the newest one at the site where it germinated one."""
-    site_name = window.command.annotations.get("site", "")
+    command = window.decided.command
+    site_name, seed_id = command.annotations.get("site", ""), command.target_seed_id
     for site in view.sites:
         seeds = (*site.fossils, site.seed) if site.seed is not None else site.fossils
         for seed in reversed(seeds):
-            if seed.record.seed_id == window.seed_id and window.seed_id:
+            if seed_id and seed.record.seed_id == seed_id:
                 return seed
-            if site.site.name == site_name and seed.record.born_epoch >= window.opened and not window.seed_id:
+            if not seed_id and site.site.name == site_name and seed.record.born_epoch >= window.opened:
                 return seed
     return None

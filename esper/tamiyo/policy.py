@@ -22,14 +22,6 @@ class Policy(Protocol):
     def reads_validation(self) -> bool:
         """Whether it decides by validation figures: their FLOPs then count as spent on growth."""
 
-    @property
-    def quick(self) -> bool:
-        """Whether it decides within a fraction of a millisecond, by arithmetic on the view alone.
-
-        A quick policy is asked on the event loop; any other in a thread, where the deadline holds
-        whatever it does.
-        """
-
     def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
         """What should be measured before the next decision, or None."""
 

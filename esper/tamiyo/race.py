@@ -27,6 +27,10 @@ STEPS_MIN = 50
 STEPS_MAX = 2_000
 BACKWARD = 3
 """Training FLOPs of a module over its forward FLOPs."""
+GROWTH_MAX = 10
+"""How many times its present cost a network is expected to come to at most."""
+SHORT_LIST = ("BP003", "BP008", "BP004")
+"""What races where the budget is too small for all: one of each family that learns a map of its own."""
 SPREAD = 1.5
 """A blueprint that is grafted at every site at once is built this much smaller at each."""
 
@@ -39,21 +43,31 @@ def kind_race(
     None if there are fewer than two to compare, or if the budget is too small to do it properly.
     """
     sites = [site.site for site in view.sites if site.free]
-    contenders = [
+    entered = [
         contender
         for blueprint in trusted(catalogue, sites)
         if (contender := _everywhere(blueprint, sites, int(allotment / SPREAD))) is not None
     ]
-    if len(contenders) < 2:
-        return None
-    first = steps_for(config.kind_shares[0], contenders, view, catalogue)
-    if first < STEPS_MIN:
-        return None
+    favourites = [one for one in entered if one.grafts[0].blueprint_id in SHORT_LIST]
+    for contenders in (entered, favourites):
+        first = steps_for(config.kind_shares[0], contenders, view, catalogue)
+        if len(contenders) >= 2 and first >= STEPS_MIN:
+            return _kind_plan(contenders, first, view, catalogue, config)
+    return None
+
+
+def _kind_plan(
+    contenders: Sequence[Contender],
+    first: int,
+    view: GrowthView,
+    catalogue: Catalogue,
+    config: HeuristicConfig,
+) -> ProbePlan:
     survivors = min(config.kind_survivors, len(contenders) - 1)
     # Which will survive is not known; the dearest might.
     dearest = sorted(contenders, key=lambda one: -_step_flops(one, view, catalogue))[:survivors]
     second = steps_for(config.kind_shares[1], dearest, view, catalogue)
-    rounds = (ProbeRound(first, survivors), ProbeRound(second, config.kind_finalists))
+    rounds = (ProbeRound(first, survivors), ProbeRound(max(1, second), config.kind_finalists))
     return ProbePlan(f"kinds-{view.epoch}", tuple(contenders), rounds, judged_by="training")
 
 
@@ -71,7 +85,7 @@ def site_race(
     if not contenders:
         return None
     steps = steps_for(config.site_share, contenders, view, catalogue)
-    rounds = (ProbeRound(steps, len(contenders)),)
+    rounds = (ProbeRound(max(1, steps), len(contenders)),)
     return ProbePlan(f"sites-{view.epoch}", contenders, rounds, judged_by="training")
 
 
@@ -136,10 +150,14 @@ def steps_for(share: float, contenders: Iterable[Contender], view: GrowthView, c
 
 
 def budget_flops(view: GrowthView) -> float:
-    """The run's budget in training FLOPs; by what was spent so far where it is given in epochs."""
+    """The run's budget in training FLOPs.
+
+    Where it is given in epochs: what their steps come to once the network is as large as it may grow.
+    """
     if view.budget_flops is not None:
         return float(view.budget_flops)
-    return view.spent_flops / max(view.progress, 1e-9)
+    steps = view.epoch_steps * view.epoch / max(view.progress, 1e-9)
+    return steps * view.step_flops * min(GROWTH_MAX, view.max_params / view.params)
 
 
 def _everywhere(blueprint: Blueprint, sites: Sequence[SiteInfo], max_params: int) -> Contender | None:

@@ -63,7 +63,11 @@ class FlopLedger:
     """What a run has spent, by account.
 
     `counts_validation` says whether the validation pass after each epoch is part of what is spent: it
-    is exactly when a policy reads it to decide.
+    is exactly when a policy reads it to decide. The pass of an epoch in which seeds are compared serves
+    as one side of the comparison, which is always spent: where validation is not, that pass is in the
+    COUNTERFACTUAL account. Passes that are made to count FLOPs are spent too: in PROBE for forks, in
+    GAUGE for a network that has changed. What is not booked is the first count of the host, and the
+    judgement of the finished network.
     """
 
     def __init__(self, *, counts_validation: bool) -> None:

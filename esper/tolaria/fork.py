@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from contracts.growth import Candidate, SiteInfo
-from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.aside import in_mode
 from esper.kasmina.graft import Grafts
 from esper.tolaria.flops import counted
@@ -22,7 +21,10 @@ from esper.tolaria.randomness import Stream
 from esper.tolaria.task import LossFn, Tensors
 
 Build: TypeAlias = Callable[[SiteInfo, Candidate, torch.Generator], nn.Module]
-"""(site, candidate, stream of initial values) → the candidate's module, which contributes 0 at first."""
+"""(site, candidate, stream of initial values) → the candidate's module, which contributes 0 at first.
+
+Raises UnknownBlueprint or BlueprintError for a candidate that can't be built.
+"""
 
 _FORK_SEED = "probe"
 
@@ -65,11 +67,16 @@ class Fork:
         self._grafts.set_alpha(seed_id, 1.0)
         admit(self._optimizer, seed_id, self._grafts.named_parameters(seed_id), self._rate)
 
-    def price(self, inputs: Tensor, targets: Tensor) -> None:
-        """Count what a step on a mini-batch of this shape costs; in eval mode, so that nothing is moved."""
+    def price(self, inputs: Tensor, targets: Tensor) -> int:
+        """Count what a step on a mini-batch of this shape costs; in eval mode, so that nothing is moved.
+
+        Returns:
+            The FLOPs spent on it: those of one step.
+        """
         model = self._grafts.model
         with in_mode(model, training=False):
             self.step_flops = counted(lambda: torch.autograd.backward(self._loss_fn(model(inputs), targets)))
+        return self.step_flops
 
     def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
         """One step on each batch; the FLOPs spent."""
@@ -111,13 +118,3 @@ class Fork:
                 lambda: losses.append(measure(self._grafts.model, data, self._loss_fn, None).loss)
             )
         return (losses[0] if math.isfinite(losses[0]) else math.inf), flops
-
-
-def from_catalogue(site: SiteInfo, candidate: Candidate, generator: torch.Generator) -> nn.Module:
-    """The candidate as its blueprint builds it.
-
-    Raises:
-        UnknownBlueprint: the catalogue has no blueprint of that id.
-        BlueprintError: its settings or the site's layout don't fit the blueprint.
-    """
-    return CATALOGUE.get(candidate.blueprint_id).build(site, candidate.parameters, generator)

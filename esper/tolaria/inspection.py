@@ -5,16 +5,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from contracts.config import GrowthConfig
 from contracts.lifecycle import Stage
 from esper.kasmina.advance import planned_epochs
+from esper.kasmina.counterfactual import Batches, Score, compare
 from esper.kasmina.gauge import gauge, starved
 from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.tolaria.costs import CostBook
-from esper.tolaria.flops import Account, FlopLedger
+from esper.tolaria.flops import Account, Counting, FlopLedger
 from esper.tolaria.growth import Seed
 from esper.tolaria.loop import Watched
 from esper.tolaria.measure import Measured, measure
@@ -42,15 +43,19 @@ class Inspection:
             seed.measured(grad_norm=watched.norm_sum / watched.norms)
         if watched.rms_ratio is not None:
             seed.measured(rms_ratio=watched.rms_ratio)
-        seed.measured(finite=watched.finite)
+        violations = self.isolation.violations(seed.record.seed_id)
+        seed.measured(finite=watched.finite, isolation_violations=violations)
 
-    def inspect(self, seed: Seed, epoch: int, validated: Measured) -> None:
+    def inspect(self, seed: Seed, epoch: int, validated: Measured) -> bool:
         """Measure what is due of `seed` at the end of `epoch`; `validated` is the epoch's validation.
 
         What it gains is compared every `counterfactual_every` epochs of a stage and at the stage's
         planned end. A new seed is gauged once, a live one with the first comparison of a stage, a
         blending one every epoch. Whether it starves the host is looked at once in each stage in which
         it is, or is about to be, in the forward pass.
+
+        Returns:
+            Whether it was compared.
         """
         if not seed.live:
             self._check_isolation(seed)
@@ -60,19 +65,22 @@ class Inspection:
         if seed.gauged_in is None or stage is Stage.BLENDING or anew:
             self._gauge(seed)
         if seed.figures.shape_kept is False:
-            return  # it can't run in the network: there is nothing more to measure
+            return False  # it can't run in the network: there is nothing more to measure
         if seed.starved_in is not stage and (seed.live or stage is Stage.GERMINATED):
             self._look_for_starved(seed)
         if due:
             self._compare(seed, epoch, validated)
+        return due
 
     def cost(self, step_flops: int, forward_flops: int) -> int:
-        """FLOPs that inspecting one seed takes at most: everything below, once."""
-        return 10 * step_flops + forward_flops
+        """FLOPs that inspecting one seed takes at most, the epoch's validation pass included."""
+        return 10 * step_flops + 2 * forward_flops
 
     def _check_isolation(self, seed: Seed) -> None:
         """See that the host runs bit for bit as if isolated seeds were not there; count where not."""
-        self._booked(Account.GAUGE, "isolation", seed, lambda: self.isolation.check(self.batch[0]))
+        with Counting() as count:  # each time: to find who is at fault takes more passes
+            self.isolation.check(self.batch[0])
+        self.ledger.add(Account.GAUGE, count.flops)
         seed.measured(isolation_violations=self.isolation.violations(seed.record.seed_id))
 
     def _gauge(self, seed: Seed) -> None:
@@ -111,22 +119,27 @@ class Inspection:
 
     def _compare(self, seed: Seed, epoch: int, validated: Measured) -> None:
         """The epoch's validation is one side of the comparison: only the other is measured."""
-        seed_id = seed.record.seed_id
-        with self.grafts.without(seed_id) if seed.live else self.grafts.with_(seed_id):
-            other = self._booked(
-                Account.COUNTERFACTUAL,
-                "comparison",
-                seed,
-                lambda: measure(self.grafts.model, self.validation, self.task.loss_fn, self.task.accuracy_fn),
-            )
-        present, absent = (validated, other) if seed.live else (other, validated)
+        seed_id, as_is = seed.record.seed_id, (validated.loss, validated.accuracy)
+        batches = ((self.validation.inputs, self.validation.targets),)
+        found = self._booked(
+            Account.COUNTERFACTUAL,
+            "comparison",
+            seed,
+            lambda: compare(self.grafts, seed_id, batches, self._score, as_is),
+        )
         seed.measured(
-            loss_with=present.loss,
-            loss_without=absent.loss,
-            accuracy_with=present.accuracy,
-            accuracy_without=absent.accuracy,
+            loss_with=found.loss_with,
+            loss_without=found.loss_without,
+            accuracy_with=found.accuracy_with,
+            accuracy_without=found.accuracy_without,
         )
         seed.gain, seed.gain_epoch = seed.figures.gain, epoch
+
+    def _score(self, model: nn.Module, batches: Batches) -> Score:
+        ((inputs, targets),) = batches
+        assert isinstance(inputs, Tensor)
+        measured = measure(model, Tensors(inputs, targets), self.task.loss_fn, self.task.accuracy_fn)
+        return measured.loss, measured.accuracy
 
     def _booked(self, account: Account, work: str, seed: Seed, run: Callable[[], T]) -> T:
         """The result of `run`, its FLOPs booked."""

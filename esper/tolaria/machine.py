@@ -53,11 +53,11 @@ def build_machine(task: Task, grafts: Grafts, config: Config, *, counts_validati
         ValueError: the configuration states no length, or two.
     """
     parts = _parts(task, grafts, config, FlopLedger(counts_validation=counts_validation))
-    safe_point = SafePoint(grafts, parts.optimizer, parts.rates, parts.growth, config.train)
-    batch = parts.loader.example()
-    costs = CostBook(grafts.model, batch, task.loss_fn)
-    validation = task.validation.first(config.train.validation_examples)
     isolation = IsolationMonitor(grafts)
+    safe_point = SafePoint(grafts, parts.optimizer, parts.rates, parts.growth, isolation, config.train)
+    batch = parts.loader.example()
+    costs = CostBook(grafts.model, batch, task.loss_fn, parts.ledger)
+    validation = task.validation.first(config.train.validation_examples)
     return Machine(
         task=task,
         config=config,

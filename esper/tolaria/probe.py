@@ -6,17 +6,20 @@ learned. Rounds of successive halving (Jamieson and Talwalkar, AISTATS 2016) tra
 The live run is read once a fork and not written: it goes on bit for bit as if nothing had been probed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from contracts.growth import Candidate, Contender, ProbePlan, ProbeReport, ProbeScore, SiteInfo
-from esper.tolaria.errors import PlanRefused
+from esper.tolaria.entries import Entry, build_entries, checked
 from esper.tolaria.fork import Build, Fork, Original
 from esper.tolaria.loader import Loader, LoaderState
-from esper.tolaria.randomness import Stream, generator_for, untouched_streams
+from esper.tolaria.randomness import Stream, generator_for
 from esper.tolaria.task import Tensors
+
+PRICE_RESERVE = 2
+"""Steps of the original that have to be left for a fork to be made: one with a graft takes more than one."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,16 @@ class Bench:
 
     original: Original
     sites: Mapping[str, SiteInfo]
+    step_flops: int
+    """Of a step of the original."""
     train: Tensors
     validation: Tensors
     batch_size: int
     build: Build
     seed: int
     flops_max: float
-    """No fork is trained that would take the probe beyond this."""
+    """No fork is trained that would take the probe beyond this; none is made with less than
+    `PRICE_RESERVE` steps of the original left, since pricing it takes a step."""
     goes_on: Callable[[], bool]
     """Asked between forks; once it says no, the report holds what was measured until then."""
     tell: Callable[[int, int], None]
@@ -50,7 +56,11 @@ class _Runner:
 
 @dataclass
 class Probe:
-    """One probe as it runs; `run()` once."""
+    """One probe as it runs; `run()` once.
+
+    Raises:
+        PlanRefused: the plan is none, or none that can be carried out; no fork has been made then.
+    """
 
     bench: Bench
     plan: ProbePlan
@@ -59,14 +69,8 @@ class Probe:
     _scores: dict[int, ProbeScore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted(
-            {graft.site for one in self.plan.contenders for graft in one.grafts} - self.bench.sites.keys()
-        )
-        if unknown:
-            raise PlanRefused(
-                f"probe {self.plan.probe_id} names {', '.join(unknown)}; "
-                f"the sites are {', '.join(self.bench.sites)}"
-            )
+        checked(self.plan, self.bench.sites)
+        self._entries = build_entries(self.plan, self.bench.sites, self.bench.build, self._stream_of)
         keeps = [len(self.plan.contenders), *(r.keep for r in self.plan.rounds)]
         self._forks_total = sum(1 + keep for keep in keeps[:-1])
         self._loader = Loader(self.bench.train, self.bench.batch_size, self._generator("batches"))
@@ -84,7 +88,10 @@ class Probe:
         control: Fork | None = None
         for round_ in self.plan.rounds:
             start = self._loader.state()
-            control = control or self._fork()
+            if control is None:
+                if not self._may_price():
+                    break
+                control = self._fork()
             if not self._may_go_on(control, round_.steps):
                 break
             loss_control = self._trained(control, round_.steps, start)
@@ -108,20 +115,21 @@ class Probe:
         return self.flops + cost <= self.bench.flops_max and self.bench.goes_on()
 
     def _first(self) -> Iterator[_Runner]:
-        """The contenders' forks, each made when it is its turn."""
-        for order, contender in enumerate(self.plan.contenders):
-            yield _Runner(contender, order, self._fork(contender.grafts))
+        """The contenders' forks, each made when it is its turn, while there is enough left to price it."""
+        for order, (contender, entry) in enumerate(zip(self.plan.contenders, self._entries, strict=True)):
+            if not self._may_price():
+                return
+            yield _Runner(contender, order, self._fork(entry))
 
-    def _fork(self, grafts: Sequence[Candidate] = ()) -> Fork:
-        """A fork with `grafts` in it, priced; without any it is the control."""
+    def _may_price(self) -> bool:
+        return self.flops + PRICE_RESERVE * self.bench.step_flops <= self.bench.flops_max
+
+    def _fork(self, entry: Entry = ()) -> Fork:
+        """A fork with a contender's modules in it, priced; without any it is the control."""
         fork = Fork(self.bench.original, self.plan.rate_multiplier, self._stream())
-        for graft in grafts:
-            site = self.bench.sites[graft.site]
-            settings = ",".join(f"{name}={value:g}" for name, value in sorted(graft.parameters.items()))
-            stream = self._generator(f"{graft.site}/{graft.blueprint_id}/{settings}")
-            with untouched_streams():
-                fork.graft(site, self.bench.build(site, graft, stream))
-        fork.price(*self._loader.example())
+        for site, module in entry:
+            fork.graft(site, module)
+        self.flops += fork.price(*self._loader.example())
         return fork
 
     def _trained(self, fork: Fork, steps: int, start: LoaderState) -> float:
@@ -144,6 +152,11 @@ class Probe:
 
     def _generator(self, purpose: str) -> torch.Generator:
         return generator_for(self.bench.seed, f"probe/{self.plan.probe_id}/{purpose}")
+
+    def _stream_of(self, graft: Candidate) -> torch.Generator:
+        """A candidate's own stream of initial values."""
+        settings = ",".join(f"{name}={value:g}" for name, value in sorted(graft.parameters.items()))
+        return self._generator(f"{graft.site}/{graft.blueprint_id}/{settings}")
 
     def _stream(self) -> Stream:
         return Stream(self.bench.seed, f"probe/{self.plan.probe_id}/stream")

@@ -10,6 +10,9 @@ from esper.tolaria.growth import Growth
 from esper.tolaria.loop import Pace
 from esper.tolaria.safepoint import SafePoint
 
+COUNT_RESERVE = 2
+"""A changed network is counted while the budget has this many times what the last count took."""
+
 
 @dataclass(frozen=True)
 class Purse:
@@ -38,13 +41,15 @@ class Purse:
 
     def steps(self, epoch: int) -> int:
         """Steps that the epoch after `epoch` epochs may take."""
-        wanted = self.config.train.epoch_steps
-        return self.budget.steps(wanted, epoch, self.ledger.spent, self._epoch_costs())
+        if self.left < COUNT_RESERVE * self.costs.count and self.costs.outdated(self.safe_point.version):
+            return 0  # too little is left to count what has grown
+        costs = self._epoch_costs()
+        return self.budget.steps(self.config.train.epoch_steps, epoch, self.ledger.spent, costs)
 
     def pace(self, epoch: int) -> Pace:
         """How far along those steps are."""
-        steps = self.config.train.epoch_steps
-        return self.budget.pace(steps, epoch, self.ledger.spent, self._epoch_costs())
+        costs = self._epoch_costs()
+        return self.budget.pace(self.config.train.epoch_steps, epoch, self.ledger.spent, costs)
 
     def progress(self, epoch: int) -> float:
         """Share of the budget that is spent after `epoch` epochs, 0 to 1."""
@@ -54,9 +59,11 @@ class Purse:
         """`steps` training steps were taken."""
         self.ledger.add(Account.TRAIN, steps * self.costs.step)
 
-    def book_validation(self) -> None:
-        """The validation pass was made."""
-        self.ledger.add(Account.VALIDATION, self.forward)
+    def book_validation(self, compared: bool) -> None:
+        """The validation pass was made; `compared` says that seeds were compared with it."""
+        spent_anyway = compared and not self.ledger.counts_validation
+        account = Account.COUNTERFACTUAL if spent_anyway else Account.VALIDATION
+        self.ledger.add(account, self.forward)
 
     def _epoch_costs(self) -> Costs:
         self.costs.turn_to(self.safe_point.version)

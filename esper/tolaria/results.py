@@ -42,6 +42,8 @@ class Applied:
     """What a plan did to the network.
 
     `changed_host` names the tensors whose values a rollback changed; a graft itself changes none.
+    `notes` say what was done beyond the plan's changes: a rollback that succeeded. `refused` says what
+    could not be done as the plan asked, and why; empty if all of it was.
     """
 
     plan_id: str
@@ -49,6 +51,7 @@ class Applied:
     params_removed: int = 0
     changed_host: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from contracts.config import TrainConfig
 from contracts.growth import SeedRecord
 from esper.kasmina.graft import Grafts
+from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.plan import Change, Fossilize, GraftPlan, Insert, Isolate, Note, Remove, SetAlpha
 from esper.tolaria.errors import PlanRefused
 from esper.tolaria.growth import Growth, Seed
@@ -25,18 +26,26 @@ class _Tally:
     removed: int = 0
     changed: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 class SafePoint:
     """Applies plans. `shape` counts the grafts and removals so far, `version` all changes of a pass."""
 
     def __init__(
-        self, grafts: Grafts, optimizer: Optimizer, rates: Rates, growth: Growth, config: TrainConfig
+        self,
+        grafts: Grafts,
+        optimizer: Optimizer,
+        rates: Rates,
+        growth: Growth,
+        isolation: IsolationMonitor,
+        config: TrainConfig,
     ) -> None:
         self._grafts = grafts
         self._optimizer = optimizer
         self._rates = rates
         self._growth = growth
+        self._isolation = isolation
         self._config = config
         self.shape = 0
         self.version = 0
@@ -46,8 +55,8 @@ class SafePoint:
 
         A removal with rollback brings weights, buffers and optimizer state of what was there before the
         graft back to what they were then; the order of the data, the random streams, the step count
-        and what was spent go on. It is not done, and noted, when another seed has been grafted or
-        removed since: the host then keeps its present weights.
+        and what was spent go on. It is refused when another seed has been grafted or removed since:
+        the seed is removed all the same, and the host keeps its present weights.
 
         Raises:
             PlanRefused: a change names a seed that is not in place, or inserts one that is; nothing has
@@ -57,7 +66,14 @@ class SafePoint:
         tally = _Tally()
         for change in plan.changes:
             self._change(change, tally)
-        return Applied(plan.plan_id, tally.added, tally.removed, tally.changed, tuple(tally.notes))
+        return Applied(
+            plan_id=plan.plan_id,
+            params_added=tally.added,
+            params_removed=tally.removed,
+            changed_host=tally.changed,
+            notes=tuple(tally.notes),
+            refused=tuple(tally.refused),
+        )
 
     def _check(self, plan: GraftPlan) -> None:
         in_place = set(self._grafts.seed_ids())
@@ -143,6 +159,7 @@ class SafePoint:
         self._grafts.remove(record.seed_id)
         dismiss(self._optimizer, parameters)
         self._rates.dismiss(record.seed_id)
+        self._isolation.forget(record.seed_id)
         tally.removed += sum(parameter.numel() for _, parameter in parameters)
         if change.rollback:
             self._roll_back(seed, tally)
@@ -156,7 +173,7 @@ class SafePoint:
         seed_id = seed.record.seed_id
         if seed.undo is None or seed.undo_shape != self.shape:
             seed.record = msgspec.structs.replace(seed.record, rolled_back=False)
-            tally.notes.append(
+            tally.refused.append(
                 f"{seed_id} was removed without rollback: another seed has been grafted or removed since; "
                 "the host keeps its present weights"
             )

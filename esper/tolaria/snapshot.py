@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from contracts.growth import ProbeReport
 from esper.kasmina.graft import Grafts
+from esper.tolaria.costs import Counts
 from esper.tolaria.flops import FlopLedger
 from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.loader import Loader, LoaderState
@@ -42,6 +43,10 @@ class Position:
     step: int = 0
     shape: int = 0
     """Grafts and removals so far."""
+    version: int = 0
+    """Changes of the forward pass so far."""
+    counts: Counts = field(default_factory=Counts)
+    """FLOPs of the network as they were known."""
     last: EpochResult | None = None
     evidence: ProbeReport | None = None
 

@@ -27,7 +27,7 @@ from esper.kasmina.plan import GraftPlan
 from esper.tolaria.boundary import Standing, assemble
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.flops import Account, FlopLedger
-from esper.tolaria.fork import Build, Original, from_catalogue
+from esper.tolaria.fork import Build, Original
 from esper.tolaria.loop import Crew, Sample, Trained
 from esper.tolaria.machine import build_machine
 from esper.tolaria.measure import Measured, judge, measure
@@ -55,7 +55,7 @@ class Trainer:
     Args:
         counts_validation: whether the validation after each epoch is part of what is spent; say yes
             exactly when the policy reads it.
-        build: makes a probe's candidate; from the catalogue of blueprints if not given.
+        build: makes a probe's candidate.
 
     Raises:
         BadData: a split is empty, of unequal lengths or not finite.
@@ -70,7 +70,7 @@ class Trainer:
         run_id: str,
         *,
         counts_validation: bool = True,
-        build: Build = from_catalogue,
+        build: Build,
         timekeeping: Timekeeping | None = None,
     ) -> None:
         for split, data in (("train", task.train), ("validation", task.validation), ("test", task.test)):
@@ -194,7 +194,9 @@ class Trainer:
         between two forks, after `stop` or when the next fork would overdraw the run's FLOP budget.
 
         Raises:
-            PlanRefused: the plan names a site that there is not.
+            PlanRefused: it is no plan, or no plan for this network: a site or blueprint that there is
+                not, settings or a layout that do not fit, no contenders or rounds, or empty ones. No fork
+                has been made then, and nothing has changed.
         """
         self._enter()
         report = Probe(self._bench(tell), plan).run(self._epoch, self._time.seconds)
@@ -223,8 +225,10 @@ class Trainer:
 
     def snapshot(self) -> Snapshot:
         """Everything that training goes on from, copied; restoring it resumes bit for bit."""
-        shape = self._machine.safe_point.shape
-        position = Position(self._epoch, self._step, shape, self._last, self._evidence)
+        point, counts = self._machine.safe_point, self._machine.costs.state()
+        position = Position(
+            self._epoch, self._step, point.shape, point.version, counts, self._last, self._evidence
+        )
         return take_snapshot(self._machine.parts, position)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -237,8 +241,9 @@ class Trainer:
         position = snapshot.position
         self._epoch, self._step, self._last = position.epoch, position.step, position.last
         self._evidence = position.evidence
-        self._machine.safe_point.shape = position.shape
-        self._machine.safe_point.version += 1
+        point = self._machine.safe_point
+        point.shape, point.version = position.shape, position.version
+        self._machine.costs.restore(position.counts)
 
     def _enter(self) -> None:
         """Torch's thread count belongs to the thread: set it in whichever one runs this."""
@@ -265,13 +270,14 @@ class Trainer:
         """Validate, then measure what is due of open seeds while the budget lasts."""
         task, inspection, growth = self._task, self._machine.inspection, self._machine.parts.growth
         measured = measure(self._grafts.model, self._machine.validation, task.loss_fn, task.accuracy_fn)
-        self._purse.book_validation()
         for watched in crew.watched:
             inspection.take_over(growth.seeds[watched.seed_id], watched)
         cost = inspection.cost(self._machine.costs.step, self._purse.forward)
+        compared = False
         for seed in growth.open_seeds():
             if cost <= self._purse.left:
-                inspection.inspect(seed, self._epoch, measured)
+                compared |= inspection.inspect(seed, self._epoch, measured)
+        self._purse.book_validation(compared)
         return measured
 
     def _newest_validation(self) -> Measured:
@@ -286,6 +292,7 @@ class Trainer:
         return Bench(
             original=Original(self._grafts, parts.optimizer, self._task.loss_fn, rate),
             sites=parts.growth.sites,
+            step_flops=self._machine.costs.step,
             train=self._task.train,
             validation=self._task.validation,
             batch_size=self._config.train.batch_size,

@@ -140,7 +140,7 @@ class FakeTrainer:
             host_params=HOST_PARAMS,
             params=self.params,
             max_params=1300,
-            step_flops=25_000,
+            step_flops=704_000,
             budget_flops=None,
             spent_flops=self.epoch * 10**9,
             epoch_steps=40,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import bench.__main__ as command
-from bench.measure import Budget
+from bench.measure import Budget, Size
 
 
 def test_every_named_benchmark_is_a_module_with_budgets() -> None:
@@ -43,3 +43,44 @@ def test_check_exits_with_one_exactly_when_a_budget_is_broken(
     written = json.loads(file.read_text())
     assert written["bus"] == {"publish": {"p50_us": 1.5}}
     assert {"versions", "machine"} <= written.keys()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench.bus
+
+    ran: list[Size] = []
+    monkeypatch.setattr(bench.bus, "run", ran.append)
+    assert command.main(["bus", "--json", str(tmp_path / "missing" / "out.json")]) == 2
+    assert "missing" in capsys.readouterr().err
+    assert ran == []
+
+
+def test_a_benchmark_that_raises_counts_as_broken_and_the_others_still_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench.bus
+    import bench.governor
+
+    file = tmp_path / "out.json"
+    written: list[dict[str, object]] = []
+
+    def fail(size: Size) -> dict[str, object]:
+        raise RuntimeError("no such luck")
+
+    def give(size: Size) -> dict[str, object]:
+        written.append(json.loads(file.read_text()))
+        return {"kept": 1.0}
+
+    monkeypatch.setattr(bench.bus, "run", fail)
+    monkeypatch.setattr(bench.governor, "run", give)
+    monkeypatch.setattr(bench.governor, "BUDGETS", ())
+    assert command.main(["bus", "governor", "--json", str(file)]) == 1
+    assert written[0]["bus"] == {"error": "RuntimeError: no such luck"}, "written after each benchmark"
+    assert json.loads(file.read_text())["governor"] == {"kept": 1.0}
+    assert command.main(["bus", "governor", "--check"]) == 1
+    told = capsys.readouterr()
+    assert "raised: bus" in told.out
+    assert "1 broken" in told.out
+    assert "no such luck" in told.err

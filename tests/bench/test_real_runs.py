@@ -25,9 +25,15 @@ def test_loop_lag_samples_the_whole_run() -> None:
 
 def test_overhead_compares_the_same_work() -> None:
     result = overhead.run(Size.SMALL)
-    seeded, dormant = result["one_seed"], result["dormant"]
-    assert isinstance(seeded, dict)
+    dormant, seeded, small = result["dormant"], result["one_seed"], result["one_small_seed"]
     assert isinstance(dormant, dict)
-    assert 1.0 < seeded["flops_ratio"] < 3.0, "the seed's passes are counted, and are fewer than the host's"
+    assert isinstance(seeded, dict)
+    assert isinstance(small, dict)
+    host, work = seeded["flops"]["host"], seeded["flops"]["with_seed"]
+    assert set(host) == {"train", "validation"}
+    assert {"train", "shadow", "gauge"} <= set(work)
+    assert work["train"] == host["train"], "the host's steps are the same with an isolated seed"
+    assert seeded["flops_ratio"] == sum(work.values()) / sum(host.values())
+    assert 1.0 < small["flops_ratio"] < seeded["flops_ratio"] < 3.0, "a smaller seed is less work"
     assert dormant["ratio"] > 0
     assert dormant["n"] == overhead.ROUNDS[Size.SMALL]

@@ -9,7 +9,7 @@ from torch import Tensor
 from contracts.growth import SeedRecord
 from contracts.lifecycle import Stage
 from esper.export import DESCRIPTION, WEIGHTS, DamagedModel, load_grown, save_grown
-from esper.karn.catalogue import CATALOGUE
+from esper.karn.catalogue import CATALOGUE, Catalogue, UnknownBlueprint
 from esper.kasmina.graft import Grafts
 from esper.kasmina.sites import find_sites
 from esper.workloads.mnist1d import ConvBase, conv_base
@@ -84,3 +84,12 @@ def test_another_host_is_refused(tmp_path: Path) -> None:
     save_grown(tmp_path, grafts, records, "mnist1d", 1)
     with pytest.raises(DamagedModel, match="not the one that grew"):
         load_grown(tmp_path, ConvBase(6))
+
+
+def test_a_model_is_rebuilt_from_the_catalogue_that_it_grew_from(tmp_path: Path, inputs: Tensor) -> None:
+    grafts, records = grown({"relu1": Stage.FOSSILIZED, "relu2": Stage.FOSSILIZED})
+    save_grown(tmp_path, grafts, records, "mnist1d", 1)
+    rebuilt = load_grown(tmp_path, conv_base(99), Catalogue([CATALOGUE.get("BP003")])).eval()
+    assert torch.equal(rebuilt(inputs), grafts.model(inputs))
+    with pytest.raises(UnknownBlueprint, match="BP003"):
+        load_grown(tmp_path, conv_base(1), Catalogue([]))

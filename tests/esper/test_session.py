@@ -77,7 +77,6 @@ def test_a_model_of_ones_own_is_grown_in_place() -> None:
 def test_a_policy_of_ones_own_decides() -> None:
     class Counting(NeverGrow):
         name = "counting"
-        quick = False
 
         def __init__(self) -> None:
             self.asked = 0
@@ -98,7 +97,8 @@ def test_every_kind_of_host_grows_in_a_whole_run(host: Host) -> None:
     task = Task(host.model(), *parts, loss_fn=F.cross_entropy, accuracy_fn=class_accuracy)
     settings = [
         "run.policy=random", "train.epoch_steps=4", "train.batch_size=16", "train.learning_rate=0.003",
-        "growth.path.probation_epochs=2", "tamiyo.deadline_ms=1000", "budgets.epoch_boundary_ms=1000",
+        "growth.path.probation_epochs=2",
+        "budgets.tamiyo_inference_ms=1000", "budgets.epoch_boundary_ms=1000",
     ]  # fmt: skip
     grown = grow(task, sites=host.sites, epochs=20, settings=settings)
     assert grown.report.ended.kind == "finished"

@@ -1,5 +1,8 @@
 """The governor's account of work and rest, with a clock and a block that only pretend."""
 
+import threading
+import time
+
 import pytest
 
 from actors.runtime.governor import RESTS_MAX, GovernedSelector, Governor, governed_loop
@@ -73,6 +76,43 @@ def test_nothing_rests_at_a_boundary_and_others_are_told_to_keep_quiet() -> None
     work(pretend, selector, 0.01, 2)
     selector.close()
     assert governor.rests == 1
+
+
+def test_a_rest_ends_at_once_when_a_boundary_begins() -> None:
+    governor = Governor(rest_s=600.0)
+    governor.active = True
+    resting = threading.Event()
+
+    def rest(seconds: float) -> None:
+        resting.set()
+        governor.rest(seconds)
+
+    def begin_a_boundary() -> None:
+        resting.wait()
+        governor.boundary_active = True
+
+    pretend = Pretend()
+    selector = GovernedSelector(governor, now=lambda: pretend.now, block=rest)
+    selector.select(0)
+    trainer = threading.Thread(target=begin_a_boundary)
+    trainer.start()
+    began = time.perf_counter()
+    work(pretend, selector, 0.01, 1)
+    took_s = time.perf_counter() - began
+    trainer.join()
+    work(pretend, selector, 0.01, 5)
+    selector.close()
+    assert took_s < 60.0, "far less than the 600 s that were ordered"
+    assert governor.rests == 1, "it did rest, and no more once the boundary had begun"
+
+
+def test_a_rest_that_is_ordered_as_a_boundary_begins_takes_no_time() -> None:
+    governor = Governor()
+    governor.boundary_active = True
+    began = time.perf_counter()
+    governor.rest(600.0)
+    assert time.perf_counter() - began < 60.0
+    assert governor.boundary_active
 
 
 def test_a_loop_that_really_waits_owes_nothing() -> None:

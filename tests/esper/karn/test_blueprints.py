@@ -2,6 +2,7 @@
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -189,7 +190,8 @@ def test_settings_out_of_range_missing_or_unknown_are_refused_before_anything_is
     for name, bounds in blueprint.descriptor.allowed_parameters.items():
         wrong.append({other: value for other, value in fitted.items() if other != name})
         values = (bounds.min_value - 1, bounds.max_value + 1, 2.5, float("nan"), float("inf"))
-        wrong.extend({**fitted, name: value} for value in values)
+        no_numbers: tuple[Any, ...] = (None, "a", [1.0], {"a": 1.0}, True, 10**400)
+        wrong.extend({**fitted, name: value} for value in (*values, *no_numbers))
     for parameters in wrong:
         stream = generator()
         before = stream.get_state()

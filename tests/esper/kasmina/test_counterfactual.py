@@ -17,6 +17,11 @@ def loss_and_accuracy(model: nn.Module, batches: Batches) -> tuple[float, float]
     return mean_loss(model, batches)[0], sum(right) / len(right)
 
 
+def loss_and_accuracy_of(model: nn.Module, batches: Batches) -> tuple[float, float]:
+    with torch.no_grad():
+        return loss_and_accuracy(model, batches)
+
+
 @each_host
 def test_a_live_seed_is_compared_as_it_is_and_an_isolated_one_at_alpha_1(host: Host) -> None:
     grafts, batches = host.grafts(), [host.batch(16, seed=n) for n in range(2)]
@@ -32,6 +37,8 @@ def test_a_live_seed_is_compared_as_it_is_and_an_isolated_one_at_alpha_1(host: H
         figures = compare(grafts, "s#0", batches, loss_and_accuracy)
         assert (figures.loss_with, figures.loss_without) == (losses[counted], losses[0.0])
         assert figures.gain == losses[0.0] - losses[counted]
+        as_is = loss_and_accuracy_of(grafts.model, batches)
+        assert compare(grafts, "s#0", batches, loss_and_accuracy, as_is) == figures
         assert figures.accuracy_with is not None
         assert 0.0 <= figures.accuracy_with <= 1.0
         assert grafts.alpha("s#0") == alpha

@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from contracts.config import GrowthConfig
 from contracts.growth import Path, SeedFigures
-from contracts.lifecycle import ACTIVE, LIVE, SeedOperation, Stage
+from contracts.lifecycle import ACTIVE, LIVE, Gate, SeedOperation, Stage
 from contracts.messages import CommandOptimizerAdjustment, CommandType
 from esper.kasmina.engine import Engine, EngineState, UnknownPlan
 from esper.kasmina.plan import Fossilize, Insert, Isolate, Note, Remove, SetAlpha, Verdict
-from tests.esper.kasmina.engine_world import SITES, TIERED, Rig
+from tests.esper.kasmina.engine_world import AT_ONCE, SITES, TIERED, Rig
 
 GERMINATE, CULL = SeedOperation.GERMINATE, SeedOperation.CULL
 EVALUATE, FOSSILIZE = SeedOperation.EVALUATE, SeedOperation.FOSSILIZE
@@ -259,6 +259,50 @@ def test_settings_that_the_blueprint_does_not_take_are_refused(
     assert_refused(rig, rig.propose(rig.germinate(**changed)), reason)
 
 
+@pytest.mark.parametrize("value", [None, "a", [1.0], {"a": 1}, True, float("nan"), 10**400])
+@pytest.mark.parametrize("name", ["width", "training_epochs"])
+def test_a_setting_that_is_no_number_is_refused(rig: Rig, name: str, value: object) -> None:
+    if name == "training_epochs" and value == 10**400:
+        return  # a whole number, if a long time
+    settings = {"width": 2.0, name: value}
+    command = rig.command(GERMINATE, "", "BP003", settings, site="a")  # type: ignore[arg-type]
+    assert_refused(rig, rig.propose(command), f"a whole {'number' if name != 'width' else 'width'}")
+
+
+@pytest.mark.parametrize(
+    ("operation", "gate"),
+    [
+        (GERMINATE, Gate.G1_GRADIENT_HEALTH),
+        (SeedOperation.START_TRAINING, Gate.G1_GRADIENT_HEALTH),
+        (SeedOperation.START_GRAFTING, Gate.G1_GRADIENT_HEALTH),
+        (SeedOperation.STABILIZE, Gate.G3_INTERFACE),
+        (EVALUATE, Gate.G3_INTERFACE),
+    ],
+)
+def test_a_seed_that_broke_isolation_too_often_is_culled_by_itself(
+    rig: Rig, operation: SeedOperation, gate: Gate
+) -> None:
+    rig.grown(operation)
+    rig.epoch += 1
+    at_limit = rig.healthy() | {"a#0": replace(rig.healthy()["a#0"], isolation_violations=2)}
+    assert not any(isinstance(c, Remove) for c in rig.propose(rig.pause(), at_limit).plan.changes)
+    beyond = rig.healthy() | {"a#0": replace(rig.healthy()["a#0"], isolation_violations=3)}
+    verdict = rig.do(rig.command(SeedOperation.FOSSILIZE), beyond)
+    assert not verdict.applied
+    assert (rig.record().stage, rig.record().rests_until) == (Stage.CULLED, 3)
+    assert rig.world.in_place == set()
+    (found,) = verdict.gates
+    assert (found.gate, found.passed) == (gate, False)
+    assert found.reason == "isolation_violations is 3, has to be at most 2; the seed is taken out"
+
+
+def test_a_fossil_is_past_quarantine(rig: Rig) -> None:
+    rig.grown(FOSSILIZE)
+    rig.epoch += 1
+    beyond = {"a#0": replace(rig.healthy()["a#0"], isolation_violations=3)}
+    assert rig.propose(rig.pause(), beyond).plan.changes == ()
+
+
 def test_a_command_sets_the_path_s_durations_and_the_config_the_others(rig: Rig) -> None:
     rig = Rig(GrowthConfig(path=Path(shadowing_epochs=2, probation_epochs=5)))
     record = rig.grown(GERMINATE, training_epochs=4.0, probation_epochs=6.0)
@@ -283,7 +327,8 @@ def test_parameters_are_counted_against_the_limit_to_the_last_one() -> None:
     assert Rig(GrowthConfig(max_params=338 + 80)).propose(rig.germinate()).applied
 
 
-def test_one_seed_more_than_max_active_is_refused_until_one_is_out_or_in_for_good(rig: Rig) -> None:
+def test_one_seed_more_than_max_active_is_refused_until_one_is_out_or_in_for_good() -> None:
+    rig = Rig(GrowthConfig(path=AT_ONCE, max_active=1))
     rig.grown(GERMINATE)
     assert_refused(rig, rig.propose(rig.germinate("b")), "1 seeds are active and max_active is 1")
     rig.do(rig.command(FOSSILIZE))

@@ -54,7 +54,7 @@ def step(grafts: Grafts, host: Host, monitor: IsolationMonitor, exact: bool) -> 
 
 @each_host
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_leaking_seed_is_found_and_quarantined_at_the_third_time(host: Host, leak: str) -> None:
+def test_a_leaking_seed_is_found_each_time(host: Host, leak: str) -> None:
     make, exact = LEAKS[leak]
     grafts = host.grafts()
     head = grafts.model.get_submodule("head")
@@ -62,15 +62,13 @@ def test_a_leaking_seed_is_found_and_quarantined_at_the_third_time(host: Host, l
     grafts.insert("s#0", grafts.sites[0].name, Leak(make(head)))
     monitor = IsolationMonitor(grafts)
     for n in range(1, 4):
-        assert not monitor.quarantined("s#0")
         grafts.model.train().zero_grad()
         loss_fn(grafts.model(host.batch(8)[0]), host.batch(8)[1]).backward()
         step(grafts, host, monitor, exact)
         assert monitor.violations("s#0") == n
-    assert monitor.quarantined("s#0")
     assert all(("head" in violation.what) for violation in monitor.newest)
     monitor.forget("s#0")
-    assert (monitor.violations("s#0"), monitor.quarantined("s#0")) == (0, False)
+    assert monitor.violations("s#0") == 0
 
 
 def test_a_seed_that_writes_into_the_mini_batch_is_found() -> None:

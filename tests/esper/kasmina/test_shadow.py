@@ -63,8 +63,11 @@ def test_an_isolated_seed_learns_and_stays_of_the_host_s_order(host: Host, which
     assert 0.01 < ratios[-1] < 1.0
 
 
-@pytest.mark.slow
-@each_host
+@pytest.mark.parametrize(
+    "host",
+    [HOSTS[0], *(pytest.param(host, marks=pytest.mark.slow) for host in HOSTS[1:])],
+    ids=lambda h: h.name,
+)
 @each_site
 def test_a_thousand_isolated_steps_stay_bounded_and_still_pay(host: Host, which: int) -> None:
     grafts, ratios = learn(host, which, steps=1000)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from contracts.config import GrowthConfig
 from contracts.growth import Path, SeedFigures
@@ -138,6 +139,49 @@ def test_a_learning_seed_brings_its_gradient_and_size_from_the_shadow_path() -> 
     assert found.grad_norm is not None
     assert found.grad_norm > 0.0
     assert found.rms_ratio is not None
+
+
+@pytest.mark.parametrize("counts_validation", [True, False])
+@pytest.mark.parametrize("seeds", [("one#0",), ("one#0", "two#0")])
+def test_what_an_epoch_books_is_what_torchs_own_counter_counts(
+    counts_validation: bool, seeds: tuple[str, ...]
+) -> None:
+    one = trainer(counts_validation=counts_validation)
+    one.run_epoch()
+    for seed_id in seeds:
+        one.apply(plan(insert(seed_id, 1), live(seed_id, 1)))
+    for due in (False, True):  # compared at the second epoch of the stage
+        before, spent = one.ledger.accounts(), one.ledger.spent
+        with FlopCounterMode(display=False) as theirs:
+            one.run_epoch()
+        booked = {name: flops - before[name] for name, flops in one.ledger.accounts().items()}
+        assert sum(booked.values()) == theirs.get_total_flops()
+        unread = 0 if counts_validation or due else booked["validation"]
+        assert one.ledger.spent - spent == theirs.get_total_flops() - unread
+        assert (booked["validation"] == 0) == (due and not counts_validation)
+        assert (booked["counterfactual"] > 0) == due
+
+
+def test_counting_a_network_that_has_changed_is_booked_and_counting_the_host_is_not() -> None:
+    one = trainer()
+    one.run_epoch()
+    assert one.ledger.accounts()["gauge"] == 0
+    one.apply(plan(insert("one#0"), live("one#0"), fossilize("one#0")))
+    one.run_epoch()
+    assert one.ledger.accounts()["gauge"] == one._machine.costs.count > 0
+
+
+@pytest.mark.parametrize("counts_validation", [True, False])
+def test_a_budget_is_not_overdrawn_by_what_finding_out_costs(counts_validation: bool) -> None:
+    for gflop in (1e-4, 1.3e-4, 1.6e-4, 2e-4, 2.2e-4):
+        one = trainer(config(epochs=None, gflop=gflop), counts_validation=counts_validation)
+        epoch = 0
+        while not one.finished:
+            one.run_epoch()
+            epoch += 1
+            if epoch == 1:
+                one.apply(plan(insert("one#0", 1), live("one#0", 1)))
+        assert one.ledger.spent <= gflop * 1e9
 
 
 def test_nothing_more_is_measured_than_the_budget_pays_for() -> None:

@@ -3,11 +3,16 @@ import math
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from contracts.growth import Candidate, Contender, ProbePlan, ProbeRound, SiteInfo
+from esper.karn.catalogue import CATALOGUE
+from esper.tolaria import probe
 from esper.tolaria.errors import PlanRefused
+from esper.tolaria.flops import Account
 from esper.tolaria.randomness import generator_for
 from esper.tolaria.trainer import Trainer
 from tests.esper.tolaria import world
@@ -25,6 +30,10 @@ def probing(judged_by: str = "validation", rounds: tuple[ProbeRound, ...] = ROUN
     return ProbePlan(
         "p", CONTENDERS, rounds, judged_by="training" if judged_by == "training" else "validation"
     )
+
+
+def asking(*grafts: Candidate) -> ProbePlan:
+    return ProbePlan("p", (Contender(grafts),), ROUNDS)
 
 
 def name(contender: Contender) -> str:
@@ -146,11 +155,62 @@ def test_a_probe_never_overdraws_the_budget(judged_by: str) -> None:
     assert one.ledger.spent <= 200_000
 
 
-def test_a_probe_of_a_site_that_there_is_not_is_refused() -> None:
+@pytest.mark.parametrize("judged_by", ["validation", "training"])
+def test_what_a_probe_books_is_what_torchs_own_counter_counts(judged_by: str) -> None:
     one = trained()
-    with pytest.raises(PlanRefused, match="names nowhere; the sites are one, two"):
-        one.probe(ProbePlan("p", (Contender((Candidate("nowhere", "a"),)),), ROUNDS))
-    assert one.ledger.accounts()["probe"] == 0
+    with FlopCounterMode(display=False) as theirs:
+        report = one.probe(probing(judged_by))
+    assert report.flops == one.ledger.of(Account.PROBE) == theirs.get_total_flops()
+
+
+def test_a_budget_that_is_nearly_spent_makes_no_fork_at_all() -> None:
+    one = trainer(config(epochs=None, gflop=2e-4))
+    while not one.finished:
+        one.run_epoch()
+    spent = one.ledger.spent
+    assert one.probe(probing()).scores == ()
+    assert one.ledger.spent == spent
+
+
+GOOD = Candidate("one", "BP003", {"width": 2.0})
+NONSENSE: dict[str, tuple[object, str]] = {
+    "no plan": (object(), "a probe takes a ProbePlan, not a object"),
+    "unknown site": (asking(replace(GOOD, site="nowhere")), "names nowhere; the sites are one, two"),
+    "unknown blueprint": (asking(replace(GOOD, blueprint_id="BP999")), "there is no blueprint 'BP999'"),
+    "wrong layout": (asking(replace(GOOD, blueprint_id="BP004")), "does not grow on a vector"),
+    "settings missing": (asking(replace(GOOD, parameters={})), "takes the settings width"),
+    "settings out of range": (asking(replace(GOOD, parameters={"width": 0.0})), "takes a whole width"),
+    "settings no numbers": (asking(replace(GOOD, parameters={"width": "a"})), "wrong type"),
+    "one site twice": (asking(GOOD, GOOD), "two grafts at one site"),
+    "no grafts": (asking(), "a contender without grafts"),
+    "no contenders": (ProbePlan("p", (), ROUNDS), "has no contenders"),
+    "grafts of no type": (ProbePlan("p", (Contender(None),), ROUNDS), "wrong type"),  # type: ignore[arg-type]
+    "contender of no type": (ProbePlan("p", (object(),), ROUNDS), "wrong type"),  # type: ignore[arg-type]
+    "no rounds": (replace(asking(GOOD), rounds=()), "has no rounds"),
+    "no steps": (replace(asking(GOOD), rounds=(ProbeRound(0, 1),)), "0 steps that keeps 1"),
+    "keeps none": (replace(asking(GOOD), rounds=(*ROUNDS, ProbeRound(3, 0))), "3 steps that keeps 0"),
+    "no rate": (replace(asking(GOOD), rate_multiplier=math.nan), "rate multiplier nan"),
+    "fewer than no examples": (replace(asking(GOOD), validation_examples=-1), "-1 validation examples"),
+    "judged by nobody": (replace(asking(GOOD), judged_by="luck"), "wrong type"),
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_nonsense_is_refused_before_anything_is_forked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork(*_: object) -> None:
+        raise AssertionError("a fork was made")
+
+    asked, message = NONSENSE[kind]
+    one = trained()
+    one._build = CATALOGUE.build
+    before, accounts, stream = weights(one), one.ledger.accounts(), torch.get_rng_state()
+    monkeypatch.setattr(probe, "Fork", no_fork)
+    with pytest.raises(PlanRefused, match=message):
+        one.probe(asked)  # type: ignore[arg-type]
+    assert same(weights(one), before)
+    assert one.ledger.accounts() == accounts
+    assert torch.equal(stream, torch.get_rng_state())
+    assert one.assemble().growth.evidence is None
 
 
 def test_the_newest_report_is_part_of_the_view_from_then_on() -> None:

@@ -105,13 +105,19 @@ def build(site: SiteInfo, candidate: Candidate, generator: torch.Generator) -> n
     return SmallSeed(generator)
 
 
-def trainer(settings: Config | None = None, dropout: float = 0.0, the_task: Task | None = None) -> Trainer:
+def trainer(
+    settings: Config | None = None,
+    dropout: float = 0.0,
+    the_task: Task | None = None,
+    counts_validation: bool = True,
+) -> Trainer:
     the_task = the_task or task(dropout)
     return Trainer(
         the_task,
         Grafts(the_task.model, SITES),
         settings or config(),
         "run",
+        counts_validation=counts_validation,
         build=build,
         timekeeping=frozen_time(),
     )
