@@ -49,10 +49,11 @@ class Display(Protocol):
 
 
 def make_display(
-    *, json: bool, quiet: bool, out: TextIO, now: Callable[[], float] = time.monotonic
+    *, json: bool, quiet: bool, out: TextIO | None, now: Callable[[], float] = time.monotonic
 ) -> Display:
-    """The display that fits: none if `quiet`, JSON lines, a picture on a terminal, else plain lines."""
-    if quiet:
+    """The display that fits: none if `quiet` or without `out`, JSON lines, a picture on a terminal, else
+    plain lines."""
+    if quiet or out is None or out.closed:
         return Silent()
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="replace")  # a terminal without our signs gets question marks, not a crash

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TextIO
 
 LINES_MOST = 10_000
@@ -12,7 +13,7 @@ CLOSES_S = 10.0
 
 
 class Printer:
-    """Takes lines, writes them in order; a reader who is gone (`| head`) is not missed."""
+    """Takes lines, writes them in order; a reader who is gone (`| head`), or a full disk, is not missed."""
 
     def __init__(self, out: TextIO, lines_most: int = LINES_MOST) -> None:
         self._out = out
@@ -46,7 +47,7 @@ class Printer:
             while lines := self._take():
                 self._out.write("".join(f"{line}\n" for line in lines))
                 self._out.flush()
-        except BrokenPipeError:
+        except (OSError, ValueError):  # gone, full, or closed by someone
             self._give_up()
 
     def _take(self) -> list[str]:
@@ -66,6 +67,7 @@ class Printer:
         with self._changed:
             self._closed = True
             self._waiting.clear()
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, self._out.fileno())
-        os.close(nothing)
+        with suppress(OSError, ValueError):  # the stream may have no file
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._out.fileno())
+            os.close(nothing)

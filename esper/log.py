@@ -2,17 +2,24 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOGGERS = ("actors", "esper", "uvicorn")
 FILE = "esper.log"
 
 
+class _File(logging.FileHandler):
+    """A disk that takes no more costs lines, never the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Say nothing: the terminal belongs to the display."""
+
+
 @contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
     """Warnings and errors go to `esper.log`, which is made when there is the first one."""
-    handler = logging.FileHandler(folder / FILE, delay=True, encoding="utf-8")
+    handler = _File(folder / FILE, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.WARNING)
     loggers = [logging.getLogger(name) for name in LOGGERS]
@@ -26,4 +33,5 @@ def logging_to(folder: Path) -> Iterator[None]:
         for logger, propagate in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.propagate = propagate
-        handler.close()
+        with suppress(OSError):
+            handler.close()

@@ -1,20 +1,30 @@
 """`python -m esper.run`: grow a network while it trains, and leave a folder that says what came of it.
 
-Exit codes: 0 done, 2 bad usage or configuration, 3 halted by an emergency, 130 interrupted.
+Exit codes: 0 done, 2 bad usage or configuration or a folder that can't be written, 3 halted by an
+emergency, 130 interrupted.
 """
 
 import argparse
+import os
+import signal
 import sys
-import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from contracts.config import Config
 from contracts.view import RunFacts
+from esper.errors import BadSetup, CannotWrite
+from esper.folder import check_folder
 from esper.settings import ConfigError, load
 
 DONE, BAD_USAGE, HALTED, INTERRUPTED = 0, 2, 3, 130
+
+WORKLOADS = ("mnist1d",)
+"""The names in `esper.workloads.registry`, which loads torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_folder(Path(config.run.out))
     except ConfigError as error:
         return refuse(error.problems)
+    except BadSetup as error:
+        return refuse([str(error)])
     return start(config, arguments)
 
 
@@ -33,21 +45,45 @@ def start(config: Config, arguments: argparse.Namespace) -> int:
     from actors.display import make_display
 
     display = make_display(json=arguments.json, quiet=arguments.quiet, out=sys.stdout)
-    display.start(facts_of(config))
-    try:
-        from esper.session import BadSetup, run
+    with leaving_at_once(display.close):
+        display.start(facts_of(config))
+        try:
+            from esper.session import run
 
-        ended = run(config, display)
-    except BadSetup as error:
-        display.close()
-        return refuse([str(error)])
-    except KeyboardInterrupt:
-        display.close()
-        print("interrupted before the run could write its report", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        display.close()
+            ended = run(config, display)
+        except (BadSetup, CannotWrite) as error:
+            display.close()
+            return refuse([str(error)])
+        finally:
+            display.close()
     return {"finished": DONE, "halted": HALTED, "interrupted": INTERRUPTED}[ended.kind]
+
+
+@contextmanager
+def leaving_at_once(close: Callable[[], object]) -> Iterator[None]:
+    """A stop signal ends the process, unless someone inside knows better: `close` is called, one line said.
+
+    An exception would not do: raised while torch loads or while a thread is inside it, it may be
+    swallowed, or bring the interpreter down.
+    """
+
+    def leave(number: int, _: FrameType | None) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        close()
+        with suppress(OSError):
+            os.write(2, b"esper: interrupted before the run was complete\n")
+        os._exit(128 + number)
+
+    before: dict[signal.Signals, Any] = {}  # what signal.signal gives back and takes
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def configuration(arguments: argparse.Namespace) -> Config:
@@ -68,25 +104,12 @@ def configuration(arguments: argparse.Namespace) -> Config:
         "serve.enabled": arguments.serve,
     }
     file = Path(arguments.config) if arguments.config is not None else None
-    return load(file, arguments.set, values)
-
-
-def check_folder(out: Path) -> None:
-    """See that a run's folder can be made under `out`; nothing is left there.
-
-    Raises:
-        ConfigError: it can't.
-    """
-    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not nearest.is_dir():
-        raise ConfigError([f"--out {out}: {nearest} is a file; give a folder"])
-    try:
-        with tempfile.TemporaryDirectory(dir=nearest, prefix=".esper-"):
-            pass
-    except OSError as error:
+    config = load(file, arguments.set, values)
+    if config.run.workload not in WORKLOADS:
         raise ConfigError(
-            [f"--out {out}: can't write into {nearest} ({error.strerror}); give another folder"]
-        ) from None
+            [f"there is no workload {config.run.workload!r}; there are: {', '.join(WORKLOADS)}"]
+        )
+    return config
 
 
 def facts_of(config: Config) -> RunFacts:
@@ -118,15 +141,23 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(refuse([f"{message}; --help lists the options"]))
 
 
+def _some(text: str) -> str:
+    """A text that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("takes a name, not an empty text")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; every default is the configuration's own."""
     new = _Parser(
         prog="python -m esper.run",
         description="Grow a network while it trains: graft new modules where they pay, take out what hurts.",
-        epilog="Exit codes: 0 done, 2 bad usage or configuration, 3 halted by an emergency, 130 interrupted.",
+        epilog="Exit codes: 0 done, 2 bad usage or configuration or a folder that can't be written, "
+        "3 halted by an emergency, 130 interrupted.",
         allow_abbrev=False,
     )
-    new.add_argument("--workload", metavar="NAME", help="what to train (default: mnist1d)")
+    new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")
     length = new.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="N", help="length in epochs of train.epoch_steps steps")
     length.add_argument(
@@ -138,9 +169,12 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--policy", metavar="NAME", help="who decides: none, random or heuristic (default)")
     new.add_argument("--bus", metavar="NAME", help="where messages travel: memory (default)")
     new.add_argument(
-        "--out", metavar="DIR", help="folder under which the run's own folder is made (default: runs)"
+        "--out",
+        type=_some,
+        metavar="DIR",
+        help="folder under which the run's own folder is made (default: runs)",
     )
-    new.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    new.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
     new.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeatable"
     )
@@ -162,4 +196,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # outside of a run Ctrl-C needs no words
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to interrupt
+    sys.exit(code)

@@ -7,52 +7,51 @@ grown.model, grown.report.final.test_accuracy, grown.folder / "report.html"
 
 import asyncio
 import random
+import re
+import shutil
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from actors.company import Company, Outcome, Play, Surroundings
+from actors.comparison import Stopper, compare
 from actors.display import Display, Silent
-from actors.lane import JobFailed, ThreadLane
+from actors.lane import ThreadLane
 from actors.nissa.http import ServeRefused, listen
 from actors.nissa.journal import Journal
-from actors.nissa.nissa import DISPLAY_EVERY_S
 from actors.runtime import LoopClock
-from actors.runtime.governor import Governor, governed_loop
-from actors.runtime.interpreter import shared_interpreter
-from actors.runtime.signals import StopSignals
+from actors.runtime.governor import Governor
+from actors.runtime.own_loop import run_on_own_loop
+from actors.runtime.signals import Handler, StopSignals
 from contracts.config import Config
-from contracts.report import BusFigures, Comparison, Ending, FinalFacts, Report
+from contracts.report import AlertFacts, BusFigures, Ending, Report
 from contracts.view import RunFacts
 from esper.assembly import Parts, assemble_parts
-from esper.comparison import Ungrown, compared, final_facts
-from esper.export import save_grown
+from esper.ending import leave, report_of
+from esper.errors import BadSetup, CannotWrite
+from esper.folder import check_folder, new_folder, write_whole
 from esper.karn.catalogue import CATALOGUE, Catalogue
-from esper.kasmina.sites import SiteError
 from esper.log import logging_to
-from esper.report.build import Closing, build, write
-from esper.report.page import page
 from esper.settings import ConfigError, load, to_toml
 from esper.tamiyo.policy import Policy
-from esper.tolaria.errors import BadData
-from esper.tolaria.results import FinalFigures
 from esper.tolaria.task import Task
-from esper.versions import versions
+from esper.tolaria.trial import try_out
 from esper.workloads.registry import UnknownWorkload, find_workload
 
 LANE_CLOSES_S = 10.0
 """Seconds that the training thread may take to end after its last job."""
-
-
-class BadSetup(ValueError):
-    """The run can't begin as asked; the message says what would work, and nothing was written."""
+EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True)
@@ -81,17 +80,14 @@ def run(config: Config, display: Display) -> Ending:
 
     Raises:
         BadSetup: nothing was written.
+        CannotWrite: the run is over, and its folder is not complete.
     """
     try:
         workload = find_workload(config.run.workload)
     except UnknownWorkload as error:
         raise BadSetup(str(error)) from None
     config = workload.complete(config)
-    if config.serve.enabled:
-        try:
-            listen(config.serve.host, config.serve.port).close()
-        except ServeRefused as error:
-            raise BadSetup(str(error)) from None
+    check_places(config)
     task = workload.task(config.run.seed)
     again = workload.task(config.run.seed) if config.run.compare else None
     return play(Job(config, task, again), display).report.ended
@@ -123,13 +119,13 @@ def grow(
 
     Raises:
         BadSetup: it can't begin as asked. Nothing was written and nothing grown.
+        CannotWrite: the model has grown, and its folder is not complete.
     """
-    host_params = sum(parameter.numel() for parameter in task.model.parameters())
     values: dict[str, object] = {
         "run.workload": type(task.model).__name__,
         "run.epochs": epochs,
         "run.gflop": gflop,
-        "growth.max_params": max_params or 3 * host_params,
+        "growth.max_params": _room(task.model) if max_params is None else max_params,
         "growth.sites": sites if isinstance(sites, str) else list(sites),
     }
     try:
@@ -142,96 +138,102 @@ def grow(
 
 
 def play(job: Job, display: Display) -> Grown:
-    """Run `job` on an event loop of its own, from start to report.
+    """Run `job` on an event loop of its own, from start to report; from any thread, beside any loop.
 
     Raises:
         BadSetup: nothing was written.
+        CannotWrite: the run is over, and its folder is not complete.
     """
-    now = datetime.now(UTC)
-    run_id = (
-        f"{job.config.run.workload}-{job.config.run.policy}-s{job.config.run.seed}-{now:%Y%m%dT%H%M%S%f}"[:-3]
-    )
+    check_places(job.config)
     try:
-        parts = assemble_parts(job.config, job.task, run_id, job.policy, job.catalogue)
-    except (SiteError, BadData, ValueError) as error:
-        raise BadSetup(str(error)) from None
-    folder = Path(job.config.run.out) / run_id
-    folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(to_toml(job.config), encoding="utf-8")
-    governor = Governor()
+        try_out(job.task)
+        with new_folder(Path(job.config.run.out), _name(job)) as folder:
+            parts = assemble_parts(job.config, job.task, folder.name, job.policy, job.catalogue)
+            write_whole(folder / "config.toml", to_toml(job.config).encode())
+    except ValueError as error:  # of the data, the sites, the model's fit
+        raise BadSetup(str(error)) from error
+    except OSError as error:
+        raise BadSetup(f"run.out {job.config.run.out}: {error.strerror}; give another folder") from None
+    governor, again = Governor(), signal.getsignal(signal.SIGINT)
     try:
-        with shared_interpreter(), asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner:
-            return runner.run(_perform(job, parts, folder, display, governor))
+        return run_on_own_loop(governor, lambda: _perform(job, parts, folder, display, governor, again))
     except ServeRefused as error:
+        shutil.rmtree(folder)
         raise BadSetup(str(error)) from None
 
 
-async def _perform(job: Job, parts: Parts, folder: Path, display: Display, governor: Governor) -> Grown:
-    """The run, the comparison, and everything that is written at the end."""
+def check_places(config: Config) -> None:
+    """See that a run's folder can be made and its port be had.
+
+    Raises:
+        BadSetup: one of them can't.
+    """
+    check_folder(Path(config.run.out))
+    if config.serve.enabled:
+        try:
+            listen(config.serve.host, config.serve.port).close()
+        except ServeRefused as error:
+            raise BadSetup(str(error)) from None
+
+
+def _name(job: Job) -> str:
+    """What a run's folder is called: what is trained, who decides, from which seed, and when."""
+    run, now = job.config.run, datetime.now(UTC)
+    policy = run.policy if job.policy is None else job.policy.name
+    plain = re.sub(r"[^\w.-]+", "-", f"{run.workload}-{policy}-s{run.seed}")
+    return f"{plain}-{now:%Y%m%dT%H%M%S%f}"[:-3]
+
+
+def _room(model: nn.Module) -> int:
+    """Parameters that a grown network may have if nothing is said: three times the host's."""
+    return 3 * sum(parameter.numel() for parameter in model.parameters() if not is_lazy(parameter)) or 1
+
+
+async def _perform(
+    job: Job, parts: Parts, folder: Path, display: Display, governor: Governor, again: Handler | None
+) -> Grown:
+    """The run, the comparison, and everything that is written at the end; `again` is for a second SIGINT."""
     began = time.perf_counter()
     clock = LoopClock(asyncio.get_running_loop())
     lane = ThreadLane("training", lambda: torch.set_num_threads(job.config.run.threads))
     around = Surroundings(clock, lane, governor, random.Random(job.config.run.seed), time.perf_counter)
     with ExitStack() as stack:
-        stack.callback(lane.close, LANE_CLOSES_S)
+        stack.push(partial(_close_lane, lane))
         stack.enter_context(logging_to(folder))
-        journal = stack.enter_context(Journal(folder / "events.jsonl"))
+        journal = stack.enter_context(_journal(folder))
         company = Company(_play(job, parts, display, journal), around)
-        stopper = _Stopper(company)
-        async with StopSignals(stopper.stop):
+        stopper = Stopper(company)
+        async with StopSignals(stopper.stop, again):
             outcome = await company.perform()
-            comparison = await _compare(job, outcome, stopper, display, lane)
+            comparison = await compare(job.config, job.fresh_task, outcome, stopper, display, lane)
+    if journal.broken:
+        told = f"{folder / EVENTS} ends early: {journal.broken}"
+        outcome.witness.recorder.alert(AlertFacts("journal_broken", outcome.witness.view().epoch, told))
+        display.event(told, "warning")
     ended = _ending(outcome, stopper)
     wall_s = time.perf_counter() - began
-    report = _report(job, parts, outcome, comparison, ended, wall_s)
-    save_grown(folder, parts.grafts, parts.engine.records(), job.config.run.workload, job.config.run.seed)
-    write(report, folder, page(report))
+    recorded, final = outcome.witness.recorder.recorded, outcome.conclusion.final
+    report = report_of(parts, recorded, final, _bus_figures(outcome), comparison, ended, wall_s)
+    leave(folder, parts, report)
     display.finish(report)
     return Grown(parts.model, report, folder)
 
 
-class _Stopper:
-    """What a stop signal ends: the run, and then the comparison behind it."""
-
-    def __init__(self, company: Company) -> None:
-        self._company = company
-        self.control: Ungrown | None = None
-        self.reason = ""
-
-    def stop(self) -> None:
-        self.reason = "stopped by a signal"
-        if self.control is not None:
-            self.control.trainer.stop()
-        else:
-            self._company.halt(self.reason)
+def _journal(folder: Path) -> Journal:
+    try:
+        return Journal(folder / EVENTS)
+    except OSError as error:
+        raise CannotWrite(f"{folder / EVENTS}: {error.strerror}") from error
 
 
-async def _compare(
-    job: Job, outcome: Outcome, stopper: _Stopper, display: Display, lane: ThreadLane
-) -> Comparison | None:
-    """The same host ungrown at equal training FLOPs, if that was asked for and the run came to its end."""
-    grown = outcome.conclusion.final
-    if job.fresh_task is None or grown is None or stopper.reason or outcome.conclusion.halted:
-        return None
-    control = stopper.control = Ungrown(job.config, job.fresh_task, grown.train_flops)
-    outcome.witness.compare(control.trainer.params, grown.train_flops)
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[object] = loop.create_future()
-
-    def deliver(result: object) -> None:
-        loop.call_soon_threadsafe(done.set_result, result)
-
-    lane.submit(lambda: control.run(outcome.witness.compared_epoch), deliver)
-    while not (await asyncio.wait([done], timeout=DISPLAY_EVERY_S))[0]:
-        display.update(outcome.witness.view())
-    final = done.result()
-    if isinstance(final, JobFailed):
-        display.event(f"the comparison failed: {final.error}", "warning")
-        return None
-    if final is None:
-        return None
-    assert isinstance(final, FinalFigures)
-    return compared(grown, final, control.epochs)
+def _close_lane(
+    lane: ThreadLane,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """Wait for the training thread, unless the run was cut off: then it ends with the process."""
+    lane.close(LANE_CLOSES_S if kind is None or issubclass(kind, Exception) else 0.0)
 
 
 def _play(job: Job, parts: Parts, display: Display, journal: Journal) -> Play:
@@ -262,38 +264,12 @@ def _play(job: Job, parts: Parts, display: Display, journal: Journal) -> Play:
     )
 
 
-def _ending(outcome: Outcome, stopper: _Stopper) -> Ending:
+def _ending(outcome: Outcome, stopper: Stopper) -> Ending:
     if outcome.conclusion.halted:
         return Ending("halted", outcome.conclusion.halted)
     if outcome.conclusion.interrupted or stopper.reason:
         return Ending("interrupted", outcome.conclusion.interrupted or stopper.reason)
     return Ending()
-
-
-def _report(
-    job: Job, parts: Parts, outcome: Outcome, comparison: Comparison | None, ended: Ending, wall_s: float
-) -> Report:
-    final = outcome.conclusion.final
-    return build(
-        outcome.witness.recorder.recorded,
-        Closing(
-            config=job.config,
-            versions=versions(),
-            host_params=sum(p.numel() for _, p in parts.grafts.host_named_parameters()),
-            final=final_facts(final) if final is not None else _unknown(parts),
-            flops=parts.trainer.ledger.accounts(),
-            bus=_bus_figures(outcome),
-            wall_s=wall_s,
-            ended=ended,
-            compare=comparison,
-            run_id=parts.trainer.run_id,
-        ),
-    )
-
-
-def _unknown(parts: Parts) -> FinalFacts:
-    """What can be said of a network that could not be judged at the end."""
-    return FinalFacts(None, None, None, None, parts.trainer.params, parts.trainer.ledger.spent)
 
 
 def _bus_figures(outcome: Outcome) -> BusFigures:

@@ -73,7 +73,7 @@ def _of_file(file: Path, problems: list[str]) -> Layer:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file} can't be read as TOML in UTF-8: {error}")
         return {}
-    layer = dict(_flat(given, ()))
+    layer = dict(_flat(given, ())) if given else {}
     problems.extend(f"{file}: {fault}" for fault in _in_order(layer))
     if all(path in layer for path in _LENGTHS):
         problems.append(f"{file}: {_BOTH_LENGTHS}")

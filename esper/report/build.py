@@ -1,9 +1,8 @@
 """Makes a run's report of what was recorded, and writes it so that no reader sees half of one."""
 
 import math
-import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,7 +23,11 @@ from contracts.report import (
     Report,
     VerdictFacts,
 )
+from esper.folder import write_whole
 from esper.report.record import Recorded, finite, measured
+
+REPORT = "report.json"
+PAGE = "report.html"
 
 
 class Closing(msgspec.Struct, frozen=True):
@@ -41,6 +44,8 @@ class Closing(msgspec.Struct, frozen=True):
     ended: Ending = Ending()
     compare: Comparison | None = None
     run_id: str = ""
+    policy: str = ""
+    """Who really decided; empty if it was the configured one."""
 
 
 def build(recorded: Recorded, closing: Closing) -> Report:
@@ -48,7 +53,7 @@ def build(recorded: Recorded, closing: Closing) -> Report:
     config = closing.config
     return Report(
         workload=config.run.workload,
-        policy=config.run.policy,
+        policy=closing.policy or config.run.policy,
         seed=config.run.seed,
         versions=closing.versions,
         host=HostFacts(closing.host_params),
@@ -103,25 +108,19 @@ def boundary(epochs: Sequence[EpochFacts], budget_ms: float) -> BoundaryQuantile
     )
 
 
-def write(report: Report, folder: Path, page: str) -> None:
-    """Write `report.json` and `report.html` (the text `page`) into `folder`, whole or not at all."""
-    _write_whole(folder / "report.json", msgspec.json.format(msgspec.json.encode(report), indent=1))
-    _write_whole(folder / "report.html", page.encode())
+def write(report: Report, folder: Path, page: str, between: Callable[[], object] = lambda: None) -> None:
+    """Write `report.json` and `report.html` (the text `page`) into `folder`, whole or not at all.
+
+    `between` writes what matters less than the figures and more than the page.
+    """
+    write_whole(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
+    between()
+    write_whole(folder / PAGE, page.encode())
 
 
 def read(file: Path) -> Report:
     """The report in `file`; `msgspec.ValidationError` names what does not fit schema 1."""
     return msgspec.json.decode(file.read_bytes(), type=Report)
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    """Write beside `file`, then rename: a crash leaves the old file or the new one."""
-    beside = file.with_name(f".{file.name}.new")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
 
 
 def _quantiles(times_ms: Sequence[float]) -> PartQuantiles:

@@ -5,6 +5,10 @@ the data, with its default arguments for the 4,000 training and 1,000 test seque
 our own for the validation and the fresh test sequences.
 """
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +97,9 @@ def _generate(draw: Draw) -> dict[str, Tensor]:
     import random
 
     import numpy as np
-    from mnist1d.data import get_dataset_args, make_dataset
+
+    with _room_for_matplotlib():
+        from mnist1d.data import get_dataset_args, make_dataset
 
     arguments = get_dataset_args()
     arguments.seed, arguments.num_samples = draw.seed, draw.sequences
@@ -109,6 +115,20 @@ def _generate(draw: Draw) -> dict[str, Tensor]:
         "inputs": torch.from_numpy(x.astype(np.float32)).unsqueeze(1),
         "targets": torch.from_numpy(y.astype(np.int64)),
     }
+
+
+@contextmanager
+def _room_for_matplotlib() -> Iterator[None]:
+    """Matplotlib, which the package imports, complains on the terminal if it can't write into its folder."""
+    if "MPLCONFIGDIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="esper-", ignore_cleanup_errors=True) as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
 
 
 MNIST1D = Workload(

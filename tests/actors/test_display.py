@@ -62,6 +62,13 @@ def test_quiet_shows_nothing() -> None:
     assert out.getvalue() == ""
 
 
+def test_without_a_stream_nothing_is_shown() -> None:
+    closed = io.StringIO()
+    closed.close()
+    for out in (None, closed):
+        assert isinstance(make_display(json=False, quiet=False, out=out), Silent)
+
+
 def test_a_pipe_gets_plain_lines_and_json_if_asked() -> None:
     assert isinstance(make_display(json=False, quiet=False, out=io.StringIO()), PlainLines)
     assert isinstance(make_display(json=True, quiet=False, out=io.StringIO()), JsonLines)
@@ -213,6 +220,22 @@ def test_a_reader_who_is_gone_is_not_missed() -> None:
         printer.put("hello")
         assert printer.close()
         printer.put("after the end")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk")
+def test_a_full_disk_is_not_missed() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as out:
+        printer = Printer(out)
+        printer.put("hello")
+        assert printer.close()
+
+
+def test_a_stream_that_someone_closes_is_not_missed() -> None:
+    out = io.StringIO()
+    printer = Printer(out)
+    out.close()
+    printer.put("hello")
+    assert printer.close()
 
 
 def test_a_closed_printer_takes_no_more() -> None:

@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+import pytest
+
 from esper.log import FILE, logging_to
 
 
@@ -27,3 +29,11 @@ def test_afterwards_logging_is_as_before(tmp_path: Path) -> None:
     with logging_to(tmp_path):
         assert logger.propagate is False
     assert (logger.propagate, logger.handlers) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk")
+def test_a_full_disk_costs_lines_and_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / FILE).symlink_to("/dev/full")
+    with logging_to(tmp_path):
+        logging.getLogger("actors").warning("tamiyo failed")
+    assert capsys.readouterr().err == ""

@@ -2,19 +2,32 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from esper.report.build import read
-from esper.run import BAD_USAGE, DONE, HALTED, INTERRUPTED, main
+from esper.run import BAD_USAGE, DONE, HALTED, INTERRUPTED, WORKLOADS, main
+from esper.workloads import registry
+from tests.actors.test_display import HIDE_CURSOR, SHOW_CURSOR, rest_of
 
 TINY = ("--epochs", "8", "--set", "train.epoch_steps=4", "--set", "train.validation_examples=200")
+GROWS = (
+    "--policy", "random", "--epochs", "30", "--set", "train.epoch_steps=4",
+    "--set", "growth.path.probation_epochs=2", "--set", "train.validation_examples=200",
+    "--set", "budgets.epoch_boundary_ms=60000", "--set", "budgets.tamiyo_inference_ms=60000",
+)  # fmt: skip
+"""Grows, and never decides too late, however busy the machine."""
 LEFT_BEHIND = {
     "config.toml",
     "events.jsonl",
@@ -34,6 +47,9 @@ def run_folder(out: Path) -> Path:
     ("arguments", "said"),
     [
         (("--workload", "cifar"), "there are: mnist1d"),
+        (("--workload", ""), "--workload: takes a name"),
+        (("--out", " "), "--out: takes a name"),
+        (("--config", ""), "--config: takes a name"),
         (("--policy", "heurstic"), "did you mean heuristic"),
         (("--set", "train.batchsize=3"), "did you mean train.batch_size"),
         (("--set", "train.learning_rate=fast"), "train.learning_rate"),
@@ -79,14 +95,54 @@ def test_an_occupied_port_is_refused_before_the_run(
     assert not (tmp_path / "runs").exists()
 
 
-def test_help_comes_without_loading_torch() -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["--workload", "cifar"], ["--out", "/proc/nowhere"]])
+def test_help_and_refusals_come_without_loading_torch(arguments: list[str]) -> None:
     program = (
         "import sys, esper.run\n"
-        "try: esper.run.main(['--help'])\n"
-        "except SystemExit: print('torch' in sys.modules)"
+        f"try: esper.run.main({arguments})\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout.endswith("False\n")
+
+
+def test_the_names_of_the_workloads_are_the_registrys() -> None:
+    assert set(WORKLOADS) == set(registry.WORKLOADS)
+
+
+@contextmanager
+def running(out: Path, *arguments: str, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """The program in a process of its own, which does not outlive the block."""
+    command = [sys.executable, "-m", "esper.run", "--out", str(out), *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_training(out: Path) -> None:
+    """Until a run under `out` writes its event log."""
+    give_up = time.monotonic() + 60
+    while not any(file.stat().st_size for file in out.glob("*/events.jsonl")):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_torch_loads_ends_the_process_in_one_line(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with running(tmp_path / "runs") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Esper")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert said == "esper: interrupted before the run was complete\n"
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.real
@@ -114,10 +170,10 @@ def test_a_run_leaves_its_folder_with_everything_in_it(
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
     numbers = []
     for name in ("one", "two"):
-        main([*TINY, "--quiet", "--policy", "random", "--seed", "3", "--out", str(tmp_path / name)])
+        main([*GROWS, "--quiet", "--seed", "3", "--out", str(tmp_path / name)])
         report = read(run_folder(tmp_path / name) / "report.json")
-        if report.commands.late:
-            pytest.skip("the machine was too busy to decide in time")
+        assert report.commands.late == 0
+        assert report.final.params > report.host.params
         facts = [(one.train_loss, one.val_loss, one.params, one.train_flops) for one in report.epochs]
         weights = (run_folder(tmp_path / name) / "model.safetensors").read_bytes()
         numbers.append((facts, report.final, weights))
@@ -152,17 +208,73 @@ def test_training_that_diverges_halts_with_its_report_written(tmp_path: Path) ->
 
 @pytest.mark.real
 def test_ctrl_c_ends_a_run_cleanly_with_its_report_written(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "esper.run", "--gflop", "100", "--out", str(tmp_path)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        give_up = time.monotonic() + 60
-        while not list(tmp_path.glob("*/events.jsonl")) and time.monotonic() < give_up:
-            time.sleep(0.05)
+    with running(tmp_path, "--gflop", "100") as process:
+        wait_for_training(tmp_path)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED, err.decode()
-    assert b"Traceback" not in err
+    assert process.returncode == INTERRUPTED, err
+    assert "Traceback" not in err
     assert read(run_folder(tmp_path) / "report.json").ended.kind == "interrupted"
-    assert b"report" in out
+    assert "report" in out
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("pause_s", [0.0, 0.3])
+def test_a_second_ctrl_c_ends_the_process_and_gives_the_terminal_back(pause_s: float, tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.append(rest_of(master).decode()))
+    with running(tmp_path, "--gflop", "300", stdout=slave, env=environment) as process:
+        os.close(slave)
+        reader.start()
+        wait_for_training(tmp_path)
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause_s)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    reader.join()
+    assert process.returncode == INTERRUPTED
+    assert "Traceback" not in err
+    assert seen[0].rindex(SHOW_CURSOR) > seen[0].rindex(HIDE_CURSOR)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("stdout", ["closed", "full"])
+def test_a_run_does_without_a_stdout(stdout: str, tmp_path: Path) -> None:
+    where = ">&-" if stdout == "closed" else ">/dev/full"
+    command = f'exec "$0" -m esper.run "$@" {where}'
+    said = subprocess.run(
+        ["sh", "-c", command, sys.executable, *TINY, "--out", str(tmp_path)], capture_output=True, text=True
+    )
+    assert (said.returncode, said.stderr) == (DONE, "")
+    assert {file.name for file in run_folder(tmp_path).iterdir()} >= LEFT_BEHIND
+
+
+LIMITED = """
+import resource, signal, sys
+from esper.run import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("size", "left"), [(3_000, set()), (10_000, {"report.json", "model.json", "model.safetensors"})]
+)
+def test_a_disk_that_takes_no_more_is_said_in_one_line_and_what_it_took_is_whole(
+    size: int, left: set[str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-B", "-c", LIMITED, str(size), *TINY, "--quiet", "--out", str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True)
+    folder = run_folder(tmp_path)
+    assert said.returncode == BAD_USAGE
+    assert said.stderr.startswith(f"esper: {folder}: File too large; ")
+    assert said.stderr.count("\n") == 1
+    assert {file.name for file in folder.iterdir()} == {"config.toml", "events.jsonl"} | left
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_bytes().splitlines()]
+    assert all(isinstance(line, dict) for line in lines)
+    if left:
+        assert "journal_broken" in {alert.name for alert in read(folder / "report.json").alerts}

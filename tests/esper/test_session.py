@@ -1,15 +1,23 @@
 """Claims about growing a model of one's own from Python."""
 
+import asyncio
+import copy
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from contracts.growth import GrowthView
 from contracts.messages import SystemState
-from esper.session import BadSetup, grow
+from esper.errors import BadSetup, CannotWrite
+from esper.session import Grown, grow
 from esper.tamiyo.action import Action, Wait
 from esper.tamiyo.baselines import NeverGrow
 from esper.tolaria.task import Task, Tensors, class_accuracy
@@ -55,6 +63,134 @@ def test_a_setup_that_can_not_begin_is_refused_and_leaves_nothing(
     assert list(Path.cwd().iterdir()) == []
 
 
+def taken_port(port: int) -> tuple[str, ...]:
+    return ("serve.enabled=true", f"serve.port={port}")
+
+
+def test_an_occupied_port_is_refused_before_anything_is_written() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BadSetup, match=f"port {port}"):
+            grow(circle(), sites=["1"], epochs=2, settings=(*SMALL, *taken_port(port)))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_folder_that_can_not_be_made_is_refused() -> None:
+    Path("taken").write_text("")
+    for out in ("taken", "taken/deeper", "/proc/nowhere"):
+        with pytest.raises(BadSetup, match="give a"):
+            grow(circle(), sites=["1"], epochs=2, settings=(*SMALL, f"run.out={out}"))
+    assert [file.name for file in Path.cwd().iterdir()] == ["taken"]
+
+
+def refused(task: Task) -> str:
+    """What is said against `task`; its model and the random streams are as before, and nothing is written."""
+    model, stream = copy.deepcopy(task.model.state_dict()), torch.get_rng_state()
+    with pytest.raises(BadSetup) as caught:
+        grow(task, sites=["1"], epochs=2, settings=SMALL)
+    assert list(Path.cwd().iterdir()) == []
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert list(task.model.state_dict()) == list(model)
+    assert all(torch.equal(value, model[name]) for name, value in task.model.state_dict().items())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_model_that_does_not_take_the_inputs_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    said = refused(replace(circle(), model=model))
+    assert said.startswith("the model does not accept the training inputs: mat1 and mat2 shapes")
+
+
+def test_a_model_without_shapes_is_refused_and_still_has_none() -> None:
+    model = nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(BadSetup, match="run a batch through the model"):
+        grow(replace(circle(), model=model), sites=["1"], epochs=2, settings=SMALL)
+    assert isinstance(model[0], nn.LazyLinear)
+
+
+def split_at_random(outputs: Tensor, targets: Tensor) -> Tensor:
+    """A loss that draws, and fails for targets of another type."""
+    loss: Tensor = F.nll_loss(F.dropout(outputs), targets)
+    return loss
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_loss_that_does_not_take_the_targets_is_refused(batch_norm: bool) -> None:
+    task = circle()
+    train = Tensors(task.train.inputs, task.train.targets.double())
+    norm = nn.BatchNorm1d(3) if batch_norm else nn.Identity()
+    model = nn.Sequential(nn.Linear(2, 3), norm, nn.Dropout(0.5), nn.Linear(3, 2))
+    said = refused(replace(task, model=model, train=train, loss_fn=split_at_random))
+    assert said.startswith("the loss does not accept outputs and targets: ")
+
+
+def test_a_loss_of_more_than_one_number_is_refused() -> None:
+    said = refused(replace(circle(), loss_fn=lambda a, b: F.cross_entropy(a, b, reduction="none")))
+    assert said == "the loss has shape (2,); it has to be one number, the examples' mean"
+
+
+def test_an_accuracy_that_fails_is_refused() -> None:
+    said = refused(replace(circle(), accuracy_fn=lambda a, b: (a.argmax(1) == b).double()))
+    assert said.startswith("the accuracy is not to be had: ")
+
+
+def test_no_parameters_at_most_is_not_the_same_as_nothing_said() -> None:
+    with pytest.raises(BadSetup, match="max_params"):
+        grow(circle(), sites=["1"], epochs=2, max_params=0, settings=SMALL)
+
+
+@pytest.mark.real
+def test_growing_works_beside_a_running_loop_and_from_another_thread() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    async def in_a_notebook() -> Grown:
+        return grow(circle(), sites=["1"], epochs=2, settings=SMALL)
+
+    assert asyncio.run(in_a_notebook()).report.ended.kind == "finished"
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(grow, circle(), sites=["1"], epochs=2, settings=SMALL)
+        assert asked.result().report.ended.kind == "finished"
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.real
+def test_what_is_refused_beside_a_running_loop_is_raised_there() -> None:
+    async def in_a_notebook() -> None:
+        with pytest.raises(BadSetup, match="names no module"):
+            grow(circle(), sites=["relu"], epochs=2, settings=SMALL)
+
+    asyncio.run(in_a_notebook())
+
+
+@pytest.mark.real
+def test_runs_of_the_same_moment_get_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2030, 1, 2, 3, 4, 5, 678_000, tz)
+
+    monkeypatch.setattr("esper.session.datetime", Stopped)
+    made = [grow(circle(), sites=["1"], epochs=1, settings=SMALL) for _ in range(3)]
+    first = "Sequential-heuristic-s0-20300102T030405678"
+    assert [one.folder.name for one in made] == [first, f"{first}-2", f"{first}-3"]
+    assert [one.report.run_id for one in made] == [one.folder.name for one in made]
+
+
+@pytest.mark.real
+def test_a_disk_that_is_full_at_the_end_is_said_and_leaves_nothing_half_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("esper.ending.save_grown", full)
+    with pytest.raises(CannotWrite, match=r"No space left on device; it holds report\.json$"):
+        grow(circle(), sites=["1"], epochs=2, settings=SMALL)
+    (folder,) = Path("runs").iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["config.toml", "events.jsonl", "report.json"]
+
+
 def test_data_with_nan_are_refused_before_anything_is_written() -> None:
     with pytest.raises(BadSetup, match="1 of 200 inputs of the train split hold NaN"):
         grow(circle(spoil=True), sites=["1"], epochs=2, settings=SMALL)
@@ -76,7 +212,7 @@ def test_a_model_of_ones_own_is_grown_in_place() -> None:
 @pytest.mark.real
 def test_a_policy_of_ones_own_decides() -> None:
     class Counting(NeverGrow):
-        name = "counting"
+        name = "counting / mine"
 
         def __init__(self) -> None:
             self.asked = 0
@@ -86,8 +222,11 @@ def test_a_policy_of_ones_own_decides() -> None:
             return Wait()
 
     policy = Counting()
-    grow(circle(), sites=["1"], epochs=5, settings=SMALL, policy=policy)
+    grown = grow(circle(), sites=["1"], epochs=5, settings=SMALL, policy=policy)
     assert policy.asked == 4
+    assert grown.report.policy == "counting / mine"
+    assert grown.folder.name.startswith("Sequential-counting-mine-s0-")
+    assert grown.report.run_id == grown.folder.name
 
 
 @pytest.mark.real

@@ -171,6 +171,11 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     assert "can't be read as TOML in UTF-8" in refusal(tmp_path)[0]
 
 
+@pytest.mark.parametrize("text", ["", "# nothing is changed\n"])
+def test_a_file_that_sets_nothing_is_the_default(text: str, tmp_path: Path) -> None:
+    assert load(a_file(tmp_path, text)) == Config()
+
+
 def test_a_file_that_is_not_toml_is_named_with_the_line(tmp_path: Path) -> None:
     (line,) = refusal(a_file(tmp_path, "[run]\nseed = = 2\n"))
     assert "is not TOML" in line

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -42,6 +43,31 @@ def test_a_second_interrupt_ends_the_run_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     assert stops == [1]
+
+
+def test_what_a_second_interrupt_does_can_be_said() -> None:
+    told: list[int] = []
+
+    async def main() -> None:
+        stopped = asyncio.Event()
+        async with StopSignals(stopped.set, lambda number, _: told.append(number)):
+            os.kill(os.getpid(), signal.SIGINT)
+            await stopped.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    asyncio.run(main())
+    assert told == [signal.SIGINT]
+
+
+def test_another_thread_hears_no_signals_and_changes_no_handler() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    async def main() -> object:
+        async with StopSignals(lambda: None):
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: asyncio.run(main())).result() == before
 
 
 def test_the_handlers_from_before_are_put_back() -> None:

@@ -1,0 +1,77 @@
+"""A run's folder: whether it can be made, making it under a free name, and writing whole files into it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from esper.errors import BadSetup
+
+NAMES_MAX = 1_000
+"""Folders of one name, numbered from the second on."""
+
+
+def check_folder(out: Path) -> None:
+    """See that a run's folder can be made under `out`; nothing is left there.
+
+    Raises:
+        BadSetup: it can't.
+    """
+    try:
+        nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+        if nearest.is_dir():
+            with tempfile.TemporaryDirectory(dir=nearest, prefix=".esper-"):
+                return
+    except OSError as error:
+        raise BadSetup(f"run.out {out}: can't write there ({error.strerror}); give another folder") from None
+    raise BadSetup(f"run.out {out}: {nearest} is a file; give a folder")
+
+
+@contextmanager
+def new_folder(out: Path, name: str) -> Iterator[Path]:
+    """A new folder `name` under `out`, or `name-2`, `name-3`, … where that is taken.
+
+    If the block fails before it has written anything, the folder is gone again.
+
+    Raises:
+        BadSetup: it can't be made.
+    """
+    absent = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        folder = _made(out, name)
+    except OSError as error:
+        raise BadSetup(f"run.out {out}: {error.strerror}; give another folder") from None
+    try:
+        yield folder
+    except BaseException:
+        for made in (folder, *absent):
+            with suppress(OSError):
+                made.rmdir()
+        raise
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write beside `file`, then rename: whatever happens leaves the old file or the new one, and no third."""
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _made(out: Path, name: str) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    for number in range(1, NAMES_MAX):
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    folder = out / f"{name}-{NAMES_MAX}"
+    folder.mkdir()
+    return folder
