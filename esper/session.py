@@ -267,8 +267,10 @@ def _play(job: Job, parts: Parts, display: Display, journal: Journal) -> Play:
 def _ending(outcome: Outcome, stopper: Stopper) -> Ending:
     if outcome.conclusion.halted:
         return Ending("halted", outcome.conclusion.halted)
-    if outcome.conclusion.interrupted or stopper.reason:
-        return Ending("interrupted", outcome.conclusion.interrupted or stopper.reason)
+    if outcome.conclusion.interrupted:
+        return Ending("interrupted", outcome.conclusion.interrupted)
+    if stopper.reason:
+        return Ending("interrupted", f"the run itself is complete, its comparison was {stopper.reason}")
     return Ending()
 
 
