@@ -51,8 +51,11 @@ async def compare(
             loop.call_soon_threadsafe(settle, result)
 
     lane.submit(lambda: control.run(outcome.witness.compared_epoch), deliver)
-    while not (await asyncio.wait([done], timeout=DISPLAY_EVERY_S))[0]:
-        display.update(outcome.witness.view())
+    try:
+        while not (await asyncio.wait([done], timeout=DISPLAY_EVERY_S))[0]:
+            display.update(outcome.witness.view())
+    finally:
+        control.trainer.stop()  # it has ended, or nobody waits for it any more
     final = done.result()
     if isinstance(final, JobFailed):
         display.event(f"the comparison failed: {final.error}", "warning")

@@ -46,11 +46,14 @@ from esper.log import logging_to
 from esper.settings import ConfigError, load, to_toml
 from esper.tamiyo.policy import Policy
 from esper.tolaria.task import Task
+from esper.tolaria.trainer import Trainer
 from esper.tolaria.trial import try_out
 from esper.workloads.registry import UnknownWorkload, find_workload
 
 LANE_CLOSES_S = 10.0
 """Seconds that the training thread may take to end after its last job."""
+CUT_OFF_S = 0.5
+"""The same after an interrupt; a thread that is inside torch when the process ends would abort it."""
 EVENTS = "events.jsonl"
 
 
@@ -198,7 +201,7 @@ async def _perform(
     lane = ThreadLane("training", lambda: torch.set_num_threads(job.config.run.threads))
     around = Surroundings(clock, lane, governor, random.Random(job.config.run.seed), time.perf_counter)
     with ExitStack() as stack:
-        stack.push(partial(_close_lane, lane))
+        stack.push(partial(_close_lane, lane, parts.trainer))
         stack.enter_context(logging_to(folder))
         journal = stack.enter_context(_journal(folder))
         company = Company(_play(job, parts, display, journal), around)
@@ -228,12 +231,17 @@ def _journal(folder: Path) -> Journal:
 
 def _close_lane(
     lane: ThreadLane,
+    trainer: Trainer,
     kind: type[BaseException] | None,
     error: BaseException | None,
     trace: TracebackType | None,
 ) -> None:
-    """Wait for the training thread, unless the run was cut off: then it ends with the process."""
-    lane.close(LANE_CLOSES_S if kind is None or issubclass(kind, Exception) else 0.0)
+    """Wait for the training thread; if the run was cut off, for one step at most."""
+    if kind is None or issubclass(kind, Exception):
+        lane.close(LANE_CLOSES_S)
+    else:
+        trainer.stop()
+        lane.close(CUT_OFF_S)
 
 
 def _play(job: Job, parts: Parts, display: Display, journal: Journal) -> Play:

@@ -133,7 +133,8 @@ def test_closing_gives_the_terminal_back_and_may_be_done_twice() -> None:
 
 
 CHILD = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 from actors.display import make_display
 from contracts.view import RunFacts, RunView
 facts = RunFacts("mnist1d", "heuristic", 0, "runs", epochs=9)
