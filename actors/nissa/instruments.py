@@ -83,7 +83,7 @@ NUMBERS: tuple[Number, ...] = (
            "Boundaries that took longer than the budget.",
            value(lambda run: run.boundary.over_budget)),
     Number(_COUNTER, "esper.decision.timeouts", "{decision}", (),
-           "Boundaries that went on without a decision because none came in time.",
+           "Boundaries that did nothing for want of a usable decision.",
            value(lambda run: run.boundary.decision_timeouts)),
     Number(_COUNTER, "esper.training.epochs", "{epoch}", (),
            "Epochs trained.",
