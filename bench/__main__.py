@@ -18,6 +18,7 @@ NAMES: dict[str, str] = {
     "mailbox": "tell and ask through a mailbox, against the floor, asyncio.Queue and anyio streams",
     "governor": "how much of its idle speed a training thread keeps beside a saturated event loop",
     "bus": "publish, deliver and acknowledge on the memory bus",
+    "signing": "sign a frame and admit one, against a bare HMAC of the same bytes",
     "boundary": "the pause between two epochs of a real run, part by part",
     "overhead": "a run with dormant sites, and with one seed, against the same loop in plain PyTorch",
     "loop_lag": "how late the event loop wakes while a network trains",
