@@ -14,7 +14,7 @@ PIP := $(PIP_LOUD) -qq
 FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
 
-.PHONY: help run test test-slow check format bench setup clean
+.PHONY: help run test test-slow check format bench wire setup clean
 
 help:
 	@echo "make run         grow a small network on MNIST-1D and show what growing brought (ARGS='--epochs 300 --seed 7')"
@@ -23,6 +23,7 @@ help:
 	@echo "make check       format, lint, types, architecture, fast tests"
 	@echo "make format      format, and mend what the linter can"
 	@echo "make bench       measure against the budgets (ARGS='boundary --json out.json')"
+	@echo "make wire        make contracts/leyline's generated files again, after a change of leyline.proto or a struct"
 	@echo "make setup       only create $(VENV)"
 	@echo "make clean       remove $(VENV) and caches"
 
@@ -48,6 +49,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m bench $(ARGS)
+
+wire: setup
+	$(BIN)/python -m contracts.leyline.generate
 
 setup: $(VENV)/.ready
 

@@ -19,6 +19,7 @@ NAMES: dict[str, str] = {
     "governor": "how much of its idle speed a training thread keeps beside a saturated event loop",
     "bus": "publish, deliver and acknowledge on the memory bus",
     "signing": "sign a frame and admit one, against a bare HMAC of the same bytes",
+    "codec": "the loop's messages to bytes and back, against protobuf written by hand",
     "boundary": "the pause between two epochs of a real run, part by part",
     "overhead": "a run with dormant sites, and with one seed, against the same loop in plain PyTorch",
     "loop_lag": "how late the event loop wakes while a network trains",

@@ -2,6 +2,8 @@
 
 Field names are those of the wire (`esper.leyline.v1`), so that the codec can map one to one.
 `WallNs` is nanoseconds since the Unix epoch; a metric map is name to value.
+A `JsonValue`'s lists and dicts hold `JsonValue`s again (the type can't say so: msgspec takes no recursive
+alias); its numbers are doubles.
 """
 
 from enum import IntEnum
@@ -13,6 +15,8 @@ from contracts.lifecycle import SeedOperation, Stage
 
 SCHEMA_VERSION = 1
 WallNs: TypeAlias = int
+DurationNs: TypeAlias = int
+JsonValue: TypeAlias = bool | float | str | list[object] | dict[str, object] | None
 
 
 class HealthStatus(IntEnum):
@@ -156,7 +160,7 @@ class CommandCircuitBreaker(msgspec.Struct, frozen=True, tag="circuit_breaker"):
 class CommandRollback(msgspec.Struct, frozen=True, tag="rollback_payload"):
     """Go back; `details` is free-form (a protobuf Struct on the wire)."""
 
-    details: dict[str, float | str | bool] = {}
+    details: dict[str, JsonValue] = {}
 
 
 CommandPayload: TypeAlias = (
@@ -218,6 +222,17 @@ class FieldReport(msgspec.Struct, frozen=True):
     tamiyo_policy_version: str
     follow_up_actions: tuple[MitigationAction, ...] = ()
     notes: str = ""
+    version: int = SCHEMA_VERSION
+
+
+class PolicyUpdate(msgspec.Struct, frozen=True):
+    """A new version of the controller's policy; `payload` is its weights as they are stored."""
+
+    policy_id: str
+    training_run_id: str
+    issued_at: WallNs
+    tamiyo_policy_version: str
+    payload: bytes = b""
     version: int = SCHEMA_VERSION
 
 

@@ -35,9 +35,12 @@ def imported(package: str) -> Iterator[tuple[Path, str]]:
                 yield path, node.module.split(".")[0]
 
 
-def test_contracts_imports_msgspec_and_the_standard_library_only() -> None:
+def test_contracts_imports_msgspec_and_the_standard_library_only_and_its_codec_protobuf() -> None:
     allowed = {"contracts", "msgspec", *sys.stdlib_module_names}
-    assert [(path, name) for path, name in imported("contracts") if name not in allowed] == []
+    others = [(path, name) for path, name in imported("contracts") if name not in allowed]
+    assert {name for _, name in others} == {"google", "grpc_tools"}
+    assert [path for path, _ in others if path.parent != ROOT / "contracts" / "leyline"] == []
+    assert {path.name for path, name in others if name == "grpc_tools"} == {"generate.py"}
 
 
 def test_what_the_project_installs_is_forbidden_to_contracts_by_name() -> None:
