@@ -2,8 +2,14 @@
 
 Both sides train the same host with the same fused Adam in 40-step epochs of 100 examples, add up the
 loss, and validate after each epoch on all 2,000 examples; both have the interpreter set up alike. Esper's
-side has all its actors, the event log and the boundaries.
-Epochs are timed from boundary to boundary, so that neither side's start and end counts.
+side has all its actors, the event log and the boundaries. Epochs are timed from boundary to boundary, so
+that neither side's start and end counts.
+
+    plain · dormant · plain · one seed · plain · one small seed · plain …
+
+Runs are short and each has a plain run on both sides: its ratio is to their mean, so that a drift of the
+machine's speed cancels. `ratio` is the median of these ratios, `ratio_low` and `ratio_high` its 95 %
+interval, `cpu_ratio` the same of the processor time of the whole process, which waits for nobody.
 
 A seed brings work of its own: its passes beside the host's, and what is measured of it. `flops_ratio` says
 how much more work an epoch with it is than one without, validation included on both sides:
@@ -15,13 +21,15 @@ FLOPs but calls of small operations, so its figure has no budget.
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import median
 
 import torch
 from torch.nn import functional as F
 
 from actors.runtime.interpreter import shared_interpreter
-from bench.measure import Budget, Ratio, Size, ratio_of
+from bench.interval import median_interval
+from bench.measure import Budget, Size, ratio_of
 from bench.real_run import make_parts, mnist1d, real_run
 from contracts.growth import Candidate, GrowthView, Path
 from contracts.lifecycle import SeedOperation, Stage
@@ -32,32 +40,52 @@ from esper.tamiyo.baselines import NeverGrow
 from esper.workloads.registry import find_workload
 
 BUDGETS = (
-    Budget("dormant.ratio", 1.03),
+    Budget("dormant.ratio_high", 1.03),
     Budget("one_seed.ratio_to_flops", 1.03),
 )
-EPOCHS = {Size.SMALL: 6, Size.FULL: 30}
-ROUNDS = {Size.SMALL: 1, Size.FULL: 12}
+EPOCHS = {Size.SMALL: 7, Size.FULL: 13}
+"""Of one run; an even number of them is timed, as a seed is compared every second epoch."""
+ROUNDS = {Size.SMALL: 1, Size.FULL: 25}
 SETTLE = 3
-"""First epochs of each run that are not timed; the seed is in place by then."""
+"""First boundaries of each run before which nothing is timed; the seed is in place by then."""
 SEEDS = {"one_seed": ("BP003", 300), "one_small_seed": ("BP001", 300)}
 """Blueprint and most parameters of the seed, by case; BP001 has one parameter a channel."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Mean seconds of a run's timed epochs: of the clock, and of the process on all processors."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass
+class Stamps:
+    """When the boundaries of a run were."""
+
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    def stamp(self) -> None:
+        self.wall_s.append(time.perf_counter())
+        self.cpu_s.append(time.process_time())
+
+    def epoch(self) -> Epoch:
+        return Epoch(_mean_step(self.wall_s), _mean_step(self.cpu_s))
 
 
 class Watch(NeverGrow):
     """Waits at every boundary and notes when that was."""
 
     def __init__(self) -> None:
-        self.at_s: list[float] = []
+        self.stamps = Stamps()
         self.flops: list[dict[str, int]] = []  # spent so far, by account
 
     def act(self, state: SystemState, view: GrowthView) -> Action:
-        self.at_s.append(time.perf_counter())
+        self.stamps.stamp()
         self.flops.append(view.flops)
         return Wait()
-
-    @property
-    def epoch_s(self) -> float:
-        return _epoch_s(self.at_s)
 
     def spent(self) -> Counter[str]:
         """FLOPs of the timed epochs by account."""
@@ -87,47 +115,72 @@ class OneIsolatedSeed(Watch):
         return Wait()
 
 
+@dataclass
+class Case:
+    """The runs of one case, and for each the plain runs around it."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    plain: list[Epoch] = field(default_factory=list)
+
+    def add(self, epoch: Epoch, before: Epoch, after: Epoch) -> None:
+        around = Epoch((before.wall_s + after.wall_s) / 2, (before.cpu_s + after.cpu_s) / 2)
+        self.epochs.append(epoch)
+        self.plain.append(around)
+
+    def figures(self) -> dict[str, object]:
+        walls = [(here.wall_s, plain.wall_s) for here, plain in zip(self.epochs, self.plain, strict=True)]
+        ratio = ratio_of(*zip(*walls, strict=True))
+        low, high = median_interval([here / plain for here, plain in walls])
+        cpus = [here.cpu_s / plain.cpu_s for here, plain in zip(self.epochs, self.plain, strict=True)]
+        return {
+            "ratio": ratio.median,
+            "ratio_low": low,
+            "ratio_high": high,
+            "spread_ratio": ratio.spread,
+            "cpu_ratio": median(cpus),
+            "n": ratio.n,
+        }
+
+
 def run(size: Size) -> dict[str, object]:
     """Seconds an epoch of all sides, in turn, and their ratios to plain PyTorch."""
     torch.set_num_threads(1)
     epochs = EPOCHS[size]
-    plain_s: list[float] = []
-    dormant: list[Watch] = []
-    seeded: dict[str, list[Watch]] = {name: [] for name in SEEDS}
+    dormant, seeded = Case(), {name: Case() for name in SEEDS}
+    flops: dict[str, Counter[str]] = {}
+    _plain(epochs)  # warms up
+    plain = [_plain(epochs)]
+
+    def between(case: Case, epoch: Epoch) -> None:
+        plain.append(_plain(epochs))
+        case.add(epoch, *plain[-2:])
+
     for _ in range(ROUNDS[size]):
-        before_s = _plain(epochs)
-        dormant.append(_esper(epochs, Watch()))
-        plain_s.append((before_s + _plain(epochs)) / 2)  # on both sides, as the machine's speed drifts
+        watch = _esper(epochs, Watch())
+        flops["dormant"] = watch.spent()
+        between(dormant, watch.stamps.epoch())
         for name, seed in SEEDS.items():
-            seeded[name].append(_esper(epochs, OneIsolatedSeed(*seed)))
-    host = dormant[-1].spent()
+            watch = _esper(epochs, OneIsolatedSeed(*seed))
+            flops[name] = watch.spent()
+            between(seeded[name], watch.stamps.epoch())
     return {
-        "plain": {"epoch_ms": median(plain_s) * 1e3},
-        "dormant": _figures(_to_plain(dormant, plain_s)),
-        **{name: _seed_figures(watches, plain_s, host) for name, watches in seeded.items()},
+        "plain": {"epoch_ms": median(epoch.wall_s for epoch in plain) * 1e3},
+        "dormant": dormant.figures(),
+        **{name: _seed_figures(case, flops[name], flops["dormant"]) for name, case in seeded.items()},
     }
 
 
-def _to_plain(watches: Sequence[Watch], plain_s: Sequence[float]) -> Ratio:
-    return ratio_of([watch.epoch_s for watch in watches], plain_s)
-
-
-def _figures(ratio: Ratio) -> dict[str, object]:
-    return {"ratio": ratio.median, "spread_ratio": ratio.spread, "n": ratio.n}
-
-
-def _seed_figures(
-    watches: Sequence[Watch], plain_s: Sequence[float], host: Counter[str]
-) -> dict[str, object]:
+def _seed_figures(case: Case, spent: Counter[str], host: Counter[str]) -> dict[str, object]:
     """`host` is what the same epochs took without a seed: steps and validation."""
-    ratio, spent = _to_plain(watches, plain_s), watches[-1].spent()
+    figures = case.figures()
     flops_ratio = spent.total() / host.total()
-    return {
-        **_figures(ratio),
-        "flops": {"host": dict(host), "with_seed": dict(spent)},
-        "flops_ratio": flops_ratio,
-        "ratio_to_flops": ratio.median / flops_ratio,
+    to_flops = {
+        f"{name}_to_flops": value / flops_ratio
+        for name, value in figures.items()
+        if isinstance(value, float) and name in ("ratio", "ratio_low", "ratio_high")
     }
+    flops = {"host": dict(host), "with_seed": dict(spent)}
+    return {**figures, "flops": flops, "flops_ratio": flops_ratio, **to_flops}
 
 
 def _esper(epochs: int, watch: Watch) -> Watch:
@@ -136,15 +189,15 @@ def _esper(epochs: int, watch: Watch) -> Watch:
     return watch
 
 
-def _plain(epochs: int) -> float:
-    """Seconds an epoch of the plainest loop that does the same."""
+def _plain(epochs: int) -> Epoch:
+    """An epoch of the plainest loop that does the same."""
     config = mnist1d(epochs=epochs)
     task = find_workload("mnist1d").task(0)
     model, train, validation = task.model, task.train, task.validation
     optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, fused=True)
-    at_s: list[float] = []
+    stamps = Stamps()
     with shared_interpreter():
-        for _ in range(epochs):
+        for _ in range(epochs - 1):  # the last epoch has no boundary
             model.train()
             order = torch.randperm(len(train.inputs))
             total = 0.0
@@ -159,10 +212,10 @@ def _plain(epochs: int) -> float:
                 outputs = model(validation.inputs)
                 F.cross_entropy(outputs, validation.targets).item()
                 (outputs.argmax(1) == validation.targets).float().mean().item()
-            at_s.append(time.perf_counter())
-    return _epoch_s(at_s)
+            stamps.stamp()
+    return stamps.epoch()
 
 
-def _epoch_s(at_s: Sequence[float]) -> float:
+def _mean_step(at_s: Sequence[float]) -> float:
     """Mean seconds between the boundaries of the timed epochs: not all of them measure a seed."""
     return (at_s[-1] - at_s[SETTLE]) / (len(at_s) - 1 - SETTLE)

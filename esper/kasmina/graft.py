@@ -6,20 +6,31 @@ seed at alpha 0 is not called at all (0·inf would be NaN), and a site at which 
 hook: it costs nothing. Nothing here draws random numbers or touches a host tensor.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from contracts.growth import SiteInfo
-from esper.kasmina.anchor import find_anchors
+from esper.kasmina.anchor import Anchor, find_anchors
 from esper.kasmina.bystanders import Bystanders, bystanders_of, shared_tensors
 from esper.kasmina.slot import CHILD, Graft, Slot, graft_of, grow, is_grown, key_of
 
 
 class GraftError(ValueError):
     """A change of the module tree that can't be made; nothing has changed."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one seed is: looked up once, as reading a child off a module costs microseconds."""
+
+    site: str
+    anchor: Anchor
+    graft: Graft
+    slot: Slot
 
 
 class Grafts:
@@ -39,7 +50,7 @@ class Grafts:
         self.sites = tuple(sites)
         self._anchors = find_anchors(model, [site.name for site in self.sites])
         self._host = tuple((n, p) for n, p in model.named_parameters() if not is_grown(n))
-        self._site_of: dict[str, str] = {}
+        self._places: dict[str, _Place] = {}
         self._bystanders: dict[str, Bystanders] = {}
         self._adopt()
 
@@ -51,8 +62,10 @@ class Grafts:
         Raises:
             GraftError: the id is taken, the site unknown, or the module shares a tensor with the model.
         """
-        if seed_id in self._site_of:
-            raise GraftError(f"{seed_id} is already at {self._site_of[seed_id]}; a new seed takes a new id")
+        if seed_id in self._places:
+            raise GraftError(
+                f"{seed_id} is already at {self._places[seed_id].site}; a new seed takes a new id"
+            )
         if site not in self._anchors:
             raise GraftError(f"{site!r} is not a site; the sites are {', '.join(self._anchors) or 'none'}")
         shared = shared_tensors(module, self.model)
@@ -60,18 +73,18 @@ class Grafts:
             raise GraftError(
                 f"{seed_id} shares {', '.join(shared)} with the model; give it tensors of its own"
             )
-        anchor = self._anchors[site].module
+        anchor = self._anchors[site]
         slot = Slot(seed_id, module)
         if self._host:
             slot.to(self._host[0][1])
-        slot.train(anchor.training)
-        graft = graft_of(anchor)
+        slot.train(anchor.module.training)
+        graft = graft_of(anchor.module)
         if graft is None:
             graft = Graft()
-            graft.train(anchor.training)
-            anchor.add_module(CHILD, graft)
+            graft.train(anchor.module.training)
+            anchor.module.add_module(CHILD, graft)
         graft.seeds[key_of(seed_id)] = slot
-        self._site_of[seed_id] = site
+        self._places[seed_id] = _Place(site, anchor, graft, slot)
         self._bystanders.clear()
 
     def set_alpha(self, seed_id: str, alpha: float) -> None:
@@ -80,11 +93,11 @@ class Grafts:
         Raises:
             GraftError: there is no such seed, or alpha is not from 0 to 1.
         """
-        slot = self._slot(seed_id)
+        place = self._place(seed_id)
         if not 0.0 <= alpha <= 1.0:
             raise GraftError(f"{seed_id} can't have alpha {alpha}; it takes 0 to 1")
-        slot.mix(alpha)
-        self._settle(self._site_of[seed_id])
+        place.slot.mix(alpha)
+        _settle(place)
 
     def isolate(self, seed_id: str) -> None:
         """Take the seed out of the forward pass; it stays in the model.
@@ -103,46 +116,44 @@ class Grafts:
         Raises:
             GraftError: there is no such seed.
         """
-        slot = self._slot(seed_id)
-        site = self._site_of.pop(seed_id)
-        graft = self._graft(site)
-        del graft.seeds[key_of(seed_id)]
-        self._settle(site)
-        if not graft.seeds:
-            delattr(self._anchors[site].module, CHILD)
+        place = self._place(seed_id)
+        del self._places[seed_id]
+        del place.graft.seeds[key_of(seed_id)]
+        _settle(place)
+        if not place.graft.seeds:
+            delattr(place.anchor.module, CHILD)
         self._bystanders.clear()
-        return slot.body
+        return place.slot.body
 
     def seed_ids(self) -> tuple[str, ...]:
         """All seeds in the model, in the order of insertion."""
-        return tuple(self._site_of)
+        return tuple(self._places)
 
     def live_ids(self) -> tuple[str, ...]:
         """The seeds whose output reaches the host's."""
-        return tuple(seed_id for seed_id in self._site_of if self.alpha(seed_id) > 0.0)
+        return tuple(seed_id for seed_id in self._places if self.alpha(seed_id) > 0.0)
 
     def isolated_ids(self) -> tuple[str, ...]:
         """The seeds that the host runs without."""
-        return tuple(seed_id for seed_id in self._site_of if self.alpha(seed_id) == 0.0)
+        return tuple(seed_id for seed_id in self._places if self.alpha(seed_id) == 0.0)
 
     def site_of(self, seed_id: str) -> str:
         """The site at which the seed is."""
-        self._slot(seed_id)
-        return self._site_of[seed_id]
+        return self._place(seed_id).site
 
     def module(self, seed_id: str) -> nn.Module:
         """The seed's own module, f."""
-        return self._slot(seed_id).body
+        return self._place(seed_id).slot.body
 
     def alpha(self, seed_id: str) -> float:
         """How much the seed's output counts; 0 is isolated."""
-        return self._slot(seed_id).share
+        return self._place(seed_id).slot.share
 
     def named_parameters(self, seed_id: str) -> list[tuple[str, Parameter]]:
         """The seed's own parameters under their names in the model."""
-        body = self._slot(seed_id).body
-        name = self._anchors[self._site_of[seed_id]].name
-        return list(body.named_parameters(prefix=f"{name}.{CHILD}.seeds.{key_of(seed_id)}.body"))
+        place = self._place(seed_id)
+        prefix = f"{place.anchor.name}.{CHILD}.seeds.{key_of(seed_id)}.body"
+        return list(place.slot.body.named_parameters(prefix=prefix))
 
     def host_named_parameters(self) -> list[tuple[str, Parameter]]:
         """The host's own parameters: a list taken when the grafts were attached."""
@@ -151,18 +162,19 @@ class Grafts:
     def bystanders(self, seed_id: str) -> Bystanders:
         """Every parameter and module of the model but the seed's own; kept until something grows."""
         if seed_id not in self._bystanders:
-            self._bystanders[seed_id] = bystanders_of(self._slot(seed_id), self.model)
+            self._bystanders[seed_id] = bystanders_of(self._place(seed_id).slot, self.model)
         return self._bystanders[seed_id]
 
     @contextmanager
     def with_(self, seed_id: str) -> Iterator[None]:
         """Forward passes with the seed at alpha 1, whatever its alpha is."""
-        slot = self._slot(seed_id)
-        site = self._site_of[seed_id]
-        graft, full = self._graft(site), slot.full
+        place = self._place(seed_id)
+        slot, running = place.slot, place.graft.running
+        full = slot.full
         slot.full = True
         try:
-            with self._running(site, (s for s in graft.slots if s is slot or s in graft.running)):
+            slots = tuple(s for s in place.graft.slots if s is slot or s in running) if running else (slot,)
+            with _running(place, slots):
                 yield
         finally:
             slot.full = full
@@ -170,9 +182,8 @@ class Grafts:
     @contextmanager
     def without(self, seed_id: str) -> Iterator[None]:
         """Forward passes without the seed."""
-        slot = self._slot(seed_id)
-        site = self._site_of[seed_id]
-        with self._running(site, (s for s in self._graft(site).running if s is not slot)):
+        place = self._place(seed_id)
+        with _running(place, tuple(s for s in place.graft.running if s is not place.slot)):
             yield
 
     @contextmanager
@@ -198,57 +209,35 @@ class Grafts:
             if self.alpha(seed_id) > 0.0:
                 raise GraftError(f"{seed_id} is live at alpha {self.alpha(seed_id)}; isolate it first")
         with ExitStack() as stack:
-            for site in dict.fromkeys(self._site_of[seed_id] for seed_id in seed_ids):
-                keys = [key_of(seed_id) for seed_id in seed_ids if self._site_of[seed_id] == site]
-                stack.enter_context(self._graft(site).uprooted(self._anchors[site].module, keys))
+            for site in dict.fromkeys(self._places[seed_id].site for seed_id in seed_ids):
+                there = [seed_id for seed_id in seed_ids if self._places[seed_id].site == site]
+                place = self._places[there[0]]
+                stack.enter_context(place.graft.uprooted(place.anchor.module, list(map(key_of, there))))
             yield
 
     def cleared(self, seed_id: str) -> bool:
         """Nothing of the seed is left in the model: no module, tensor, empty graft or idle hook."""
         key = key_of(seed_id)
-        if seed_id in self._site_of or any(key in name.split(".") for name, _ in self.model.named_modules()):
+        if seed_id in self._places or any(key in name.split(".") for name, _ in self.model.named_modules()):
             return False
         return all(_is_tidy(anchor.module) for anchor in self._anchors.values())
 
-    def _slot(self, seed_id: str) -> Slot:
-        site = self._site_of.get(seed_id)
-        if site is None:
-            raise GraftError(f"there is no seed {seed_id!r}; there are {', '.join(self._site_of) or 'none'}")
-        slot = self._graft(site).seeds[key_of(seed_id)]
-        assert isinstance(slot, Slot)
-        return slot
-
-    def _graft(self, site: str) -> Graft:
-        graft = graft_of(self._anchors[site].module)
-        assert graft is not None, f"{site} has lost its graft"
-        return graft
+    def _place(self, seed_id: str) -> _Place:
+        place = self._places.get(seed_id)
+        if place is None:
+            raise GraftError(f"there is no seed {seed_id!r}; there are {', '.join(self._places) or 'none'}")
+        return place
 
     def _grafts(self) -> list[tuple[str, Graft]]:
         found = ((site, graft_of(anchor.module)) for site, anchor in self._anchors.items())
         return [(site, graft) for site, graft in found if graft is not None]
-
-    def _settle(self, site: str) -> None:
-        graft = self._graft(site)
-        graft.run(self._anchors[site].module, tuple(slot for slot in graft.slots if slot.share > 0.0))
-        graft.rest()
-
-    @contextmanager
-    def _running(self, site: str, slots: Iterable[Slot]) -> Iterator[None]:
-        graft = self._graft(site)
-        before = graft.running
-        graft.run(self._anchors[site].module, tuple(slots))
-        try:
-            yield
-        finally:
-            graft.running = before
-            graft.rest()
 
     def _adopt(self) -> None:
         known = 0
         for site, graft in self._grafts():
             known += 1
             for slot in graft.slots:
-                self._site_of[slot.seed_id] = site
+                self._places[slot.seed_id] = _Place(site, self._anchors[site], graft, slot)
         found = [name for name, module in self.model.named_modules() if isinstance(module, Graft)]
         if len(found) > known:
             raise GraftError(f"the model has grown at {', '.join(found)}; name all of these places as sites")
@@ -260,6 +249,23 @@ def ungrown_state_dict(model: nn.Module) -> dict[str, Tensor]:
     for name in [name for name in state if is_grown(name)]:
         del state[name]
     return state
+
+
+def _settle(place: _Place) -> None:
+    graft = place.graft
+    graft.run(place.anchor.module, tuple(slot for slot in graft.slots if slot.share > 0.0))
+    graft.rest()
+
+
+@contextmanager
+def _running(place: _Place, slots: tuple[Slot, ...]) -> Iterator[None]:
+    before = place.graft.running
+    place.graft.run(place.anchor.module, slots)
+    try:
+        yield
+    finally:
+        place.graft.running = before
+        place.graft.rest()
 
 
 def _is_tidy(anchor: nn.Module) -> bool:

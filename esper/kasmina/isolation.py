@@ -37,6 +37,8 @@ class IsolationMonitor:
         self._grafts = grafts
         self._counts: Counter[str] = Counter()
         self._newest: deque[Violation] = deque(maxlen=_KEPT)
+        self.passes = 0
+        """Forward passes that checks have taken so far, all of the same cost."""
 
     @contextmanager
     def watching(self, seed_id: str, *batch: Inputs, exact: bool = False) -> Iterator[None]:
@@ -97,6 +99,7 @@ class IsolationMonitor:
 
     def _outputs(self, inputs: Inputs, *absent: str) -> Tensor:
         model = self._grafts.model
+        self.passes += 1
         with (
             RandomStream(0, "isolation").flowing(device_of(inputs)),
             spared_buffers(tuple(model.modules())),

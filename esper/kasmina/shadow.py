@@ -13,7 +13,7 @@ the backward below the site; every n-th batch is enough.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,11 +73,6 @@ class Tap:
         h, contribution = self.seen
         return h.shape == contribution.shape and h.dtype == contribution.dtype
 
-    def norms(self) -> tuple[Tensor, Tensor]:
-        """RMS of h and of f(h), one number each."""
-        h, contribution = self.seen
-        return rms(h), rms(contribution)
-
 
 @contextmanager
 def tapped(grafts: Grafts, seed_id: str) -> Iterator[Tap]:
@@ -95,13 +90,59 @@ def shadowed(
     grafts: Grafts, seed_id: str, stream: RandomStream, device: torch.device, spared: Sequence[nn.Module]
 ) -> Iterator[Tap]:
     """Passes with the seed at alpha 1 in which it alone can learn; the buffers of `spared` don't move."""
-    with ExitStack() as stack:
-        stack.enter_context(stream.flowing(device))
-        stack.enter_context(frozen(grafts.bystanders(seed_id).parameters))
-        stack.enter_context(spared_buffers(spared))
-        stack.enter_context(grafts.with_(seed_id))
-        stack.enter_context(torch.enable_grad())
-        yield stack.enter_context(tapped(grafts, seed_id))
+    with (
+        stream.flowing(device),
+        frozen(grafts.bystanders(seed_id).parameters),
+        spared_buffers(spared),
+        grafts.with_(seed_id),
+        torch.enable_grad(),
+        tapped(grafts, seed_id) as tap,
+    ):
+        yield tap
+
+
+class ShadowPath:
+    """The shadow passes of one isolated seed, with what they need looked up once.
+
+    Good while the seed is in the model, whatever grows beside it.
+    """
+
+    def __init__(self, grafts: Grafts, seed_id: str, loss_fn: LossFn, stream: RandomStream) -> None:
+        """
+        Raises:
+            GraftError: there is no such seed.
+        """
+        self._grafts = grafts
+        self._seed_id = seed_id
+        self._loss_fn = loss_fn
+        self._stream = stream
+        self._parameters = tuple(grafts.module(seed_id).parameters())
+
+    def backward(self, inputs: Inputs, targets: Tensor) -> ShadowResult:
+        """Add the shadow pass's gradient of the loss to the seed's `.grad`.
+
+        Runs in the mode (train or eval) that the model is in. The seed's own buffers move as in training;
+        the host's and other seeds' tensors, gradients and buffers, and the global random streams, do not.
+        A pass that is not finite leaves no gradient.
+
+        Raises:
+            GraftError: the seed is live (it learns with the host), or the pass does not reach its site.
+        """
+        grafts, seed_id = self._grafts, self._seed_id
+        if grafts.alpha(seed_id) > 0.0:
+            alpha = grafts.alpha(seed_id)
+            raise GraftError(f"{seed_id} is live at alpha {alpha}: it learns with the host; isolate it first")
+        parameters = [parameter for parameter in self._parameters if parameter.requires_grad]
+        spared = grafts.bystanders(seed_id).modules
+        with shadowed(grafts, seed_id, self._stream, device_of(inputs), spared) as tap:
+            loss = self._loss_fn(call(grafts.model, inputs), targets)
+            gradients = gradients_of(loss, parameters)
+        result = measure(loss, tap, gradients)
+        if result.finite:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return result
 
 
 def shadow_backward(
@@ -112,30 +153,8 @@ def shadow_backward(
     loss_fn: LossFn,
     stream: RandomStream,
 ) -> ShadowResult:
-    """Add the shadow pass's gradient of `loss_fn(outputs, targets)` to the seed's `.grad`.
-
-    Runs in the mode (train or eval) that the model is in. The seed's own buffers move as in training;
-    the host's and other seeds' tensors, gradients and buffers, and the global random streams, do not.
-    A pass that is not finite leaves no gradient.
-
-    Raises:
-        GraftError: the seed is live (it learns with the host), or the pass does not reach its site.
-    """
-    if grafts.alpha(seed_id) > 0.0:
-        raise GraftError(
-            f"{seed_id} is live at alpha {grafts.alpha(seed_id)}: it learns with the host; isolate it first"
-        )
-    parameters = [p for p in grafts.module(seed_id).parameters() if p.requires_grad]
-    device, bystanders = device_of(inputs), grafts.bystanders(seed_id)
-    with shadowed(grafts, seed_id, stream, device, bystanders.modules) as tap:
-        loss = loss_fn(call(grafts.model, inputs), targets)
-        gradients = gradients_of(loss, parameters)
-    result = measure(loss, tap, gradients)
-    if result.finite:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-    return result
+    """One pass on the shadow path of a seed: see `ShadowPath`."""
+    return ShadowPath(grafts, seed_id, loss_fn, stream).backward(inputs, targets)
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor | None, ...]:
@@ -147,23 +166,23 @@ def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tens
 
 def measure(loss: Tensor, tap: Tap, gradients: Sequence[Tensor | None]) -> ShadowResult:
     """The figures of one pass, fetched from the device at once."""
-    h, contribution = tap.norms()
+    h, contribution = tap.seen
     present = [gradient for gradient in gradients if gradient is not None]
-    norm = torch.nn.utils.get_total_norm(present) if present else torch.zeros_like(h)
-    figures = torch.stack([x.detach().float() for x in (loss, norm, h, contribution)])
-    loss_value, grad_norm, h_rms, contribution_rms = figures.tolist()
+    precision = torch.promote_types(h.dtype, torch.float32)
+    norms = torch._foreach_norm([h, contribution, *present], 2.0, precision)
+    figures: list[float] = torch.stack([loss.detach().to(precision), *norms]).tolist()
+    loss_value, h_norm, contribution_norm, *gradient_norms = figures
     return ShadowResult(
         loss=loss_value,
-        grad_norm=grad_norm,
-        rms_ratio=ratio(contribution_rms, h_rms),
-        finite=bool(figures.isfinite().all()),
+        grad_norm=math.hypot(*gradient_norms),
+        rms_ratio=ratio(_rms(contribution_norm, contribution.numel()), _rms(h_norm, h.numel())),
+        finite=all(map(math.isfinite, figures)),
     )
 
 
-def rms(x: Tensor) -> Tensor:
+def _rms(norm: float, numel: int) -> float:
     """Root of the mean square."""
-    norm: Tensor = torch.linalg.vector_norm(x, dtype=torch.float32)
-    return norm / math.sqrt(max(x.numel(), 1))
+    return norm / math.sqrt(max(numel, 1))
 
 
 def ratio(part: float, whole: float) -> float:

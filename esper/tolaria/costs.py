@@ -83,6 +83,18 @@ class CostBook:
         self._by_seed[work, seed_id] = count.flops
         return result, count.flops
 
+    def of_passes(self, work: str, seed_id: str, run: Callable[[], int]) -> int:
+        """FLOPs of `run`, which says how many passes of one cost it took; the first counts such a pass."""
+        flops = self._by_seed.get((work, seed_id))
+        if flops is not None:
+            return flops * run()
+        with Counting() as count:
+            passes = run()
+        spent: int = count.flops
+        if passes:
+            self._by_seed[work, seed_id] = spent // passes
+        return spent
+
     def known(self, work: str, seed_id: str) -> int | None:
         """FLOPs of a seed's `work` if it has been counted."""
         return self._by_seed.get((work, seed_id))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from contracts.lifecycle import Stage
 from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
-from esper.kasmina.shadow import shadow_backward
+from esper.kasmina.shadow import ShadowPath
 from esper.tolaria.costs import SHADOW, CostBook
 from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.growth import Growth, Seed
@@ -30,25 +30,20 @@ class Shadow:
         ledger: FlopLedger,
         isolation: IsolationMonitor,
     ) -> None:
-        self._grafts = grafts
-        self._seed = seed
-        self._loss_fn = loss_fn
+        self._seed_id = seed.record.seed_id
+        self._path = ShadowPath(grafts, self._seed_id, loss_fn, seed.stream)
         self._costs = costs
         self._ledger = ledger
         self._isolation = isolation
         self._watched = False
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> ShadowStep:
-        seed_id = self._seed.record.seed_id
+        seed_id = self._seed_id
         with nullcontext() if self._watched else self._isolation.watching(seed_id, inputs, targets):
-            step, flops = self._costs.of_seed(SHADOW, seed_id, lambda: self._pass(seed_id, inputs, targets))
+            result, flops = self._costs.of_seed(SHADOW, seed_id, lambda: self._path.backward(inputs, targets))
         self._watched = True
         self._ledger.add(Account.SHADOW, flops)
-        return step
-
-    def _pass(self, seed_id: str, inputs: Tensor, targets: Tensor) -> ShadowStep:
-        result = shadow_backward(self._grafts, seed_id, inputs, targets, self._loss_fn, self._seed.stream)
-        return ShadowStep(result.finite, result.rms_ratio)
+        return ShadowStep(result.finite, result.rms_ratio, result.grad_norm)
 
 
 def crew_of(

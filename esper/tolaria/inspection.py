@@ -15,7 +15,7 @@ from esper.kasmina.gauge import gauge, starved
 from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.tolaria.costs import CostBook
-from esper.tolaria.flops import Account, Counting, FlopLedger
+from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.growth import Seed
 from esper.tolaria.loop import Watched
 from esper.tolaria.measure import Measured, measure
@@ -78,10 +78,15 @@ class Inspection:
 
     def _check_isolation(self, seed: Seed) -> None:
         """See that the host runs bit for bit as if isolated seeds were not there; count where not."""
-        with Counting() as count:  # each time: to find who is at fault takes more passes
-            self.isolation.check(self.batch[0])
-        self.ledger.add(Account.GAUGE, count.flops)
-        seed.measured(isolation_violations=self.isolation.violations(seed.record.seed_id))
+        seed_id = seed.record.seed_id
+        self.ledger.add(Account.GAUGE, self.costs.of_passes("isolation", seed_id, self._checked))
+        seed.measured(isolation_violations=self.isolation.violations(seed_id))
+
+    def _checked(self) -> int:
+        """The number of passes that a check took: more than two to find who is at fault."""
+        before = self.isolation.passes
+        self.isolation.check(self.batch[0])
+        return self.isolation.passes - before
 
     def _gauge(self, seed: Seed) -> None:
         inputs, targets = self.batch

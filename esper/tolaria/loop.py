@@ -36,10 +36,15 @@ class Sample(NamedTuple):
 
 
 class ShadowStep(NamedTuple):
-    """What one pass on the shadow path gave; `rms_ratio` is that of `SeedFigures`."""
+    """What one pass on the shadow path gave.
+
+    `finite` vouches for the loss, the contribution and every gradient; `rms_ratio` is that of
+    `SeedFigures`; `grad_norm` is the L2 norm of the gradients that the pass left.
+    """
 
     finite: bool
     rms_ratio: float
+    grad_norm: float
 
 
 ShadowPass: TypeAlias = Callable[[Tensor, Tensor], ShadowStep]
@@ -57,6 +62,11 @@ class Watched:
     norms: int = 0
     rms_ratio: float | None = None
     finite: bool = True
+
+    def saw(self, grad_norm: float) -> None:
+        """One more step with a gradient."""
+        self.norm_sum += grad_norm
+        self.norms += 1
 
 
 @dataclass(frozen=True)
@@ -151,19 +161,19 @@ class StepLoop:
         """Shadow passes of the seeds that are due for one, norms of all that have gradients."""
         passes = 0
         for seed in watched:
-            if seed.shadow is not None:
-                if step % self.shadow_every:
-                    continue
+            if seed.shadow is None:
+                gradients = gradients_of(seed.parameters)
+                if gradients:
+                    seed.saw(norm(gradients))
+            elif step % self.shadow_every == 0:
                 passes += 1
                 self._shadow(seed, seed.shadow(inputs, targets))
-            gradients = gradients_of(seed.parameters)
-            if gradients:
-                seed.norm_sum += norm(gradients)
-                seed.norms += 1
         return passes
 
     def _shadow(self, seed: Watched, result: ShadowStep) -> None:
         seed.rms_ratio = result.rms_ratio
-        if not (result.finite and self._finite.passes(gradients_of(seed.parameters))):
+        if not result.finite:
             seed.finite = False
             drop_gradients(seed.parameters)  # its own fault: the host goes on as if it were not there
+        elif gradients_of(seed.parameters):
+            seed.saw(result.grad_norm)

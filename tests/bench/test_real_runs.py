@@ -35,5 +35,14 @@ def test_overhead_compares_the_same_work() -> None:
     assert work["train"] == host["train"], "the host's steps are the same with an isolated seed"
     assert seeded["flops_ratio"] == sum(work.values()) / sum(host.values())
     assert 1.0 < small["flops_ratio"] < seeded["flops_ratio"] < 3.0, "a smaller seed is less work"
-    assert dormant["ratio"] > 0
-    assert dormant["n"] == overhead.ROUNDS[Size.SMALL]
+    for case in (dormant, seeded, small):
+        assert 0 < case["ratio_low"] <= case["ratio"] <= case["ratio_high"]
+        assert case["cpu_ratio"] > 0
+        assert case["n"] == overhead.ROUNDS[Size.SMALL]
+
+
+@pytest.mark.parametrize("size", Size)
+def test_overhead_times_an_even_number_of_epochs(size: Size) -> None:
+    timed = overhead.EPOCHS[size] - 1 - 1 - overhead.SETTLE  # the last epoch has no boundary
+    assert timed > 0
+    assert timed % 2 == 0

@@ -186,6 +186,24 @@ def test_the_figures_are_what_they_say() -> None:
     assert result.grad_norm == pytest.approx(abs(own.grad.item()), rel=1e-6)
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_a_host_of_any_precision_is_measured(precision: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 4)).to(precision)
+    inputs, targets = torch.randn(8, 12, dtype=precision), torch.zeros(8, dtype=torch.long)
+    grafts = Grafts(model, find_sites(model, ["1"], inputs))
+    grafts.insert("s#0", "1", nn.Linear(8, 8))
+    result = shadow_backward(grafts, "s#0", inputs, targets, loss_fn, RandomStream(0))
+    gradients = [p.grad for _, p in grafts.named_parameters("s#0") if p.grad is not None]
+    with torch.no_grad():
+        h = model[1](model[0](inputs))
+        f = grafts.module("s#0")(h)
+    close = {torch.bfloat16: 1e-2, torch.float32: 1e-6, torch.float64: 1e-12}[precision]
+    assert result.finite
+    square = sum(gradient.double().square().sum().item() for gradient in gradients)
+    assert result.grad_norm == pytest.approx(square**0.5, rel=close)
+    assert result.rms_ratio == pytest.approx((f.double().norm() / h.double().norm()).item(), rel=close)
+
+
 def test_a_pass_that_is_not_finite_leaves_no_gradient() -> None:
     class Exploding(nn.Module):
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ from contracts.growth import Path, SeedFigures
 from contracts.lifecycle import Stage
 from esper.kasmina.plan import Insert, Isolate, SetAlpha
 from esper.tolaria.trainer import Trainer
-from tests.esper.tolaria.world import config, fossilize, insert, live, plan, record, trainer
+from tests.esper.tolaria.world import config, fossilize, insert, learn, live, plan, record, trainer
 
 
 def figures(of: Trainer, seed_id: str = "one#0") -> SeedFigures:
@@ -160,6 +160,21 @@ def test_what_an_epoch_books_is_what_torchs_own_counter_counts(
         assert one.ledger.spent - spent == theirs.get_total_flops() - unread
         assert (booked["validation"] == 0) == (due and not counts_validation)
         assert (booked["counterfactual"] > 0) == due
+
+
+def test_isolation_checks_are_booked_as_torchs_own_counter_counts_them() -> None:
+    one = trainer()
+    one.apply(plan(insert("one#0"), insert("two#0"), learn("one#0"), learn("two#0")))
+    one.run_epoch()  # what is counted once is counted
+    for fault in (False, True, False):  # to find the seed at fault takes more passes
+        before = one.ledger.accounts()
+        with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as theirs:
+            if fault:
+                patch.setattr("esper.kasmina.isolation.same_bits", lambda a, b: False)
+            one.run_epoch()
+        booked = {name: flops - before[name] for name, flops in one.ledger.accounts().items()}
+        assert sum(booked.values()) == theirs.get_total_flops()
+        assert (figures(one, "two#0").isolation_violations or 0) > 0 or not fault
 
 
 def test_counting_a_network_that_has_changed_is_booked_and_counting_the_host_is_not() -> None:

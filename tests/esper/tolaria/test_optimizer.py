@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -145,6 +146,17 @@ def test_state_restored_by_name_continues_bit_for_bit(kind: str) -> None:
             parameter.copy_(weight)
     step(optimizer, named, 3)
     assert equal(values(named), expected)
+
+
+def test_a_copied_optimizer_goes_on_as_the_original() -> None:
+    named = host()
+    optimizer = make_optimizer(named, RATE)
+    step(optimizer, named, 0)
+    twin, theirs = copy.deepcopy((optimizer, named))
+    step(optimizer, named, 1)
+    assert not equal(values(named), values(theirs))
+    step(twin, theirs, 1)
+    assert equal(values(named), values(theirs))
 
 
 def test_state_copied_by_name_does_not_change_when_training_goes_on() -> None:
