@@ -18,6 +18,7 @@ NAMES: dict[str, str] = {
     "mailbox": "tell and ask through a mailbox, against the floor, asyncio.Queue and anyio streams",
     "governor": "how much of its idle speed a training thread keeps beside a saturated event loop",
     "bus": "publish, deliver and acknowledge on the memory bus",
+    "redis": "publish, deliver and acknowledge on the Redis bus, against the bare server",
     "signing": "sign a frame and admit one, against a bare HMAC of the same bytes",
     "codec": "the loop's messages to bytes and back, against protobuf written by hand",
     "boundary": "the pause between two epochs of a real run, part by part",

@@ -21,6 +21,8 @@ from esper.tolaria.loop import SAMPLE_EVERY, Sample
 
 BATCH = 64
 """Messages taken from the bus at a time."""
+LAST_BATCHES_MAX = 160
+"""Batches taken at the end; more is left on the bus."""
 DISPLAY_EVERY_S = 0.5
 DRAIN_EVERY_S = 0.25
 
@@ -35,11 +37,8 @@ class Drain(msgspec.Struct, frozen=True):
     """Take what the training thread has left in its queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """A message came over the bus."""
-
-    delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,8 @@ class Nissa(Actor[Heard | Refresh | Drain]):
         self._at = lookout
         self._subscription: Subscription | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._in_hand: deque[Delivery] = deque()
+        """Taken from the bus and not looked at yet; a stop loses none of them."""
 
     async def on_start(self) -> None:
         self._subscription = self._at.bus.subscribe(topics.ALL, "nissa", "nissa")
@@ -76,16 +77,18 @@ class Nissa(Actor[Heard | Refresh | Drain]):
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait({self._listening})
+        while self._in_hand:
+            self._hear(self._in_hand.popleft())
         if self._subscription is not None:
-            for delivery in self._subscription.receive_nowait(10_000):
-                self._hear(delivery)
+            await self._hear_the_rest(self._subscription)
             self._subscription.close()
         if self._at.journal is not None:
             self._at.journal.flush()
 
     @handles
-    async def on_heard(self, message: Heard) -> None:
-        self._hear(message.delivery)
+    async def on_heard(self, _: Heard) -> None:
+        if self._in_hand:
+            self._hear(self._in_hand.popleft())
 
     @handles
     async def on_refresh(self, _: Refresh) -> None:
@@ -106,8 +109,20 @@ class Nissa(Actor[Heard | Refresh | Drain]):
 
     async def _listen(self, subscription: Subscription) -> None:
         while True:
-            for delivery in await subscription.receive(BATCH):
-                await self.context.me.tell(Heard(delivery))
+            deliveries = await subscription.receive(BATCH)
+            self._in_hand.extend(deliveries)
+            for _ in deliveries:
+                await self.context.me.tell(Heard())
+
+    async def _hear_the_rest(self, subscription: Subscription) -> None:
+        """What was published by now, as far as a bounded number of batches takes it."""
+        await self._at.bus.flush()
+        for _ in range(LAST_BATCHES_MAX):
+            deliveries = await subscription.receive(BATCH, wait_s=0)
+            if not deliveries:
+                return
+            for delivery in deliveries:
+                self._hear(delivery)
 
     def _hear(self, delivery: Delivery) -> None:
         with delivery:

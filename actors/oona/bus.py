@@ -39,6 +39,8 @@ class Outcome(enum.Enum):
     """The event id was taken before: nothing more is delivered."""
     UNROUTED = "unrouted"
     """The topic has no group."""
+    QUEUED = "queued"
+    """In this process's outbox: it goes to the server as soon as that takes it."""
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +48,16 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
     event_id: str
     outcome: Outcome
+
+
+class Past(msgspec.Struct, frozen=True):
+    """A message that was published before, for who comes late."""
+
+    event_id: str
+    priority: Priority
+    message: msgspec.Struct
+    published_s: float
+    """On the bus's clock."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +119,11 @@ class Delivery(Protocol):
 class Subscription(Protocol):
     """One consumer of a group. `async for` takes messages one by one, until the subscription is closed."""
 
-    async def receive(self, max_messages: int = 1) -> Sequence[Delivery]:
-        """Wait for at least one message and take at most `max_messages`. Cancelled, it has taken none.
+    async def receive(self, max_messages: int = 1, wait_s: float | None = None) -> Sequence[Delivery]:
+        """Wait for at least one message and take at most `max_messages`; nothing if none came in `wait_s`.
 
-        Raises ClosedError when the subscription or the bus is closed."""
-
-    def receive_nowait(self, max_messages: int = 1) -> Sequence[Delivery]:
-        """Take at most `max_messages` of what has reached this process, perhaps nothing."""
+        `wait_s` 0 takes what is there now, None waits for ever. Cancelled, it has lost none. Raises
+        ClosedError when the subscription or the bus is closed."""
 
     def close(self) -> None:
         """Leave the group. What this consumer holds goes to the others."""
@@ -172,13 +182,35 @@ class Bus(Protocol):
         event_id: str | None = None,
         ttl_s: float | None = None,
     ) -> Receipt:
-        """Like `publish`, but refused where that would wait."""
+        """Like `publish`, but refused where that would wait.
 
-    def subscribe(self, topics: str | Sequence[str], group: str, consumer: str) -> Subscription:
-        """Join `group` of each topic under the name `consumer`, unique in the group while it is there."""
+        A back end in another process answers `QUEUED`: what becomes of the message shows in the metrics."""
+
+    async def flush(self) -> None:
+        """Until the back end has answered everything handed over here, at most for its deadline.
+
+        What it turns away for want of room is answered too, and stays here to be tried again."""
+
+    def subscribe(
+        self, topics: str | Sequence[str], group: str, consumer: str, lossy: bool = False
+    ) -> Subscription:
+        """Join `group` of each topic under the name `consumer`, unique in the group while it is there.
+
+        A group that is made by this, `lossy`, holds nobody up: when it is full its oldest waiting message is
+        dropped, or it goes without the new one, and it is no cause of conservative mode. Raises ValueError if
+        it can't be joined, at once or, where only the back end knows, out of `receive`."""
+
+    async def history(self, topic: str) -> Sequence[Past]:
+        """The newest messages of a topic, oldest first, as many as its policy keeps (`history`).
+
+        Whatever became of them since; what was refused, shed or a duplicate is not among them. Raises
+        UnknownTopicError."""
 
     def metrics(self) -> BusMetrics:
-        """What happened so far; changes nothing."""
+        """What happened so far, as last known here; changes nothing."""
+
+    async def refresh(self) -> BusMetrics:
+        """What happened so far, as the back end has it now."""
 
     @property
     def tick_s(self) -> float:

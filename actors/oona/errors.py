@@ -1,7 +1,8 @@
 """Why the bus said no.
 
-`RefusedError` and its kinds: the message is nowhere, the publisher may try again later, with the same event
-id. The others are mistakes of the caller.
+`RefusedError` and its kinds: the publisher may try again later, with the same event id. The message is
+nowhere, except after `UncertainError`, when nobody can say. `BusUnfitError` is the operator's to mend; the
+others are mistakes of the caller.
 """
 
 
@@ -43,3 +44,25 @@ class BreakerOpenError(RefusedError):
 
 class ConservativeModeError(RefusedError):
     """The bus takes urgent traffic only."""
+
+
+class UnreachableError(RefusedError):
+    """The back end can't be reached; the message is nowhere."""
+
+
+class UncertainError(RefusedError):
+    """The back end gave no answer in time: it may have taken the message.
+
+    Published again with the same event id it is a duplicate if it was taken."""
+
+
+class ServerFullError(RefusedError):
+    """The back end's memory is used up; it takes messages again once some were acknowledged."""
+
+
+class OutboxFullError(RefusedError):
+    """As much as this process may keep for the back end is kept already."""
+
+
+class BusUnfitError(BusError):
+    """The back end can't carry a bus as it is set up."""

@@ -3,18 +3,18 @@
 Synchronous bookkeeping: the time is passed in, in seconds, and nothing here waits.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Final
 
 import msgspec
 
+from actors.oona import texts
 from actors.oona.bus import DeadLetter, Outcome
 from actors.oona.conservative import Conservative
 from actors.oona.consumer import Consumer
 from actors.oona.entry import Publication
-from actors.oona.errors import BusError, UnknownLetterError, UnknownTopicError
+from actors.oona.errors import BusError
 from actors.oona.load import Load
 from actors.oona.membership import Membership
 from actors.oona.metrics import BusMetrics
@@ -47,9 +47,7 @@ class Exchange:
         """Raises UnknownTopicError."""
         topic = self.topics.get(name)
         if topic is None:
-            near = difflib.get_close_matches(name, self.topics, n=1, cutoff=0.0)
-            hint = f"the nearest is {near[0]!r}" if near else "none is"
-            raise UnknownTopicError(f"topic {name!r} was not declared; {hint}")
+            raise texts.unknown_topic(name, self.topics)
         return topic
 
     def publication(
@@ -63,11 +61,7 @@ class Exchange:
     ) -> Publication:
         """A message to be offered now; raises UnknownTopicError, or ValueError if it would expire at once."""
         topic = self.topics.get(topic_name) or self.topic(topic_name)
-        if ttl_s is None:
-            ttl_s = topic.policy.ttl_s
-        elif not ttl_s > 0:
-            raise ValueError(f"ttl_s {ttl_s} would expire at once; it takes seconds above 0, or None")
-        expires_s = None if ttl_s is None else now_s + ttl_s
+        expires_s = texts.expiry_s(ttl_s, topic.policy, now_s)
         event_id = self._new_id() if event_id is None else event_id
         return Publication(next(self._numbers), topic_name, message, priority, event_id, now_s, expires_s)
 
@@ -83,16 +77,14 @@ class Exchange:
                 self._look_at(topic, now_s)
         return outcome
 
-    def subscribe(self, topics: list[str], group: str, consumer_name: str) -> Membership:
+    def subscribe(self, topics: list[str], group: str, consumer_name: str, lossy: bool = False) -> Membership:
         """Join a group of each topic; raises ValueError, with nothing changed."""
         if not topics or len(set(topics)) != len(topics):
-            raise ValueError(
-                f"consumer {consumer_name} subscribes to topics {topics}; it takes one or more, each once"
-            )
+            raise texts.no_topics(consumer_name, topics)
         joined = Membership(Consumer(consumer_name, self.config.breaker))
         try:
             for topic in [self.topic(name) for name in topics]:
-                joined.join(topic, group)
+                joined.join(topic, group, lossy)
         except ValueError:
             joined.leave(0.0)
             raise
@@ -122,16 +114,14 @@ class Exchange:
         for topic in self.topics.values():
             if (letter := topic.letters.get(letter_id)) is not None:
                 return letter
-        raise UnknownLetterError(f"no dead letter {letter_id!r} is kept; list() names those that are")
+        raise texts.unknown_letter(letter_id)
 
     def replay(self, letter_id: str, now_s: float) -> None:
         """Queue it again; raises UnknownLetterError or RefusedError, with nothing changed."""
         letter = self.letter(letter_id)
         topic = self.topics[letter.topic]
         if letter.group not in topic.groups:
-            raise UnknownLetterError(
-                f"{letter_id} can't be replayed: its group is gone; subscribe to it first"
-            )
+            raise texts.letter_without_group(letter_id)
         publication = self.publication(
             letter.topic, letter.message, letter.priority, letter.event_id, None, now_s
         )

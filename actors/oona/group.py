@@ -5,6 +5,7 @@ Synchronous bookkeeping: the time is passed in, in seconds, and nothing here wai
 
 from collections.abc import Callable, Sized
 
+from actors.oona import texts
 from actors.oona.agenda import Agenda
 from actors.oona.consumer import Consumer
 from actors.oona.entry import POSTPONED, SETTLED, WAITING, Entry, Publication
@@ -51,11 +52,11 @@ class Group:
             self._expiring.push(publication.expires_s, entry)
         self.wake()
 
-    def drop_oldest(self) -> None:
-        """Make room in the normal lane; the caller has seen to it that something is waiting there."""
-        entry = self.normal.oldest()
+    def drop_oldest(self, queue: LaneQueue) -> None:
+        """Make room in a lane; the caller has seen to it that something is waiting there."""
+        entry = queue.oldest()
         assert entry is not None
-        self.normal.ledger.dropped += 1
+        queue.ledger.dropped += 1
         self._settle(entry)
 
     def wake(self) -> None:
@@ -118,10 +119,7 @@ class Group:
         self, entry: Entry, attempt: int, now_s: float, delay_s: float | None, error: str | None
     ) -> None:
         """Take a message back from the consumer that holds it; raises ValueError, with nothing changed."""
-        if delay_s is not None and not 0 <= delay_s <= self._policy.postpone_max_s:
-            raise ValueError(
-                f"delay_s {delay_s} is out of range; it takes 0 to {self._policy.postpone_max_s:g} s"
-            )
+        texts.check_delay(delay_s, self._policy)
         if not self._holds(entry, attempt):
             entry.queue.ledger.late += 1
             return
@@ -134,10 +132,7 @@ class Group:
 
     def extend(self, entry: Entry, attempt: int, now_s: float, deadline_s: float) -> None:
         """Let the holder keep it for `deadline_s` seconds from now; raises ValueError, nothing changed."""
-        if not 0 < deadline_s <= self._policy.postpone_max_s:
-            raise ValueError(
-                f"deadline_s {deadline_s} is out of range; it takes 0 to {self._policy.postpone_max_s:g} s"
-            )
+        texts.check_deadline(deadline_s, self._policy)
         if not self._holds(entry, attempt):
             entry.queue.ledger.late += 1
             return
@@ -250,6 +245,20 @@ class Group:
         holder = self.consumers.get(entry.holder)
         if holder is not None:
             holder.failed(entry, now_s)
+
+
+class LossyGroup(Group):
+    """Holds nobody up: without room its own oldest goes, or it goes without what is new."""
+
+    def admit(self, publication: Publication, queue: LaneQueue, rank: int) -> None:
+        if not queue.full:
+            super().admit(publication, queue, rank)
+        elif queue.waiting:
+            self.drop_oldest(queue)
+            super().admit(publication, queue, rank)
+        else:
+            queue.ledger.published += 1
+            queue.ledger.dropped += 1
 
 
 def _number(entry: Entry) -> int:

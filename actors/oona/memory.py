@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Final
 
 import msgspec
 
-from actors.oona.bus import DeadLetter, Receipt
+from actors.oona import texts
+from actors.oona.bus import DeadLetter, Past, Receipt
 from actors.oona.entry import Publication
 from actors.oona.errors import BusError, ClosedError
 from actors.oona.exchange import Exchange
@@ -16,8 +16,6 @@ from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Priority
 from actors.oona.subscription import MemorySubscription
 from actors.runtime.clock import Clock
-
-_CLOSED: Final = "the bus was closed; make a new one"
 
 
 class MemoryBus:
@@ -56,7 +54,7 @@ class MemoryBus:
             self._since_yield = 0
             await asyncio.sleep(0)
         if self._closed:
-            raise ClosedError(_CLOSED)
+            raise ClosedError(texts.BUS_CLOSED)
         now_s = self._clock.monotonic()
         publication = self._exchange.publication(topic, message, priority, event_id, ttl_s, now_s)
         outcome = self._exchange.offer(publication, now_s)
@@ -74,7 +72,7 @@ class MemoryBus:
         ttl_s: float | None = None,
     ) -> Receipt:
         if self._closed:
-            raise ClosedError(_CLOSED)
+            raise ClosedError(texts.BUS_CLOSED)
         now_s = self._clock.monotonic()
         publication = self._exchange.publication(topic, message, priority, event_id, ttl_s, now_s)
         outcome = self._exchange.offer(publication, now_s)
@@ -82,18 +80,29 @@ class MemoryBus:
             raise self._exchange.topic(topic).full_error(publication)
         return Receipt(publication.event_id, outcome)
 
-    def subscribe(self, topics: str | Sequence[str], group: str, consumer: str) -> MemorySubscription:
+    def subscribe(
+        self, topics: str | Sequence[str], group: str, consumer: str, lossy: bool = False
+    ) -> MemorySubscription:
         if self._closed:
-            raise ClosedError(_CLOSED)
+            raise ClosedError(texts.BUS_CLOSED)
         names = [topics] if isinstance(topics, str) else list(topics)
-        membership = self._exchange.subscribe(names, group, consumer)
+        membership = self._exchange.subscribe(names, group, consumer, lossy)
         subscription = MemorySubscription(membership, self._clock, self._config.slice_messages)
         self._subscriptions = [each for each in self._subscriptions if not each.closed]
         self._subscriptions.append(subscription)
         return subscription
 
+    async def flush(self) -> None:
+        """At once: what was handed over was answered then."""
+
+    async def history(self, topic: str) -> list[Past]:
+        return self._exchange.topic(topic).history()
+
     def metrics(self) -> BusMetrics:
         return self._exchange.metrics(self._clock.monotonic())
+
+    async def refresh(self) -> BusMetrics:
+        return self.metrics()
 
     @property
     def tick_s(self) -> float:
@@ -110,9 +119,9 @@ class MemoryBus:
 
     async def close(self) -> None:
         self._closed = True
-        self._exchange.close(ClosedError(_CLOSED))
+        self._exchange.close(ClosedError(texts.BUS_CLOSED))
         for subscription in self._subscriptions:
-            subscription.end(_CLOSED)
+            subscription.end(texts.BUS_CLOSED)
 
     async def _wait_for_room(self, publication: Publication, now_s: float) -> Receipt:
         topic = self._exchange.topic(publication.topic)

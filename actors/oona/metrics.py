@@ -46,6 +46,26 @@ class TopicState(msgspec.Struct, frozen=True):
     """Those of them whose breaker is not closed."""
 
 
+class LinkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The connection of this process to a back end that is elsewhere."""
+
+    connected: bool
+    since_s: float
+    """When it came to be so, on the bus's clock."""
+    reconnects: int
+    """Times the connection was made anew."""
+    outbox: int
+    """Messages of this process that the back end has not taken yet."""
+    outbox_lost: int
+    """Messages that the outbox let go, or the back end turned away, after their publisher had gone on."""
+    retained: int
+    """Messages kept here until every group has settled them."""
+    uncertain: int
+    """Publishers that were told that nobody can say what became of their message."""
+    refused: dict[str, int]
+    """Frames that came in and were refused, by reason."""
+
+
 class BusMetrics(msgspec.Struct, frozen=True):
     """A snapshot, taken at one moment."""
 
@@ -60,6 +80,8 @@ class BusMetrics(msgspec.Struct, frozen=True):
     topics: tuple[TopicState, ...]
     published: tuple[TopicRow, ...]
     groups: tuple[GroupRow, ...]
+    link: LinkRow | None = None
+    """None where publishers and consumers share the back end's memory."""
 
     def closes(self) -> bool:
         """Whether every message is accounted for."""

@@ -61,8 +61,8 @@ class TopicPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Dead letters kept for this topic; one more lets the oldest go, counted."""
     retention_s: float = 86_400.0
     """Seconds a dead letter is kept."""
-    packable: bool = False
-    """Many messages may share one wire entry and one acknowledgement; nothing to the memory back end."""
+    history: int = 0
+    """Newest messages kept for who comes late."""
 
     def __post_init__(self) -> None:
         for name in ("capacity", "urgent_capacity", "parked_max", "attempts_max", "dead_letters_max"):
@@ -83,6 +83,8 @@ class TopicPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if not self.backoff_s or not all(0 <= s < math.inf for s in self.backoff_s):
             raise ValueError(f"backoff_s {self.backoff_s} must be one or more delays of 0 s or longer")
+        if self.history < 0:
+            raise ValueError(f"history {self.history} is out of range; it takes 0 or more")
         if len(set(self.groups)) != len(self.groups):
             raise ValueError(f"groups {self.groups} name a group twice")
 

@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Final
 
+from actors.oona import texts
 from actors.oona.entry import SETTLED, WAITING, Entry
 from actors.oona.histogram import Histogram
 from actors.oona.ledger import GroupLedger
@@ -51,10 +52,7 @@ class LaneQueue:
 
     def described(self) -> str:
         """Its state, for an error message."""
-        return (
-            f"the {self.lane.value} lane of group {self.group} holds {self.ledger.pending} messages "
-            f"({self.waiting} waiting) of at most {self.capacity}"
-        )
+        return texts.described(self.lane.value, self.group, self.ledger.pending, self.waiting, self.capacity)
 
     def admit(self, entry: Entry) -> None:
         """A new message, at the end of the line. The caller has seen to it that there is room."""

@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from actors.oona import texts
 from actors.oona.entry import Entry
 from actors.oona.errors import ClosedError
 from actors.oona.group import Group
@@ -86,27 +87,43 @@ class MemorySubscription:
     def closed(self) -> bool:
         return bool(self._closed)
 
-    async def receive(self, max_messages: int = 1) -> list[MemoryDelivery]:
+    async def receive(self, max_messages: int = 1, wait_s: float | None = None) -> list[MemoryDelivery]:
         if self._since_wait >= self._slice_messages:
             self._since_wait = 0
             await asyncio.sleep(0)
-        while not (deliveries := self.receive_nowait(max_messages)):
+        deliveries = self._take(max_messages)
+        if deliveries or (wait_s is not None and wait_s <= 0):
+            return deliveries
+        if wait_s is None:
+            return await self._first(max_messages, None)
+        timer = asyncio.create_task(self._clock.sleep(wait_s), name="the wait of a receive")
+        timer.add_done_callback(lambda _: self._wake())
+        try:
+            return await self._first(max_messages, timer)
+        finally:
+            timer.cancel()
+
+    async def _first(self, max_messages: int, timer: asyncio.Task[None] | None) -> list[MemoryDelivery]:
+        """What comes first; nothing if the timer is done before."""
+        deliveries: list[MemoryDelivery] = []
+        while not (deliveries or (timer is not None and timer.done())):
             self._since_wait = 0
             await self._wait()
+            deliveries = self._take(max_messages)
         return deliveries
 
-    def receive_nowait(self, max_messages: int = 1) -> list[MemoryDelivery]:
+    def _take(self, max_messages: int) -> list[MemoryDelivery]:
         if self._closed:
             raise ClosedError(self._closed)
         if max_messages < 1:
-            raise ValueError(f"max_messages {max_messages} would receive nothing; it takes 1 or more")
+            raise texts.receives_nothing(max_messages)
         clock = self._clock
         taken = self._membership.take(max_messages, clock.monotonic())
         self._since_wait += len(taken)
         return [MemoryDelivery(group, entry, clock) for group, entry in taken]
 
     def close(self) -> None:
-        self.end(f"the subscription of {self._membership.consumer.name} was closed; subscribe again")
+        self.end(str(texts.subscription_closed(self._membership.consumer.name)))
         self._membership.leave(self._clock.monotonic())
 
     def end(self, reason: str) -> None:

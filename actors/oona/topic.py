@@ -3,16 +3,18 @@
 Synchronous bookkeeping: the time is passed in, in seconds, and nothing here waits.
 """
 
+from collections import deque
 from typing import Final
 
+from actors.oona import texts
 from actors.oona.books import Books
 from actors.oona.breaker import Breaker
-from actors.oona.bus import DeadLetter, Outcome, Receipt
+from actors.oona.bus import DeadLetter, Outcome, Past, Receipt
 from actors.oona.conservative import Conservative
 from actors.oona.consumer import Consumer
 from actors.oona.entry import Publication
-from actors.oona.errors import BusError, QueueFullError, RefusedError, WaitExpiredError
-from actors.oona.group import Group
+from actors.oona.errors import BusError, QueueFullError, RefusedError
+from actors.oona.group import Group, LossyGroup
 from actors.oona.letters import Letters
 from actors.oona.load import Load
 from actors.oona.parking import Answer, Parking, Ticket
@@ -33,9 +35,11 @@ class Topic:
         self.name = name
         self.policy = policy
         self.groups: dict[str, Group] = {}
+        self._strict: list[Group] = []  # those that hold publishers up when they are full
         self.books = Books(self.groups)
         self.parking = Parking(name, policy.parked_max, policy.wait_max_s, Breaker(config.breaker))
         self.letters = Letters(name, policy.dead_letters_max, policy.retention_s)
+        self.taken: deque[Publication] | None = deque(maxlen=policy.history) if policy.history else None
         self._config = config
         self._load = load
         self._conservative = conservative
@@ -51,8 +55,7 @@ class Topic:
             self.books.duplicate(publication)
             return Outcome.DUPLICATE
         if not self.groups:
-            self.books.unrouted(publication)
-            return Outcome.UNROUTED
+            return self._unrouted(publication)
         if publication.priority >= LOWEST_URGENT:
             return self._offer_urgent(publication)
         if self._conservative.active:
@@ -73,21 +76,18 @@ class Topic:
     def full_error(self, publication: Publication) -> QueueFullError:
         """Count a message as refused for want of room; the error to raise."""
         self.books.refused(publication)
-        full = "; ".join(group.normal.described() for group in self.groups.values() if group.normal.full)
-        waits = self.policy.overflow is Overflow.WAIT
-        advice = "await publish, which waits for room" if waits else "try again when its consumers caught up"
-        return QueueFullError(f"{self.name} can't take {publication.event_id}: {full}; {advice}")
+        full = [group.normal.described() for group in self._strict if group.normal.full]
+        return texts.normal_full(self.name, publication.event_id, full, self.policy.overflow)
 
     def _offer_urgent(self, publication: Publication) -> Outcome:
-        full = [group.urgent.described() for group in self.groups.values() if group.urgent.full]
+        full = [group.urgent.described() for group in self._strict if group.urgent.full]
         if full:
             self.books.refused(publication)
-            what = f"{self.name} can't take {publication.event_id}: {'; '.join(full)}"
-            raise QueueFullError(f"{what}; try again when urgent messages have been acknowledged")
+            raise texts.urgent_full(self.name, publication.event_id, full)
         rank = RANK[publication.priority]
         for group in self.groups.values():
             group.admit(publication, group.urgent, rank)
-        self._seen.add(publication.event_id)
+        self._remember(publication)
         self.books.accepted(publication)
         return _ACCEPTED
 
@@ -97,16 +97,33 @@ class Topic:
             group.admit(publication, group.normal, rank)
         if self.parking.breaker.failures:
             self.parking.breaker.succeeded()
-        self._seen.add(publication.event_id)
+        self._remember(publication)
         self.books.accepted(publication)
         return _ACCEPTED
 
+    def _remember(self, publication: Publication) -> None:
+        self._seen.add(publication.event_id)
+        if self.taken is not None:
+            self.taken.append(publication)
+
+    def _unrouted(self, publication: Publication) -> Outcome:
+        if self.taken is not None:
+            self.taken.append(publication)
+        self.books.unrouted(publication)
+        return Outcome.UNROUTED
+
     def _has_room(self) -> bool:
-        for group in self.groups.values():
+        for group in self._strict:
             normal = group.normal
             if normal.ledger.pending >= normal.capacity:
                 return False
         return True
+
+    def history(self) -> list[Past]:
+        """The newest messages taken, oldest first."""
+        return [
+            Past(each.event_id, each.priority, each.message, each.published_s) for each in self.taken or ()
+        ]
 
     # Without room
 
@@ -122,23 +139,23 @@ class Topic:
                 return self._reroute(publication)
 
     def _drop_oldest(self, publication: Publication) -> Outcome:
-        full = [group for group in self.groups.values() if group.normal.full]
+        full = [group for group in self._strict if group.normal.full]
         if not all(group.normal.waiting for group in full):
             raise self.full_error(publication)  # it is all in hand or postponed
         for group in full:
-            group.drop_oldest()
+            group.drop_oldest(group.normal)
         return self._accept(publication)
 
     def _reroute(self, publication: Publication) -> Outcome:
-        groups = self.groups.values()
-        if not all(self._may_reroute(group.urgent) for group in groups if group.normal.full):
+        full = [group for group in self._strict if group.normal.full]
+        if not all(self._may_reroute(group.urgent) for group in full):
             raise self.full_error(publication)
-        for group in groups:
-            if group.normal.full:
+        for group in self.groups.values():
+            if group in full:
                 group.admit(publication, group.urgent, REROUTED_RANK)
             else:
                 group.admit(publication, group.normal, RANK[publication.priority])
-        self._seen.add(publication.event_id)
+        self._remember(publication)
         self.books.rerouted(publication)
         return Outcome.REROUTED
 
@@ -156,8 +173,7 @@ class Topic:
             self.books.duplicate(publication)
             return Outcome.DUPLICATE
         if not self.groups:
-            self.books.unrouted(publication)
-            return Outcome.UNROUTED
+            return self._unrouted(publication)
         return self._accept(publication)
 
     def send_away(self) -> None:
@@ -177,22 +193,16 @@ class Topic:
 
     # Groups
 
-    def join(self, group_name: str, consumer: Consumer) -> Group:
+    def join(self, group_name: str, consumer: Consumer, lossy: bool) -> Group:
         """Put a consumer into a group, made now if there is none; raises ValueError, with nothing changed."""
         group = self.groups.get(group_name)
         members = {} if group is None else group.consumers
         if consumer.name in members:
-            raise ValueError(
-                f"consumer {consumer.name} is in group {group_name} of {self.name} already; "
-                "close its subscription first, or take another name"
-            )
+            raise texts.name_taken(consumer.name, group_name, self.name)
         if len(members) >= self._config.consumers_max:
-            raise ValueError(
-                f"consumer {consumer.name} can't join group {group_name} of {self.name}: {len(members)} are "
-                "there, as many as may (consumers_max)"
-            )
+            raise texts.too_many_consumers(consumer.name, group_name, self.name, len(members))
         if group is None:
-            group = self._make_group(group_name)
+            group = self._make_group(group_name, lossy)
         group.consumers[consumer.name] = consumer
         return group
 
@@ -201,15 +211,18 @@ class Topic:
         group.leave(consumer, now_s)
         if not group.consumers and group.name not in self.policy.groups:
             del self.groups[group.name]
+            if group in self._strict:
+                self._strict.remove(group)
             group.abandon()
 
-    def _make_group(self, name: str) -> Group:
+    def _make_group(self, name: str, lossy: bool = False) -> Group:
         if len(self.groups) >= self._config.groups_max:
-            raise ValueError(
-                f"group {name} can't be made: {self.name} has {len(self.groups)}, as many as may (groups_max)"
-            )
-        group = Group(name, self.policy, self._load, self.parking.tickets, self._fill, self.letters.bury)
+            raise texts.too_many_groups(name, self.name, len(self.groups))
+        kind, load = (LossyGroup, Load()) if lossy else (Group, self._load)
+        group = kind(name, self.policy, load, self.parking.tickets, self._fill, self.letters.bury)
         self.groups[name] = group
+        if not lossy:
+            self._strict.append(group)
         return group
 
     # Dead letters
@@ -219,11 +232,10 @@ class Topic:
         group = self.groups[letter.group]
         urgent = letter.priority >= LOWEST_URGENT
         queue = group.urgent if urgent else group.normal
-        what = f"{letter.letter_id} stays a dead letter"
         if self._conservative.active and not urgent:
-            raise self._conservative.refusal(what)
+            raise self._conservative.refusal(f"{letter.letter_id} stays a dead letter")
         if queue.full:
-            raise QueueFullError(f"{what}: {queue.described()}; try again when its consumers have caught up")
+            raise texts.letter_without_room(letter.letter_id, queue.described())
         self.letters.remove(letter.letter_id)
         queue.ledger.replayed += 1
         group.admit(publication, queue, RANK[letter.priority])
@@ -236,15 +248,14 @@ class Topic:
         while done < work_max and (ticket := self.parking.first_overdue(now_s)) is not None:
             done += 1
             self.books.refused(ticket.publication)
-            what = f"{self.name} had no room for {ticket.publication.event_id}"
-            waited = f"within {self.policy.wait_max_s:g} s (wait_max_s)"
-            ticket.answer(WaitExpiredError(f"{what} {waited}; add consumers, or try again later"))
+            event_id = ticket.publication.event_id
+            ticket.answer(texts.wait_expired(self.name, event_id, self.policy.wait_max_s))
         return done
 
     def cause(self, now_s: float) -> str:
         """What speaks for conservative mode here; empty if nothing does."""
         stall_s = self.policy.stall_after_s
-        for group in self.groups.values():
+        for group in self._strict:
             if group.urgent.full:
                 return f"{self.name}: {group.urgent.described()}"
             if stall_s is not None and (age_s := group.age_s(now_s)) > stall_s:

@@ -10,7 +10,7 @@ from actors.oona.errors import (
 )
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Lane, Priority
-from tests.actors.oona.rig import MakeBus, Note, Play, Rig, notes, settle, with_topic
+from tests.actors.oona.rig import MakeBus, Note, Play, Rig, notes, with_topic
 
 DECLARED = TopicPolicy(groups=("g",), stall_after_s=None)
 
@@ -25,7 +25,7 @@ class DeliveryConformance:
         await rig.publish("t", range(3))
         assert await rig.ack_all(left) == [0, 1, 2]
         assert await rig.ack_all(right) == [0, 1, 2]
-        assert rig.ledger("left").acked == rig.ledger("right").acked == 3
+        assert (await rig.ledger("left")).acked == (await rig.ledger("right")).acked == 3
 
     @with_topic(TopicPolicy())
     async def test_consumers_of_a_group_share_its_messages(self, rig: Rig) -> None:
@@ -58,21 +58,37 @@ class DeliveryConformance:
     async def test_a_consumer_waits_until_there_is_a_message(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         waiting = asyncio.create_task(consumer.receive(5))
-        await settle()
+        await rig.settle()
         assert not waiting.done()
         await rig.publish("t", [1])
         assert notes(await waiting) == [1]
 
     @with_topic(TopicPolicy())
+    async def test_a_consumer_waits_no_longer_than_it_wants(self, rig: Rig) -> None:
+        consumer = rig.bus.subscribe("t", "g", "a")
+        assert list(await consumer.receive(5, wait_s=0)) == []
+        waiting = asyncio.create_task(consumer.receive(5, wait_s=3))
+        await rig.let_pass(2.9)
+        assert not waiting.done()
+        await rig.let_pass(0.2)
+        assert list(await waiting) == []
+        waiting = asyncio.create_task(consumer.receive(5, wait_s=3))
+        await rig.settle()
+        await rig.publish("t", [1])
+        assert notes(await waiting) == [1]
+        await rig.publish("t", [2, 3])
+        assert notes(await consumer.receive(5, wait_s=0)) == [2, 3]
+
+    @with_topic(TopicPolicy())
     async def test_a_cancelled_receive_loses_nothing(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         waiting = asyncio.create_task(consumer.receive())
-        await settle()
+        await rig.settle()
         await rig.publish("t", [1])
         waiting.cancel()
         await asyncio.wait([waiting])
         assert await rig.ack_all(consumer) == [1]
-        assert rig.ledger("g").delivered == 1
+        assert (await rig.ledger("g")).delivered == 1
 
     @with_topic(TopicPolicy())
     async def test_iteration_takes_messages_one_by_one_until_the_subscription_is_closed(
@@ -98,14 +114,14 @@ class DeliveryConformance:
         receipt = await rig.bus.publish("t", Note(1))
         assert receipt.outcome is Outcome.UNROUTED
         assert await rig.ack_all(rig.bus.subscribe("t", "g", "a")) == []
-        assert rig.published().unrouted == 1
+        assert (await rig.published()).unrouted == 1
 
     @with_topic(TopicPolicy())
     async def test_an_undeclared_group_ends_with_its_last_consumer(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")
         await rig.publish("t", [1])
         consumer.close()
-        assert rig.bus.metrics().depth == 0
+        assert (await rig.metrics()).depth == 0
         assert await rig.ack_all(rig.bus.subscribe("t", "g", "a")) == []
 
     @with_topic(TopicPolicy())
@@ -117,7 +133,7 @@ class DeliveryConformance:
         consumer.close()
         first.ack()
         second.nack(error="no")
-        assert rig.bus.metrics().depth == 3
+        assert (await rig.metrics()).depth == 3
 
     @with_topic(TopicPolicy())
     async def test_an_unknown_topic_is_refused_with_the_nearest_name(self, rig: Rig) -> None:
@@ -125,7 +141,7 @@ class DeliveryConformance:
             await rig.bus.publish("tt", Note(1))
         with pytest.raises(UnknownTopicError, match="nearest"):
             rig.bus.subscribe(["t", "tt"], "g", "a")
-        assert rig.bus.metrics().groups == ()
+        assert (await rig.metrics()).groups == ()
 
     @with_topic(DECLARED)
     async def test_a_name_can_be_taken_once_in_a_group(self, rig: Rig) -> None:
@@ -142,7 +158,7 @@ class DeliveryConformance:
         assert outcomes == [Outcome.ACCEPTED, Outcome.DUPLICATE]
         assert await rig.ack_all(consumer) == [0]
         assert (await rig.bus.publish("t", Note(2), event_id="same")).outcome is Outcome.DUPLICATE
-        assert (rig.published().published, rig.published().duplicates) == (1, 2)
+        assert ((await rig.published()).published, (await rig.published()).duplicates) == (1, 2)
 
     @with_topic(TopicPolicy(), BusConfig(dedup_ids_max=2))
     async def test_event_ids_are_forgotten_after_the_window(self, rig: Rig) -> None:

@@ -7,7 +7,7 @@ from actors.oona.errors import (
     UnknownLetterError,
 )
 from actors.oona.policy import TopicPolicy
-from tests.actors.oona.rig import Note, Rig, settle, with_topic
+from tests.actors.oona.rig import Note, Rig, with_topic
 
 DECLARED = TopicPolicy(groups=("g",), stall_after_s=None)
 
@@ -33,10 +33,10 @@ class DeadLetterConformance:
         (delivery,) = await rig.drain(rig.bus.subscribe("t", "g", "a"))
         assert (delivery.message, delivery.attempt) == (Note(1), 1)
         delivery.ack()
-        ledger = rig.ledger("g")
+        ledger = await rig.ledger("g")
         assert (ledger.published, ledger.dead_lettered, ledger.replayed, ledger.acked) == (2, 1, 1, 1)
         assert list(await rig.bus.dead_letters.list()) == []
-        assert rig.ledger("h").published == 1
+        assert (await rig.ledger("h")).published == 1
 
     @with_topic(POLICY)
     async def test_a_dropped_letter_is_gone(self, rig: Rig) -> None:
@@ -45,7 +45,7 @@ class DeadLetterConformance:
         for refused in (rig.bus.dead_letters.replay, rig.bus.dead_letters.drop, rig.bus.dead_letters.inspect):
             with pytest.raises(UnknownLetterError, match="no dead letter"):
                 await refused(letter_id)
-        assert rig.ledger("g").dead_lettered == 1
+        assert (await rig.ledger("g")).dead_lettered == 1
 
     @with_topic(TopicPolicy(attempts_max=1))
     async def test_a_letter_of_a_group_that_ended_waits_for_its_return(self, rig: Rig) -> None:
@@ -71,7 +71,7 @@ class DeadLetterConformance:
         assert [letter.letter_id for letter in await rig.bus.dead_letters.list()] == [letter_id]
         await rig.let_pass(61)
         assert list(await rig.bus.dead_letters.list()) == []
-        assert rig.bus.metrics().topics[0].dead_letters_let_go == 2
+        assert (await rig.metrics()).topics[0].dead_letters_let_go == 2
 
 
 async def kill(rig: Rig, n: int) -> str:
@@ -81,5 +81,5 @@ async def kill(rig: Rig, n: int) -> str:
     (delivery,) = await consumer.receive()
     delivery.nack(error="boom")
     consumer.close()
-    await settle()
+    await rig.settle()
     return (await rig.bus.dead_letters.list())[-1].letter_id

@@ -62,10 +62,14 @@ class ModelGroup:
 
 
 class Model:
-    """Says what must become of each message; `fate` None of a publication means that it waits for room."""
+    """Says what must become of each message; `fate` None of a publication means that it waits for room.
 
-    def __init__(self, policy: TopicPolicy, config: BusConfig) -> None:
+    `by_number`: what comes back into a line takes its place there by publication, not before all others.
+    """
+
+    def __init__(self, policy: TopicPolicy, config: BusConfig, by_number: bool = False) -> None:
         self.policy = policy
+        self.by_number = by_number
         self.config = config
         self.groups = {name: ModelGroup() for name in policy.groups}
         self.seen: set[str] = set()
@@ -200,11 +204,16 @@ class Model:
         elif copy.attempts >= self.policy.attempts_max:
             self._end(group, copy, "dead_lettered")
         elif delay == 0:
-            copy.place = "waiting"
-            group.line(copy).insert(0, copy)
+            self._put_back(group, copy)
         else:
             backoff = self.policy.backoff_s
             copy.due = now + (backoff[min(copy.attempts, len(backoff)) - 1] if delay is None else delay)
+
+    def _put_back(self, group: ModelGroup, copy: Copy) -> None:
+        line = group.line(copy)
+        before = [each for each in line if each.attempts and each.number < copy.number]
+        copy.place = "waiting"
+        line.insert(len(before) if self.by_number else 0, copy)
 
     def _end(self, group: ModelGroup, copy: Copy, fate: str) -> None:
         group.end(copy, fate)
@@ -234,8 +243,7 @@ class Model:
                     self._end(group, copy, "expired")
             due = [copy for copy in group.copies if copy.place == "postponed" and copy.due <= now]
             for copy in sorted(due, key=lambda copy: -copy.number):
-                copy.place = "waiting"
-                group.line(copy).insert(0, copy)
+                self._put_back(group, copy)
         self._look(now)
         marks = self.config.conservative
         if self.depth() < marks.low_mark and now - self.last_cause >= marks.dwell_s:

@@ -11,6 +11,7 @@ import msgspec
 
 from actors.oona.bus import Bus, Delivery, Receipt, Subscription
 from actors.oona.ledger import GroupLedger, TopicLedger
+from actors.oona.metrics import BusMetrics
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Lane
 
@@ -23,6 +24,9 @@ class Note(msgspec.Struct, frozen=True):
     """The message of these tests."""
 
     n: int
+
+
+Settle = Callable[[], Awaitable[None]]
 
 
 class HandClock:
@@ -59,9 +63,20 @@ class HandClock:
 class Rig:
     """One bus, with its housekeeping running."""
 
-    def __init__(self, bus: Bus, advance: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, bus: Bus, advance: Callable[[float], Awaitable[None]], settle: Settle) -> None:
         self.bus = bus
         self._advance = advance
+        self._settle = settle
+
+    async def settle(self) -> None:
+        """Let everything that can go on do so."""
+        await self._settle()
+
+    async def start(self, publishing: Coroutine[None, None, Receipt]) -> asyncio.Task[Receipt]:
+        """Let a publisher go as far as it comes."""
+        task = asyncio.create_task(publishing)
+        await self._settle()
+        return task
 
     async def let_pass(self, seconds: float) -> None:
         """Time goes by for the bus."""
@@ -70,14 +85,9 @@ class Rig:
     async def drain(self, subscription: Subscription) -> list[Delivery]:
         """Everything that is there now, in the consumer's hands then."""
         taken: list[Delivery] = []
-        while True:
-            receiving = asyncio.create_task(_received(subscription))
-            await settle()
-            if not receiving.done():
-                receiving.cancel()
-                await asyncio.wait([receiving])
-                return taken
-            taken += receiving.result()
+        while deliveries := await subscription.receive(10_000, wait_s=0):
+            taken += deliveries
+        return taken
 
     async def ack_all(self, subscription: Subscription) -> list[int]:
         """Take and acknowledge everything that is there; the numbers of the notes."""
@@ -90,13 +100,19 @@ class Rig:
         for n in numbers:
             await self.bus.publish(topic, Note(n))
 
-    def ledger(self, group: str, lane: Lane = Lane.NORMAL, topic: str = "t") -> GroupLedger:
-        rows = self.bus.metrics().groups
+    async def metrics(self) -> BusMetrics:
+        """As the back end has them, once all that was said to it has reached it."""
+        await self._settle()
+        return await self.bus.refresh()
+
+    async def ledger(self, group: str, lane: Lane = Lane.NORMAL, topic: str = "t") -> GroupLedger:
+        rows = (await self.metrics()).groups
         (row,) = [row for row in rows if (row.topic, row.group, row.lane) == (topic, group, lane)]
         return row.ledger
 
-    def published(self, lane: Lane = Lane.NORMAL, topic: str = "t") -> TopicLedger:
-        (row,) = [row for row in self.bus.metrics().published if (row.topic, row.lane) == (topic, lane)]
+    async def published(self, lane: Lane = Lane.NORMAL, topic: str = "t") -> TopicLedger:
+        rows = (await self.metrics()).published
+        (row,) = [row for row in rows if (row.topic, row.lane) == (topic, lane)]
         return row.ledger
 
 
@@ -135,17 +151,6 @@ def with_topic(
         return run
 
     return wrap
-
-
-async def _received(subscription: Subscription) -> Sequence[Delivery]:
-    return await subscription.receive(10_000)
-
-
-async def start(publishing: Coroutine[None, None, Receipt]) -> asyncio.Task[Receipt]:
-    """Let a publisher go as far as it comes."""
-    task = asyncio.create_task(publishing)
-    await settle()
-    return task
 
 
 async def settle(rounds: int = ROUNDS) -> None:

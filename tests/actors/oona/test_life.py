@@ -1,19 +1,27 @@
-"""Minutes of a busy bus in virtual time: publishers give up, consumers fail, hang, leave and come back."""
+"""Minutes of a busy bus: publishers give up, consumers fail, hang, leave and come back.
+
+In memory in virtual time, on Redis in real time that runs faster.
+"""
 
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
 
-from actors.oona.bus import Outcome, Subscription
+from actors.oona.bus import Bus, DeadLetter, Outcome, Subscription
 from actors.oona.errors import RefusedError
 from actors.oona.memory import MemoryBus
 from actors.oona.policy import BusConfig, ConservativePolicy, Overflow, TopicPolicy
 from actors.oona.priority import Priority
-from actors.runtime.clock import LoopClock
+from actors.oona.redis.bus import RedisBus
+from actors.oona.redis.options import RedisOptions
+from actors.runtime.clock import Clock, LoopClock
 from actors.runtime.simulation import run_simulated
+from tests.actors.oona.note_frames import NoteFrames
+from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.rig import Note
 
 GROUPS = ("g", "h")
@@ -24,17 +32,39 @@ class HandlerError(Exception):
     """A consumer failed."""
 
 
+class FastClock:
+    """Real time, and so many times faster."""
+
+    def __init__(self, times: float) -> None:
+        self._times = times
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time() * self._times
+
+    def wall_ns(self) -> int:
+        return int(self.monotonic() * 1e9)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self._times)
+
+
+def topic(overflow: Overflow) -> dict[str, TopicPolicy]:
+    return {
+        "t": TopicPolicy(
+            groups=GROUPS, capacity=12, urgent_capacity=12, reroute_capacity=4, overflow=overflow,
+            parked_max=4, wait_max_s=1.0, ack_deadline_s=2.0, attempts_max=3, ttl_s=20.0, stall_after_s=None,
+        )
+    }  # fmt: skip
+
+
 class Life:
     """One topic under random traffic; remembers what publishers and consumers saw, by event id."""
 
-    def __init__(self, overflow: Overflow, seed: int) -> None:
-        policy = TopicPolicy(
-            groups=GROUPS, capacity=12, urgent_capacity=12, reroute_capacity=4, overflow=overflow,
-            parked_max=4, wait_max_s=1.0, ack_deadline_s=2.0, attempts_max=3, ttl_s=20.0, stall_after_s=None,
-        )  # fmt: skip
+    def __init__(self, bus: Bus, clock: Clock, seed: int) -> None:
         self.random = random.Random(seed)
-        self.clock = LoopClock(asyncio.get_running_loop(), wall_ns=0)
-        self.bus = MemoryBus({"t": policy}, self.clock, CONFIG)
+        self.clock = clock
+        self.bus = bus
+        self.letters: Sequence[DeadLetter] = ()
         self.taken: list[str] = []
         self.refused: list[str] = []
         self.acked: Counter[tuple[str, str]] = Counter()
@@ -48,6 +78,7 @@ class Life:
         for task in consumers:
             task.cancel()
         await asyncio.wait(consumers)
+        self.letters = await self.bus.dead_letters.list()
         await self.bus.close()
         await housekeeping
 
@@ -88,12 +119,12 @@ class Life:
     async def check(self) -> None:
         metrics = self.bus.metrics()
         assert metrics.closes()
+        assert len(self.taken) > 100, "it was a busy life"
         assert metrics.depth == 0, "in a quiet minute everything is settled"
-        letters = await self.bus.dead_letters.list()
         for group in GROUPS:
             rows = [row.ledger for row in metrics.groups if row.group == group]
             acked = {event_id for where, event_id in self.acked if where == group}
-            dead = {letter.event_id for letter in letters if letter.group == group}
+            dead = {letter.event_id for letter in self.letters if letter.group == group}
             lost = set(self.taken) - acked - dead
             unanswered = (acked | dead) - set(self.taken)  # cancelled after the hand-over
             assert not acked & dead
@@ -111,10 +142,31 @@ class Life:
 @pytest.mark.parametrize("seed", range(5))
 def test_every_message_is_accounted_for_by_its_id(overflow: Overflow, seed: int) -> None:
     async def main() -> dict[tuple[str, str], int]:
-        life = Life(overflow, seed)
+        clock = LoopClock(asyncio.get_running_loop(), wall_ns=0)
+        life = Life(MemoryBus(topic(overflow), clock, CONFIG), clock, seed)
         await life.run()
         await life.check()
         return dict(life.acked)
 
     print(f"seed {seed}")
     assert run_simulated(main, seed=seed) == run_simulated(main, seed=seed)
+
+
+FASTER = 60.0
+"""Seconds of this life that pass in one."""
+
+
+@pytest.mark.parametrize("overflow", Overflow)
+def test_every_message_is_accounted_for_on_redis_too(overflow: Overflow, redis_server: RedisServer) -> None:
+    async def main() -> None:
+        clock = FastClock(FASTER)
+        options = RedisOptions(own_clock=True, dead_after_s=1_000.0)
+        name = f"life {overflow.value}"
+        bus = await RedisBus.open(
+            redis_server.address, name, topic(overflow), clock, NoteFrames(), CONFIG, options
+        )
+        life = Life(bus, clock, seed=1)
+        await life.run()
+        await life.check()
+
+    asyncio.run(main())

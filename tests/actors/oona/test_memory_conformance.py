@@ -11,7 +11,7 @@ from actors.oona.memory import MemoryBus
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.runtime.simulation import run_simulated
 from tests.actors.oona.conformance import BusConformance
-from tests.actors.oona.rig import DEFAULTS, HandClock, MakeBus, Play, Rig, on_a_new_loop
+from tests.actors.oona.rig import DEFAULTS, HandClock, MakeBus, Play, Rig, on_a_new_loop, settle
 
 
 @asynccontextmanager
@@ -19,7 +19,7 @@ async def memory_bus(topics: Mapping[str, TopicPolicy], config: BusConfig = DEFA
     clock = HandClock()
     bus = MemoryBus(topics, clock, config)
     housekeeping = asyncio.create_task(bus.run_housekeeping())
-    yield Rig(bus, clock.advance)
+    yield Rig(bus, clock.advance, settle)
     await bus.close()
     await clock.advance(config.tick_s)
     await asyncio.wait_for(housekeeping, None)

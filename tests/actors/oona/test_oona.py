@@ -36,7 +36,7 @@ async def redelivered(kind: type[MemoryBus], oona: bool) -> tuple[MemoryBus, int
             await bus.publish("t", Note(1))
             (first,) = await subscription.receive()
             await clock.sleep(4.0)  # the deadline, and the first backoff
-            again = subscription.receive_nowait()
+            again = await subscription.receive(wait_s=0)
             first.ack()
         await bus.close()
     return bus, again[0].attempt if again else 0

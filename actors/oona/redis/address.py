@@ -1,0 +1,49 @@
+"""Where the server is, shown without its password."""
+
+from collections.abc import Callable
+from typing import Final
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    parse_url,
+)
+
+from actors.oona.errors import BusUnfitError
+from contracts.address import masked
+
+FORMS: Final = "redis://host:port/db, rediss://host:port/db or unix:///path"
+
+
+class Address:
+    """Raises BusUnfitError if it makes no sense. `shown` holds no password."""
+
+    def __init__(self, text: str) -> None:
+        self.shown = masked(text)
+        try:
+            self._settings = dict(parse_url(text))
+            kind = self._settings.pop("connection_class", Connection)
+            assert isinstance(kind, type)
+            self._kind: Callable[..., AbstractConnection] = kind
+            self.connection(1.0)
+        except (ValueError, TypeError) as error:
+            reason = masked(str(error))
+            raise BusUnfitError(
+                f"{self.shown} is no address of a Redis ({reason}); it takes {FORMS}"
+            ) from None
+
+    def connection(self, connect_timeout_s: float) -> AbstractConnection:
+        """A new one, not yet connected: no retries, no health checks, no timeouts but the one given."""
+        return self._kind(
+            **{
+                **self._settings,
+                "socket_timeout": None,
+                "socket_connect_timeout": connect_timeout_s,
+                "retry": None,
+                "retry_on_timeout": False,
+                "health_check_interval": 0,
+                "protocol": 2,
+                "driver_info": None,
+                "decode_responses": False,
+            }
+        )

@@ -1,0 +1,426 @@
+"""The Redis back end: the bus across processes, made of its parts."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Final, Self, TypeVar
+
+import msgspec
+
+from actors.oona import texts
+from actors.oona.bus import Past, Receipt
+from actors.oona.conservative import Conservative
+from actors.oona.errors import BusError, ClosedError, RefusedError
+from actors.oona.metrics import BusMetrics, LinkRow
+from actors.oona.policy import BusConfig, TopicPolicy
+from actors.oona.priority import Priority
+from actors.oona.redis.address import Address
+from actors.oona.redis.bell import MESSAGE, Bell
+from actors.oona.redis.call import Ask, Call, Order
+from actors.oona.redis.clock import ServerClock
+from actors.oona.redis.figures import NEVER, metrics
+from actors.oona.redis.frames import FrameCodec
+from actors.oona.redis.inbox import Alarm, Inbox, Unreadable, frame_at
+from actors.oona.redis.letters import RedisDeadLetters
+from actors.oona.redis.link import Link
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.outgoing import Outgoing
+from actors.oona.redis.post import Post
+from actors.oona.redis.server import Facts
+from actors.oona.redis.subscription import RedisSubscription
+from actors.oona.redis.topics import KnownTopic
+from actors.oona.redis.wire import Head, Op, PastEntry, TopicStats, decoder, policy_of, settings_of
+from actors.runtime.clock import Clock
+
+T = TypeVar("T")
+
+RETIRE_S: Final = 86_400.0
+"""Seconds that the keys of a namespace stay after it was retired, unless said otherwise."""
+_STATS: Final = decoder(list[TopicStats])
+_PAST: Final = decoder(list[PastEntry])
+_ANYTHING: Final = decoder(msgspec.Raw)
+_MOVED: Final = decoder(tuple[int, bool])
+_THERE: Final = decoder(list[bool])
+
+
+class RedisBus:
+    """Implements `Bus`; `open` makes one. Every call to a server that hangs comes back within its deadline.
+
+    `prefix` is the namespace's; buses of the same namespace and server are one bus.
+    """
+
+    @classmethod
+    async def open(
+        cls,
+        address: str,
+        namespace: str,
+        topics: Mapping[str, TopicPolicy],
+        clock: Clock,
+        frames: FrameCodec,
+        config: BusConfig | None = None,
+        options: RedisOptions | None = None,
+        on_alarm: Alarm = lambda what, why: None,
+    ) -> Self:
+        """Connect and declare the topics.
+
+        `on_alarm` is called with each frame that is refused and why. Raises UnreachableError, BusUnfitError.
+        """
+        bus = cls(
+            Address(address),
+            namespace,
+            topics,
+            clock,
+            frames,
+            BusConfig() if config is None else config,
+            RedisOptions() if options is None else options,
+            on_alarm,
+        )
+        await bus._open()
+        return bus
+
+    def __init__(
+        self,
+        address: Address,
+        namespace: str,
+        topics: Mapping[str, TopicPolicy],
+        clock: Clock,
+        frames: FrameCodec,
+        config: BusConfig,
+        options: RedisOptions,
+        on_alarm: Alarm,
+    ) -> None:
+        if not namespace or any(each in namespace for each in "{}\n"):
+            raise ValueError(f"{namespace!r} can't be a namespace: it must not be empty or hold braces")
+        prefix = f"esper:{{{namespace}}}:"
+        client = secrets.token_hex(8)
+        self.clock: Clock = clock if options.own_clock else ServerClock(clock)
+        self._config = config
+        self._options = options
+        self._frames = frames
+        self._topics = {name: KnownTopic(name, policy, config) for name, policy in topics.items()}
+        self._conservative = Conservative(config.conservative)
+        self.link = Link(address, prefix, client, settings_of(config, options), options, self)
+        self.bell = Bell(address, f"{prefix}bell", options, self._ring, self._ring_all)
+        self.inbox = Inbox(topics, self.link, self.clock, frames, options, on_alarm)
+        self.post = Post(
+            self._topics, self.link, self._conservative, options, frames.sign, self.clock.monotonic
+        )
+        self.dead_letters = RedisDeadLetters(topics, self._ask, self.inbox, self._conservative, self.clock)
+        self._subscriptions: list[RedisSubscription] = []
+        self._numbers = count(1)
+        self._client = client
+        self._run_id = ""
+        self._head = NEVER
+        self._stats: list[TopicStats] = []
+        self._due: dict[str, float] = {}
+        self._first_topic = 0
+        self._since_yield = 0
+        self._closed = False
+
+    async def _open(self) -> None:
+        try:
+            await self.link.open()
+            await self.bell.open()
+            await self.refresh()
+        except BaseException:
+            await self._end()
+            raise
+
+    # Publishing
+
+    async def publish(
+        self,
+        topic: str,
+        message: msgspec.Struct,
+        *,
+        priority: Priority = Priority.NORMAL,
+        event_id: str | None = None,
+        ttl_s: float | None = None,
+    ) -> Receipt:
+        """Raises WireError too, for a message that can't be put into bytes."""
+        return await self.post.publish(self._outgoing(topic, message, priority, event_id, ttl_s))
+
+    def publish_nowait(
+        self,
+        topic: str,
+        message: msgspec.Struct,
+        *,
+        priority: Priority = Priority.NORMAL,
+        event_id: str | None = None,
+        ttl_s: float | None = None,
+    ) -> Receipt:
+        """Raises WireError too, for a message that can't be put into bytes."""
+        return self.post.publish_nowait(self._outgoing(topic, message, priority, event_id, ttl_s))
+
+    def _outgoing(
+        self,
+        topic: str,
+        message: msgspec.Struct,
+        priority: Priority,
+        event_id: str | None,
+        ttl_s: float | None,
+    ) -> Outgoing:
+        if self._closed:
+            raise ClosedError(texts.BUS_CLOSED)
+        known = self._known(topic)
+        now_s = self.clock.monotonic()
+        expires_s = texts.expiry_s(ttl_s, known.policy, now_s)
+        number = next(self._numbers)
+        event_id = f"{self._client}-{number}" if event_id is None else event_id
+        envelope = self._frames.encode(topic, event_id, priority, message)
+        return Outgoing(number, topic, message, priority, event_id, now_s, expires_s, envelope)
+
+    def _known(self, topic: str) -> KnownTopic:
+        known = self._topics.get(topic)
+        if known is None:
+            raise texts.unknown_topic(topic, self._topics)
+        return known
+
+    async def flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._options.deadline_s
+        if await self.link.risen(self._options.deadline_s):
+            with suppress(BusError, TimeoutError):
+                async with asyncio.timeout_at(until_s):
+                    await self._ask(("settled", next(iter(self._topics), ""), []), _ANYTHING)
+
+    # Consuming
+
+    def subscribe(
+        self, topics: str | Sequence[str], group: str, consumer: str, lossy: bool = False
+    ) -> RedisSubscription:
+        if self._closed:
+            raise ClosedError(texts.BUS_CLOSED)
+        names = [topics] if isinstance(topics, str) else list(topics)
+        if not names or len(set(names)) != len(names):
+            raise texts.no_topics(consumer, names)
+        for name in names:
+            self._known(name)
+        self._subscriptions = [each for each in self._subscriptions if not each.closed]
+        for each in self._subscriptions:
+            shared = [name for name in names if name in each.topics]
+            if shared and (each.group, each.consumer) == (group, consumer):
+                raise texts.name_taken(consumer, group, shared[0])
+        subscription = RedisSubscription(self.inbox, names, group, consumer, lossy, self._config)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def history(self, topic: str) -> list[Past]:
+        """A message whose frame is refused is left out, and counted."""
+        self._known(topic)
+        entries, blobs = await self._ask(("history", topic), _PAST)
+        past: list[Past] = []
+        for entry in entries:
+            priority = Priority(entry.priority)
+            frame = frame_at(entry.envelope_ix, entry.signature_ix, blobs)
+            message = self.inbox.look_back(topic, entry.event_id, priority, frame)
+            if not isinstance(message, Unreadable):
+                past.append(Past(entry.event_id, priority, message, entry.published_s))
+        return past
+
+    # Figures
+
+    def metrics(self) -> BusMetrics:
+        open_ = [each for each in self._subscriptions if not each.closed and not each.breaker.closed]
+        now_s = self.clock.monotonic()
+        return metrics(
+            self._head,
+            self._stats,
+            self._topics,
+            {
+                name: tuple(f"{each.group}/{each.consumer}" for each in open_ if name in each.topics)
+                for name in self._topics
+            },
+            self.inbox,
+            self._link_row(),
+            now_s,
+        )
+
+    def _link_row(self) -> LinkRow:
+        return LinkRow(
+            connected=self.link.up,
+            since_s=self.link.since_s,
+            reconnects=max(0, self.link.reconnects),
+            outbox=self.post.outbox.queued,
+            outbox_lost=self.post.lost,
+            retained=self.post.outbox.retained,
+            uncertain=self.post.uncertain,
+            refused=dict(self.inbox.refused),
+        )
+
+    async def refresh(self) -> BusMetrics:
+        """As last known, if the server can't be asked."""
+        if not self._closed:
+            self._submit_all(self.post.counts())
+            with suppress(RefusedError):
+                self._stats, _ = await self._ask(("stats", list(self._topics)), _STATS)
+        return self.metrics()
+
+    # Housekeeping
+
+    @property
+    def tick_s(self) -> float:
+        return self._config.tick_s
+
+    async def keep_house(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.lapse(self.clock.monotonic())
+        self.post.tick()
+        if not self.link.up:
+            return
+        self._submit_all(self.post.counts())
+        with suppress(RefusedError, ClosedError):
+            while await self._tick() and not self._closed:
+                await self.clock.sleep(self._config.tick_breath_s)
+        self._ring_all()
+
+    async def _tick(self) -> bool:
+        """One round on the server; True if work was left over."""
+        names = list(self._topics)
+        first = self._first_topic % max(1, len(names))
+        self._first_topic += 1
+        tick = Ask(("tick", names[first:] + names[:first], self._config.tick_work_max), _MOVED)
+        self.link.submit(tick)
+        if self._is_due("beat", self._options.beat_s):
+            self._beat()
+        if self._is_due("reclaim", self._options.reclaim_s):
+            self.link.submit(Order(("reclaim", names)))
+        (_, more), _ = await tick.answer
+        if self._is_due("stats", self._options.stats_s):
+            self._stats, _ = await self._ask(("stats", names), _STATS)
+        return more
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now_s = self.clock.monotonic()
+        due = now_s >= self._due.get(what, 0.0)
+        if due:
+            self._due[what] = now_s + every_s
+        return due
+
+    def _beat(self) -> None:
+        """A sign of life of each consumer; one that the server has given up joins again."""
+        beating = [(each, topic) for each in self._subscriptions if not each.closed for topic in each.topics]
+        if not beating:
+            return
+        members = [[topic, each.group, each.consumer] for each, topic in beating]
+        ask = Ask(("beat", members), _THERE)
+
+        def answered(answer: "asyncio.Future[tuple[list[bool], list[bytes]]]") -> None:
+            if answer.cancelled() or answer.exception() is not None:
+                return
+            gone = {each for (each, _), there in zip(beating, answer.result()[0], strict=True) if not there}
+            for subscription in gone:
+                if not subscription.closed:
+                    subscription.join()
+
+        ask.answer.add_done_callback(answered)
+        self.link.submit(ask)
+
+    async def run_housekeeping(self) -> None:
+        while not self._closed:
+            await self.keep_house()
+            await self.clock.sleep(self.tick_s)
+
+    # The end
+
+    async def retire(self, seconds: float = RETIRE_S) -> None:
+        """Let all that the server keeps of this namespace expire; what is used again keeps going."""
+        with suppress(RefusedError):
+            await self._ask(("retire", seconds), _ANYTHING)
+
+    async def close(self) -> None:
+        """Refuse publishers, end subscriptions, and leave; what is on its way has a moment to arrive."""
+        if self._closed:
+            return
+        self._closed = True
+        self.post.close()
+        try:
+            with suppress(RefusedError, TimeoutError):
+                async with asyncio.timeout(self._options.drain_s):
+                    await self._drain()
+        finally:
+            await self._end()
+
+    async def _drain(self) -> None:
+        """What the outbox holds, the last figures, and the leaves."""
+        for _ in range(2):
+            self._submit_all(self.post.counts())
+            stats, _blobs = await self._ask(("stats", list(self._topics)), _STATS)
+            self._stats = stats
+            if not self.post.outbox.queued:
+                break
+        self._end_subscriptions()
+        await self._ask(("settled", next(iter(self._topics), ""), []), _ANYTHING)
+
+    def _end_subscriptions(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.end(ClosedError(texts.BUS_CLOSED))
+
+    async def _end(self) -> None:
+        self._closed = True
+        self._end_subscriptions()
+        await self.bell.close()
+        await self.link.close()
+
+    # What the link and the bell say
+
+    def now_s(self) -> float:
+        return self.clock.monotonic()
+
+    def on_facts(self, facts: Facts) -> None:
+        if isinstance(self.clock, ServerClock):
+            self.clock.set(facts.now_s)
+        if facts.run_id != self._run_id:
+            self._run_id = facts.run_id
+            self.post.new_server()
+
+    def on_head(self, head: Head) -> None:
+        self._head = head
+        mode = self._conservative
+        began = head.conservative and not mode.active
+        mode.active, mode.cause, mode.entered = head.conservative, head.cause, head.entered
+        if began:
+            self.post.on_conservative()
+
+    def on_new_server(self) -> list[Call]:
+        self.inbox.new_server()
+        self.post.new_server()
+        declares: list[Call] = [
+            Order(("declare", name, policy_of(topic.policy))) for name, topic in self._topics.items()
+        ]
+        joins = [call for each in self._subscriptions if not each.closed for call in each.joins()]
+        return [*declares, *joins, *self.post.again()]
+
+    def on_up(self) -> None:
+        self.post.on_up()
+        self._ring_all()
+
+    def on_down(self) -> None:
+        self.bell.renew()
+        if not self._closed:
+            self.post.on_down()
+
+    def _ring(self, kind: str, topic: str) -> None:
+        if kind == MESSAGE:
+            for subscription in self._subscriptions:
+                if topic in subscription.topics:
+                    subscription.ring()
+        else:
+            self.post.room(topic)
+
+    def _ring_all(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.ring()
+
+    # Asking
+
+    async def _ask(self, op: Op, decoder: msgspec.msgpack.Decoder[T]) -> tuple[T, list[bytes]]:
+        ask = Ask(op, decoder)
+        self.link.submit(ask)
+        return await ask.answer
+
+    def _submit_all(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self.link.submit(call)

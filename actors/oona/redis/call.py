@@ -1,0 +1,84 @@
+"""One operation on its way to the server, and who wants to know what came of it."""
+
+import asyncio
+from typing import ClassVar, Generic, TypeVar
+
+import msgspec
+
+from actors.oona.errors import BusError
+from actors.oona.redis.wire import Op
+
+T = TypeVar("T")
+
+
+class Call:
+    """An operation. It may fail and be answered afterwards: then nobody waits for the answer any longer."""
+
+    __slots__ = ()
+    keeps: ClassVar[bool] = False
+    """Whether it waits while the server is away, rather than fail at once."""
+
+    heavy: ClassVar[bool] = False
+    """Whether its answer takes long to work on: that is done while the server has the next batch."""
+
+    def wanted(self) -> bool:
+        """Whether it should still be sent."""
+        return True
+
+    def size(self) -> int:
+        """Bytes of its blobs."""
+        return 0
+
+    def write(self, blobs: list[bytes]) -> Op:
+        """The operation, its blobs appended to `blobs`. Called once more for each time it is sent."""
+        raise NotImplementedError
+
+    def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
+        """The server has done it."""
+
+    def failed(self, error: BusError, sent: bool) -> None:
+        """No answer; `sent`: the server may have done it all the same, or may yet when it is sent again."""
+
+
+class Order(Call):
+    """Nobody waits for the answer: acknowledgements and the like. Kept while the server is away."""
+
+    __slots__ = ("op",)
+    keeps = True
+
+    def __init__(self, op: Op) -> None:
+        self.op = op
+
+    def write(self, blobs: list[bytes]) -> Op:
+        return self.op
+
+
+class Ask(Call, Generic[T]):
+    """Somebody waits for the answer; it comes with the blobs that it names."""
+
+    __slots__ = ("_decoder", "answer", "op")
+
+    def __init__(self, op: Op, decoder: "msgspec.msgpack.Decoder[T]") -> None:
+        self.op = op
+        self.answer: asyncio.Future[tuple[T, list[bytes]]] = asyncio.get_running_loop().create_future()
+        self._decoder = decoder
+
+    def wanted(self) -> bool:
+        return not self.answer.done()
+
+    def write(self, blobs: list[bytes]) -> Op:
+        return self.op
+
+    def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
+        if self.answer.done():
+            return
+        try:
+            self.answer.set_result((self._decoder.decode(result), blobs))
+        except msgspec.DecodeError as error:
+            self.answer.set_exception(
+                BusError(f"the server's answer to {self.op[0]} makes no sense: {error}")
+            )
+
+    def failed(self, error: BusError, sent: bool) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)

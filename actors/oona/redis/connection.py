@@ -1,0 +1,123 @@
+"""One connection to the server, used for one exchange after the other, each with a deadline.
+
+An exchange is never cancelled half-way. When its deadline passes the connection is cut, so that who waits for
+the answer gets an error instead, and nobody uses the connection again.
+"""
+
+import asyncio
+from typing import TypeAlias
+
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
+
+from actors.oona.errors import BusUnfitError
+from actors.oona.redis.address import Address
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.wire import pack
+from contracts.address import masked
+
+Answer: TypeAlias = "bytes | int | list[Answer] | None"
+
+
+class LostError(Exception):
+    """The connection is gone, or could not be made; says why."""
+
+
+class LoadingError(LostError):
+    """The server is there and still loads its data."""
+
+
+class ServerError(Exception):
+    """The server answered with an error; the connection is sound."""
+
+
+class ScriptGoneError(ServerError):
+    """The server does not know the script of that name (any longer); nothing was executed."""
+
+
+class Exchange:
+    """Raises LostError, after which it is of no more use, and ServerError."""
+
+    def __init__(self, address: Address, options: RedisOptions) -> None:
+        self._address = address
+        self._options = options
+        self._connection = address.connection(options.deadline_s)
+        self._transport: asyncio.WriteTransport | None = None
+        self._timer: asyncio.TimerHandle
+        self._late = False  # whether this process stood still when the deadline passed
+        self._overdue = False
+
+    async def connect(self) -> None:
+        """Raises LostError or, if the server won't have us, BusUnfitError."""
+        try:
+            async with asyncio.timeout(self._options.deadline_s):
+                await self._connection.connect()  # type: ignore[no-untyped-call]
+        except AuthenticationError as error:
+            raise BusUnfitError(
+                f"{self._address.shown} refuses the password ({_said(error)}); put the right one into the "
+                "address: redis://:password@host:port"
+            ) from None
+        except BusyLoadingError:
+            raise LoadingError("it still loads its data") from None
+        except TimeoutError:
+            raise LostError(f"no answer within {self._options.deadline_s:g} s") from None
+        except (RedisError, OSError) as error:
+            raise LostError(_said(error)) from None
+        writer = self._connection._writer
+        assert writer is not None
+        self._transport = writer.transport
+
+    async def ask(self, *command: str | bytes | int) -> Answer:
+        """One command and its answer."""
+        self.begin(pack(command))
+        return await self.end()
+
+    def begin(self, packed: bytes) -> None:
+        """Send one command, packed; `end` must follow before the next."""
+        writer = self._connection._writer
+        if writer is not None:
+            writer.write(packed)
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._options.deadline_s
+        self._overdue = self._late = False
+        self._timer = loop.call_at(due_s, self._deadline, loop, due_s)
+
+    async def end(self) -> Answer:
+        """The answer to what was begun."""
+        connection = self._connection
+        try:
+            if connection._writer is None:
+                raise LostError("the connection is closed")
+            await connection._writer.drain()
+            return await connection.read_response(disable_decoding=True)  # type: ignore[no-any-return]
+        except BusyLoadingError:
+            raise LoadingError("it still loads its data") from None
+        except NoScriptError as error:
+            raise ScriptGoneError(_said(error)) from None
+        except (ResponseError, AuthenticationError) as error:
+            raise ServerError(_said(error)) from None
+        except (RedisError, OSError) as error:
+            late = f"no answer within {self._options.deadline_s:g} s"
+            raise LostError(late if self._overdue else _said(error)) from None
+        finally:
+            self._timer.cancel()
+
+    def cut(self) -> None:
+        """Throw the connection away, at once, whatever is on its way."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._connection._close()  # type: ignore[no-untyped-call]
+
+    def _deadline(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        """Cut; but if it was us who were late, leave time to read an answer that lies there already."""
+        slack_s = self._options.slack_s
+        if not self._late and loop.time() - due_s > slack_s / 5:
+            self._late = True
+            self._timer = loop.call_later(slack_s, self._deadline, loop, due_s)
+            return
+        self._overdue = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _said(error: Exception) -> str:
+    return masked(str(error).strip().rstrip(".") or type(error).__name__)

@@ -1,0 +1,88 @@
+"""A message from Redis in a consumer's hands."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from actors.oona.priority import Lane, Priority
+from actors.oona.redis.wire import Taken
+
+
+class Holder(Protocol):
+    """The subscription that was given the message."""
+
+    @property
+    def group(self) -> str: ...
+    def ack(self, delivery: "RedisDelivery") -> None: ...
+    def nack(self, delivery: "RedisDelivery", delay_s: float | None, error: str | None) -> None: ...
+    def extend(self, delivery: "RedisDelivery", deadline_s: float) -> None: ...
+
+
+class RedisDelivery:
+    """Implements `Delivery`, for one attempt."""
+
+    __slots__ = ("_holder", "_taken", "due_s", "message")
+
+    def __init__(self, holder: Holder, taken: Taken, message: msgspec.Struct) -> None:
+        self._holder = holder
+        self._taken = taken
+        self.message = message
+        self.due_s = taken.due_s
+
+    @property
+    def event_id(self) -> str:
+        return self._taken.event_id
+
+    @property
+    def topic(self) -> str:
+        return self._taken.topic
+
+    @property
+    def group(self) -> str:
+        return self._holder.group
+
+    @property
+    def priority(self) -> Priority:
+        return Priority(self._taken.priority)
+
+    @property
+    def lane(self) -> Lane:
+        return Lane(self._taken.lane)
+
+    @property
+    def attempt(self) -> int:
+        return self._taken.attempt
+
+    @property
+    def key(self) -> str:
+        """Its entry on the server."""
+        return self._taken.key
+
+    @property
+    def published_s(self) -> float:
+        return self._taken.published_s
+
+    def ack(self) -> None:
+        self._holder.ack(self)
+
+    def nack(self, delay_s: float | None = None, error: str | None = None) -> None:
+        """Raises ValueError if the delay is negative or above the topic's `postpone_max_s`."""
+        self._holder.nack(self, delay_s, error)
+
+    def extend(self, deadline_s: float) -> None:
+        """Raises ValueError if the deadline is not above 0 or above the topic's `postpone_max_s`."""
+        self._holder.extend(self, deadline_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.ack()
+        elif isinstance(error, Exception):
+            self.nack(error=f"{type(error).__name__}: {error}")
+        else:
+            self.nack(delay_s=0.0)  # cancelled, or the program ends: nobody's failure

@@ -1,0 +1,98 @@
+"""What all subscriptions share on Redis: frames are read here, and refused ones counted."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from actors.oona.histogram import Histogram
+from actors.oona.policy import TopicPolicy
+from actors.oona.priority import Lane, Priority
+from actors.oona.redis.frames import Frame, FrameCodec
+from actors.oona.redis.link import Link
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.settled import Settled
+from actors.oona.redis.wire import Taken
+from actors.runtime.clock import Clock
+
+Alarm = Callable[[str, str], None]
+"""Called with what was refused, and why."""
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """Stands where a message was that can't be read."""
+
+    error: str
+    size: int
+    """Bytes of its envelope."""
+
+
+class Inbox:
+    """`policies` by topic; `alarm` is called for each frame that is refused."""
+
+    def __init__(
+        self,
+        policies: Mapping[str, TopicPolicy],
+        link: Link,
+        clock: Clock,
+        frames: FrameCodec,
+        options: RedisOptions,
+        alarm: Alarm,
+    ) -> None:
+        self.policies = policies
+        self.link = link
+        self.clock = clock
+        self.refused: Counter[str] = Counter()
+        self.options = options
+        self._frames = frames
+        self._alarm = alarm
+        self._settled: dict[str, Settled] = {}
+        self._latencies: dict[tuple[str, str, Lane], Histogram] = {}
+
+    def settled(self, group: str) -> Settled:
+        if group not in self._settled:
+            self._settled[group] = Settled(self.options.settled_ids_max)
+        return self._settled[group]
+
+    def new_server(self) -> None:
+        for settled in self._settled.values():
+            settled.new_server()
+
+    def latency(self, topic: str, group: str, lane: Lane) -> Histogram:
+        """From publication to first delivery, of what came to this process."""
+        return self._latencies.setdefault((topic, group, lane), Histogram())
+
+    def read(self, taken: Taken, frame: Frame) -> msgspec.Struct | Unreadable:
+        """The message of an entry; a refused one is counted and told."""
+        priority = Priority(taken.priority)
+        try:
+            taken_ns = taken.taken_ms * 1_000_000
+            return self._frames.decode(taken.topic, taken.event_id, priority, frame, taken_ns)
+        except ValueError as error:
+            return self._refuse(taken.topic, taken.event_id, frame, error)
+
+    def look_back(
+        self, topic: str, event_id: str, priority: Priority, frame: Frame
+    ) -> msgspec.Struct | Unreadable:
+        """The message of an entry that is not handed out, but shown."""
+        try:
+            return self._frames.decode(topic, event_id, priority, frame, taken_ns=0, past=True)
+        except ValueError as error:
+            return self._refuse(topic, event_id, frame, error)
+
+    def _refuse(self, topic: str, event_id: str, frame: Frame, error: ValueError) -> Unreadable:
+        reason = reason_of(error)
+        self.refused[reason] += 1
+        self._alarm(f"{topic}/{event_id}", f"{reason}: {error}")
+        return Unreadable(f"{type(error).__name__}: {error}", len(frame.envelope))
+
+
+def reason_of(error: ValueError) -> str:
+    """One of a few words."""
+    reason = getattr(error, "reason", None)
+    return str(reason) if reason is not None else "bad_bytes"
+
+
+def frame_at(envelope_ix: int, signature_ix: int, blobs: Sequence[bytes]) -> Frame:
+    envelope = blobs[envelope_ix] if envelope_ix >= 0 else b""
+    return Frame(envelope, blobs[signature_ix] if signature_ix >= 0 else b"")

@@ -1,0 +1,371 @@
+"""The command connection: one task owns it and sends one batch of operations after the other.
+
+    submit ──▶ waiting ──collect──▶ batch ──EVALSHA──▶ answers ──▶ answered()
+                  ▲                   │
+                  └─ kept while down  └─ no answer in time: the connection is thrown away, a new one is made,
+                                         and the same batch is sent again under the same number, which the
+                                         script executes once
+
+A server that was started again, or whose data is not what it was, is first told what it must know: what
+`on_new_server` returns is sent before anything else goes on.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from actors.oona.errors import BusError, BusUnfitError, ClosedError, UncertainError, UnreachableError
+from actors.oona.redis.address import Address
+from actors.oona.redis.call import Call
+from actors.oona.redis.connection import Exchange, LoadingError, LostError, ScriptGoneError, ServerError
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.script import SCRIPT
+from actors.oona.redis.server import Facts, facts, unreachable
+from actors.oona.redis.wire import Head, Op, Settings, evalsha, header, reply
+from actors.oona.texts import BUS_CLOSED
+
+
+class Batch:
+    """Operations that go together; the number tells the script whether it has seen them."""
+
+    __slots__ = ("calls", "introduction", "seq")
+
+    def __init__(self, seq: int, calls: list[Call], introduction: bool) -> None:
+        self.seq = seq
+        self.calls = calls
+        self.introduction = introduction  # part of what a new server is told
+
+
+class Owner(Protocol):
+    """The bus, as its link sees it."""
+
+    def now_s(self) -> float: ...
+
+    def on_facts(self, facts: Facts) -> None:
+        """Connected; the server said this of itself."""
+
+    def on_head(self, head: Head) -> None:
+        """Came with an answer."""
+
+    def on_new_server(self) -> Sequence[Call]:
+        """What a server that knows nothing has to be told."""
+
+    def on_up(self) -> None:
+        """The server can be reached, and knows what it must."""
+
+    def on_down(self) -> None:
+        """It can't be reached any longer."""
+
+
+class Link:
+    """`prefix` of all keys, `client` unlike any other's."""
+
+    def __init__(
+        self,
+        address: Address,
+        prefix: str,
+        client: str,
+        settings: Settings,
+        options: RedisOptions,
+        owner: Owner,
+    ) -> None:
+        self.up = False
+        self.closed = False
+        self.since_s = 0.0
+        """When it came to be up or down, on the bus's clock."""
+        self.reconnects = -1
+        self.batches = 0
+        """Answered so far."""
+        self._address = address
+        self._prefix = prefix
+        self._client = client
+        self._settings = settings
+        self._options = options
+        self._owner = owner
+        self._exchange: Exchange | None = None
+        self._sha = ""
+        self._seq = 0
+        self._generation = ""
+        self._run_id = ""
+        self._introduce = True  # whether the server has to be told what it must know
+        self._tries = 0
+        self._reason = "it was never reached"
+        self._waiting: deque[Call] = deque()
+        self._todo: deque[Batch] = deque()  # the first is in flight, or to be sent again
+        self._begun: Batch | None = None  # the first, if it was sent already
+        self._wake: asyncio.Future[None] | None = None
+        self._rises: list[asyncio.Future[None]] = []
+        self._ending = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # What others call
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is on its way or waiting for it."""
+        return not self._todo and not self._waiting
+
+    def submit(self, call: Call) -> None:
+        """Send it with the next batch, in the order of submission; or it fails at once."""
+        if self.closed or not (self.up or call.keeps):
+            call.failed(self._refusal(), sent=False)
+            return
+        self._waiting.append(call)
+        if len(self._waiting) > self._options.waiting_ops_max and not self.up:
+            self._waiting.popleft()
+        self._rouse()
+
+    async def open(self) -> None:
+        """Connect for the first time and begin. Raises UnreachableError or BusUnfitError."""
+        try:
+            await self._connect()
+        except LostError as error:
+            raise unreachable(self._address, error) from None
+        self._task = asyncio.create_task(self._run(), name="the bus's link to Redis")
+        if not await self.risen(2 * self._options.deadline_s):
+            await self.close()
+            raise unreachable(self._address, LostError(self._reason))
+
+    async def risen(self, wait_s: float) -> bool:
+        """Whether it is up, at the latest after `wait_s` seconds."""
+        if not self.up and not self.closed:
+            rise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._rises.append(rise)
+            await asyncio.wait({rise}, timeout=wait_s)
+        return self.up
+
+    async def close(self) -> None:
+        """At once; what is on its way fails."""
+        self.closed = True
+        self._ending.set()
+        if self._exchange is not None:
+            self._exchange.cut()
+        self._rouse()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            self._task.result()
+
+    # The task
+
+    async def _run(self) -> None:
+        try:
+            while not self.closed:
+                await self._step()
+        finally:
+            self.closed = True
+            self._fall("the bus was closed")
+            for call in self._waiting:
+                call.failed(self._refusal(), sent=False)
+            self._waiting.clear()
+            self._todo.clear()
+
+    async def _step(self) -> None:
+        try:
+            if self._exchange is None:
+                await self._reconnect()
+            elif self._todo:
+                await self._send(self._todo[0])
+            elif self._introduce:
+                self._begin_introduction()
+            elif not self.up:
+                self._rise()
+            elif not self._collect():
+                await self._something()
+        except LostError as error:
+            self._fall(str(error))
+
+    async def _something(self) -> None:
+        """Until there is something to send, or the end."""
+        self._wake = asyncio.get_running_loop().create_future()
+        await self._wake
+        self._wake = None
+
+    def _rouse(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # Batches
+
+    def _collect(self) -> bool:
+        """Make a batch of what is waiting; False if nothing is."""
+        calls: list[Call] = []
+        size, options, waiting = 0, self._options, self._waiting
+        while waiting and len(calls) < options.batch_ops_max:
+            call = waiting[0]
+            if call.wanted():
+                size += call.size()
+                if calls and size > options.batch_bytes_max:
+                    break
+                calls.append(call)
+            waiting.popleft()
+        if calls:
+            self._todo.append(self._numbered(calls))
+        return bool(calls)
+
+    def _numbered(self, calls: list[Call], introduction: bool = False) -> Batch:
+        self._seq += 1
+        return Batch(self._seq, calls, introduction)
+
+    def _begin_introduction(self) -> None:
+        """What a new server must know goes before all else."""
+        self._introduce = False
+        calls = list(self._owner.on_new_server())
+        todo = [batch for batch in self._todo if not batch.introduction]
+        size = self._options.batch_ops_max
+        pieces = [calls[first : first + size] for first in range(0, len(calls), size)]
+        self._todo = deque(self._numbered(piece, introduction=True) for piece in pieces)
+        self._todo.extend(self._numbered(batch.calls) for batch in todo)
+
+    async def _send(self, batch: Batch) -> None:
+        """Raises LostError; then the batch stays the first."""
+        try:
+            answer = reply(await self._evaluated(batch))
+        except (ServerError, ValueError) as error:
+            self._give_up(batch, error)
+            return
+        self._generation = answer.head.generation
+        if answer.head.status != "ok":
+            self._begin_introduction()
+            return
+        self._todo.popleft()
+        self.batches += 1
+        self._owner.on_head(answer.head)
+        answered = list(zip(batch.calls, answer.results, strict=True))
+        self._hand_on([each for each in answered if not each[0].heavy], answer.blobs)
+        if not self._todo and not self._introduce and self._collect():
+            self._begin(self._todo[0])
+        self._hand_on([each for each in answered if each[0].heavy], answer.blobs)
+
+    def _hand_on(self, answered: list[tuple[Call, msgspec.Raw]], blobs: list[bytes]) -> None:
+        for call, result in answered:
+            try:
+                call.answered(result, blobs)
+            except msgspec.DecodeError as error:
+                senseless = f"{self._address.shown} gave an answer without sense: {error}"
+                call.failed(UncertainError(senseless), sent=True)
+
+    async def _evaluated(self, batch: Batch) -> object:
+        exchange = self._exchange
+        assert exchange is not None
+        if self._begun is not batch:
+            self._begin(batch)
+        self._begun = None
+        try:
+            return await exchange.end()
+        except ScriptGoneError:
+            await self._load_script()
+            self._begin(batch)
+            self._begun = None
+            return await exchange.end()
+
+    def _begin(self, batch: Batch) -> None:
+        """Put it on its way."""
+        assert self._exchange is not None
+        self._begun = batch
+        blobs: list[bytes] = []
+        ops: list[Op] = [call.write(blobs) for call in batch.calls]
+        head = header(self._client, batch.seq, self._generation, self._owner.now_s(), self._settings)
+        self._exchange.begin(evalsha(self._sha, self._prefix, head, ops, blobs))
+
+    def _give_up(self, batch: Batch, error: Exception) -> None:
+        """The server can't execute this batch; whether part of it was done, nobody can say."""
+        self._todo.popleft()
+        self._reason = str(error)
+        for call in batch.calls:
+            call.failed(UncertainError(f"{self._address.shown} failed: {error}"), sent=True)
+
+    # The connection
+
+    async def _connect(self) -> None:
+        """Wait for a server that loads its data, but for no other. Raises LostError or BusUnfitError."""
+        until_s = asyncio.get_running_loop().time() + self._options.loading_wait_s
+        while True:
+            try:
+                await self._connect_once()
+            except LoadingError:
+                self._cut()
+                if asyncio.get_running_loop().time() >= until_s or self.closed:
+                    raise
+                await asyncio.sleep(self._options.backoff_first_s)
+            except BaseException:
+                self._cut()
+                raise
+            else:
+                return
+
+    async def _connect_once(self) -> None:
+        self._exchange = Exchange(self._address, self._options)
+        await self._exchange.connect()
+        told = await facts(self._exchange, self._address)
+        await self._load_script()
+        self._owner.on_facts(told)
+        self._introduce = self._introduce or told.run_id != self._run_id
+        self._run_id = told.run_id
+
+    async def _load_script(self) -> None:
+        assert self._exchange is not None
+        try:
+            sha = await self._exchange.ask("SCRIPT", "LOAD", SCRIPT)
+        except ServerError as error:
+            raise LostError(f"it does not take the bus's script: {error}") from None
+        assert isinstance(sha, bytes)
+        self._sha = sha.decode()
+
+    async def _reconnect(self) -> None:
+        rest_s = min(self._options.backoff_first_s * 2**self._tries, self._options.backoff_max_s)
+        self._tries = min(self._tries + 1, 30)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), rest_s)
+        if not self.closed:
+            try:
+                await self._connect_once()
+            except BusUnfitError as error:
+                raise LostError(str(error)) from None
+
+    def _cut(self) -> None:
+        self._begun = None
+        if self._exchange is not None:
+            self._exchange.cut()
+            self._exchange = None
+
+    def _rise(self) -> None:
+        self.up = True
+        self.since_s = self._owner.now_s()
+        self.reconnects += 1
+        self._tries = 0
+        rises, self._rises = self._rises, []
+        for rise in rises:
+            if not rise.done():
+                rise.set_result(None)
+        self._owner.on_up()
+
+    def _fall(self, reason: str) -> None:
+        """The connection is gone. Who waits for an answer is told; what can wait is kept."""
+        self._cut()
+        self._reason = reason
+        was_up, self.up = self.up, False
+        uncertain = UncertainError(
+            f"{self._address.shown} can't say what became of it ({reason}): it may have been taken; publish "
+            "it again with the same event id to be sure"
+        )
+        for call in [call for batch in self._todo for call in batch.calls]:
+            call.failed(uncertain, sent=True)
+        refusal = self._refusal()
+        waiting, self._waiting = self._waiting, deque(call for call in self._waiting if call.keeps)
+        for call in waiting:
+            if not call.keeps:
+                call.failed(refusal, sent=False)
+        if was_up:
+            self.since_s = self._owner.now_s()
+            self._owner.on_down()
+
+    def _refusal(self) -> BusError:
+        if self.closed:
+            return ClosedError(BUS_CLOSED)
+        return UnreachableError(
+            f"{self._address.shown} can't be reached ({self._reason}); nothing was sent, try again later"
+        )

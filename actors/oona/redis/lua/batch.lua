@@ -1,0 +1,48 @@
+-- One batch: executed once, in order, whatever becomes of the connection; the same number again gets the same answer.
+
+local reply_key = P .. 'reply:' .. CLIENT
+local answered = call('GET', reply_key)
+if answered then
+  answered = cmsgpack.unpack(answered)
+  if answered[1] == SEQ then
+    return answered[2]
+  end
+end
+
+-- Whoever is out of memory can't publish, but acknowledge and all else that makes room: once something was
+-- written, a script may write.
+local alive = redis.pcall('SET', P .. 'alive', NOW, 'KEEPTTL')
+local full_up = type(alive) == 'table' and alive.err
+call('DEL', P .. 'nothing')
+
+local function head(status, generation)
+  local m = the_mode()
+  return cmsgpack.pack({status, generation, m.active, m.cause, m.entered, m.depth, m.depth_max})
+end
+
+local generation = call('GET', P .. 'gen')
+if not generation then
+  generation = CLIENT .. '/' .. SEQ .. '/' .. exact(NOW)
+  call('SET', P .. 'gen', generation)
+end
+if GENERATION ~= '' and GENERATION ~= generation then
+  return {head('generation', generation), cmsgpack.pack({})}
+end
+
+local NEEDS_MEMORY = {publish = true, replay = true}
+local results, worth_keeping = {}, false
+for i, op in ipairs(cmsgpack.unpack(ARGV[2])) do
+  if full_up and NEEDS_MEMORY[op[1]] then
+    results[i] = {'no_memory', full_up}
+  else
+    results[i] = OPS[op[1]](op)
+  end
+  worth_keeping = worth_keeping or not READS[op[1]]
+end
+write_now()
+write_state()
+local answer = {head('ok', generation), cmsgpack.pack(results), unpack(blobs)}
+if worth_keeping then
+  call('SET', reply_key, cmsgpack.pack({SEQ, answer}), 'EX', 600)
+end
+return answer

@@ -1,0 +1,121 @@
+-- What time does: redeliver, expire, forget, and let go of consumers that gave no sign of life.
+
+local function due(kind, group, limit)
+  write_now()
+  return call('ZRANGEBYSCORE', group_key(kind, group), '-inf', NOW, 'LIMIT', 0, limit)
+end
+
+local function lapse(group, limit)
+  local done = 0
+  for _, kind in ipairs({'held', 'ext'}) do
+    for _, entry in ipairs(due(kind, group, limit - done)) do
+      local record = record_of(group, entry)
+      record.error = 'not acknowledged by ' .. record.holder .. ' before its deadline'
+      give_back(group, entry, record, nil)
+      done = done + 1
+    end
+  end
+  return done
+end
+
+local function expire_due(group, limit)
+  local entries = due('exp', group, limit)
+  for _, entry in ipairs(entries) do
+    local record = record_of(group, entry)
+    call('ZREM', group_key('exp', group), entry)
+    if record.place ~= 'h' and record.place ~= 'e' then -- in hand, it may still be finished
+      expire(group, entry, record)
+    end
+  end
+  return #entries
+end
+
+local function bring_back(group, limit)
+  local entries = due('post', group, limit)
+  for _, entry in ipairs(entries) do
+    line_up(group, entry, record_of(group, entry))
+  end
+  return #entries
+end
+
+local function let_the_silent_go(group)
+  local silent = {}
+  local consumers = call('HGETALL', group_key('c', group))
+  for i = 1, #consumers, 2 do
+    if NOW - tonumber(consumers[i + 1]) > SETTINGS.dead_after_s then
+      silent[#silent + 1] = consumers[i]
+    end
+  end
+  for _, consumer in ipairs(silent) do
+    leave(group, consumer)
+  end
+end
+
+local function age_letters(topic, limit)
+  local done = 0
+  while done < limit do
+    local letter_id = call('ZRANGE', P .. 'dead:' .. topic.name, 0, 0)[1]
+    if not letter_id then
+      break
+    end
+    local letter = cmsgpack.unpack(call('HGET', P .. 'letter:' .. topic.name, letter_id))
+    if NOW - letter.died_s < topic.policy.retention_s then
+      break
+    end
+    let_go(topic, letter_id)
+    topic.books.let_go = topic.books.let_go + 1
+    topic.changed = true
+    done = done + 1
+  end
+  return done
+end
+
+-- The net beneath: entries that somebody read past these scripts and never acknowledged come back in line.
+local function reclaim(group, rank)
+  local stream = stream_key(group.topic.name, rank)
+  local idle_ms = math.floor((group.topic.policy.ack_deadline_s + group.topic.policy.postpone_max_s) * 1000)
+  local claimed = call('XAUTOCLAIM', stream, group.name, NOBODY, idle_ms, '0-0', 'COUNT', 16)[2]
+  for _, found in ipairs(claimed) do
+    local entry = found and rank .. ':' .. found[1]
+    local record = entry and record_of(group, entry)
+    if record and record.place == 'w' then
+      line_up(group, entry, record)
+    end
+  end
+end
+
+function OPS.tick(op)
+  write_now()
+  local left = op[3]
+  for _, name in ipairs(op[2]) do
+    local topic = topic_of(name)
+    if topic then
+      left = left - age_letters(topic, left)
+      for _, group_name in ipairs({unpack(topic.order)}) do
+        local group = topic.groups[group_name]
+        left = left - lapse(group, left)
+        left = left - expire_due(group, left)
+        left = left - bring_back(group, left)
+        let_the_silent_go(group)
+      end
+      look_at(topic)
+    end
+  end
+  review()
+  return {op[3] - left, left <= 0}
+end
+
+-- ["reclaim", [topic...]]: now and then, by the server's own clock.
+function OPS.reclaim(op)
+  write_now()
+  for _, name in ipairs(op[2]) do
+    local topic = topic_of(name)
+    for _, group_name in ipairs(topic and topic.order or {}) do
+      lose_what_is_gone(topic.groups[group_name])
+      for rank = 0, RANKS - 1 do
+        reclaim(topic.groups[group_name], rank)
+      end
+    end
+  end
+  return true
+end

@@ -1,0 +1,62 @@
+-- Every key that the bus touches. P is `esper:{<namespace>}:`; the braces keep a namespace in one hash slot.
+--
+--   P gen                 token of this state: another token means that the server lost its data
+--   P num                 number of the last publication
+--   P mode                conservative mode and depth (hash)
+--   P alive               when a client last came by; the first write of each batch finds out whether there is memory
+--   P topics              names of the declared topics (set)
+--   P reply:<client>      number and answer of the client's last batch, for a repeat
+--   P t:<topic>           policy, groups and books of a topic (hash)
+--   P s:<topic>:<rank>    the messages themselves (stream); ranks 0 to 2 are the urgent lane, 3 to 5 the normal one
+--   P refs:<topic>        entry that several groups share -> those that have not settled it (hash); at none it is deleted
+--   P seen:<topic>        event ids in the window (sorted set by publication number)
+--   P ids:<topic>         the same ids -> the names of their entries, settled or not (hash)
+--   P hist:<topic>        copies of the newest messages, for who comes late (stream, trimmed)
+--   P dead:<topic>        ids of dead letters, oldest first (sorted set)
+--   P letter:<topic>      dead letter by id (hash)
+-- and for each group of a topic, as <topic>:<group>:
+--   P g:                  ledgers and cursors (hash)
+--   P c:                  consumer -> seconds of its last sign of life (hash)
+--   P m:                  stream entry -> what the group knows of it while it is unsettled (hash)
+--   P held: P ext:        entries in hand, by deadline: as first set, and as extended (sorted sets)
+--   P post:               entries in their backoff, by its end (sorted set)
+--   P again:              entries that wait once more, by rank and publication number (sorted set)
+--   P exp:                entries with a time to live, by its end (sorted set)
+-- P bell                  channel: `m <topic>` something came to wait, `r <topic>` room came free
+--
+-- An entry is named `<rank>:<stream id>`. Its fields, in this order: id (event id), n (publication number), p
+-- (priority), t (published, seconds), x (expires, seconds, or empty), k (milliseconds by the server's clock when it
+-- first took the message), envelope, signature (left out if there is none).
+
+local P = KEYS[1]
+local NOBODY = '-'       -- consumer that stands in the pending lists for those who left
+local RANK_SPAN = 2 ^ 48 -- publication numbers stay below it
+local FIRST_NORMAL = 3
+local RANKS = 6
+local REROUTED = 2
+local LOWEST_URGENT = 4  -- priorities from CRITICAL on are urgent
+local RANK_OF = {[5] = 0, [4] = 1, [3] = 3, [2] = 4, [1] = 5}
+
+local call = redis.call
+
+local stream_keys = {}
+
+local function stream_key(topic, rank)
+  local keys = stream_keys[topic]
+  if not keys then
+    keys = {}
+    for each = 0, RANKS - 1 do
+      keys[each] = P .. 's:' .. topic .. ':' .. each
+    end
+    stream_keys[topic] = keys
+  end
+  return keys[rank]
+end
+
+local function split(entry)
+  return tonumber(string.sub(entry, 1, 1)), string.sub(entry, 3)
+end
+
+local function exact(number)
+  return string.format('%.17g', number)
+end

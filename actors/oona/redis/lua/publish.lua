@@ -1,0 +1,252 @@
+-- Whether a message is taken, by all groups of its topic or by none, and what happens without room.
+-- A lossy group never holds a publisher up: when it is full its oldest makes room, or it goes without.
+
+local OPS = {}
+
+-- Refused, or shed: the topic and each of its groups write it down.
+local function turn_away(topic, priority, what, count)
+  local books = books_of(topic, priority)
+  books.published = books.published + count
+  books[what] = books[what] + count
+  for _, group in pairs(topic.groups) do
+    local ledger = priority >= LOWEST_URGENT and group.u or group.n
+    ledger.published = ledger.published + count
+    ledger[what] = ledger[what] + count
+  end
+  topic.changed = true
+end
+
+local function full_groups(topic, lane)
+  local list = {}
+  local policy = topic.policy
+  for _, name in ipairs(topic.order) do
+    local group = topic.groups[name]
+    local ledger = lane == 'urgent' and group.u or group.n
+    local capacity = lane == 'urgent' and policy.urgent_capacity or policy.capacity
+    if ledger.pending >= capacity and not group.lossy then
+      list[#list + 1] = {name, lane, ledger.pending, ledger.waiting, capacity}
+    end
+  end
+  return list
+end
+
+local function refuse(topic, message, list)
+  turn_away(topic, message.priority, 'refused', 1)
+  return {'full', list}
+end
+
+-- The waiting entry of some ranks that was published first.
+local function oldest(group, first_rank, last_rank)
+  write_now()
+  local best, best_record
+  for rank = first_rank, last_rank do
+    local again = again_head(group, rank)
+    local head, record = head_of(group, rank)
+    for _, each in ipairs({{again, again and record_of(group, again)}, {head, record}}) do
+      if each[1] and (not best or each[2].number < best_record.number) then
+        best, best_record = each[1], each[2]
+      end
+    end
+  end
+  return best, best_record
+end
+
+local function drop_oldest(group, first_rank, last_rank)
+  local entry, record = oldest(group, first_rank, last_rank)
+  local ledger = ledger_at(group, first_rank)
+  ledger.dropped = ledger.dropped + 1
+  settle(group, entry, record)
+end
+
+-- A lossy group makes room for itself; false if all it has is in hand: then it goes without this message.
+local function lossy_room(group, rank)
+  local policy, ledger = group.topic.policy, ledger_at(group, rank)
+  local urgent = rank < FIRST_NORMAL
+  if ledger.pending < (urgent and policy.urgent_capacity or policy.capacity) then
+    return true
+  end
+  if ledger.waiting > 0 then
+    drop_oldest(group, urgent and 0 or FIRST_NORMAL, urgent and REROUTED or RANKS - 1)
+    return true
+  end
+  ledger.published = ledger.published + 1
+  ledger.dropped = ledger.dropped + 1
+  return false
+end
+
+local function add(stream, message)
+  local fields = {
+    'id', message.id, 'n', message.number, 'p', message.priority, 't', message.published_s,
+    'x', message.expires_s or '', 'k', message.taken_ms or server_ms(), 'envelope', message.envelope,
+  }
+  if message.signature ~= '' then
+    fields[#fields + 1] = 'signature'
+    fields[#fields + 1] = message.signature
+  end
+  return call('XADD', stream, '*', unpack(fields))
+end
+
+-- Into the streams of the ranks that the groups chose; returns the names of the entries.
+local function enter(topic, message, rank_of_group)
+  message.number = next_number()
+  local takers = {}
+  for _, name in ipairs(topic.order) do
+    local group, rank = topic.groups[name], rank_of_group[name]
+    if not group.lossy or lossy_room(group, rank) then
+      takers[rank] = takers[rank] or {}
+      table.insert(takers[rank], group)
+    end
+  end
+  local names = {}
+  for rank, groups in pairs(takers) do
+    local entry = rank .. ':' .. add(stream_key(topic.name, rank), message)
+    for _, group in ipairs(groups) do
+      admit(group, entry, rank, message, #groups > 1 and SHARED or SOLE)
+    end
+    if #groups > 1 then
+      write_pair_later('HSET', P .. 'refs:' .. topic.name, entry, #groups)
+    end
+    names[#names + 1] = entry
+  end
+  return table.concat(names, ' ')
+end
+
+local function remember(topic, message, entries)
+  topic.taken = topic.taken or {}
+  topic.taken[message.id] = entries
+  write_pair_later('ZADD', P .. 'seen:' .. topic.name, message.number, message.id)
+  write_pair_later('HSET', P .. 'ids:' .. topic.name, message.id, entries)
+end
+
+-- The names of the entries of an id in the window; false if it is not there.
+local function entries_of(topic, id)
+  return (topic.taken and topic.taken[id]) or call('HGET', P .. 'ids:' .. topic.name, id)
+end
+
+local function copy_to_history(topic, message)
+  local history = topic.policy.history
+  if history > 0 then
+    local stream = P .. 'hist:' .. topic.name
+    add(stream, message)
+    call('XTRIM', stream, 'MAXLEN', history)
+  end
+end
+
+local function accept(topic, message, rank_of_group, what)
+  local books = books_of(topic, message.priority)
+  local entries = enter(topic, message, rank_of_group)
+  remember(topic, message, entries)
+  copy_to_history(topic, message)
+  books.published = books.published + 1
+  books.accepted = books.accepted + 1
+  if what == 'rerouted' then
+    books.rerouted = books.rerouted + 1
+  end
+  topic.changed = true
+  return {what, entries}
+end
+
+local function same_rank(topic, rank)
+  local ranks = {}
+  for _, name in ipairs(topic.order) do
+    ranks[name] = rank
+  end
+  return ranks
+end
+
+local function offer_urgent(topic, message)
+  local list = full_groups(topic, 'urgent')
+  if #list > 0 then
+    return refuse(topic, message, list)
+  end
+  return accept(topic, message, same_rank(topic, RANK_OF[message.priority]), 'accepted')
+end
+
+local function reroute(topic, message, list)
+  local policy = topic.policy
+  local ranks = same_rank(topic, RANK_OF[message.priority])
+  for _, each in ipairs(list) do
+    local urgent = topic.groups[each[1]].u
+    if urgent_full(urgent, policy) or urgent.rerouted >= policy.reroute_capacity then
+      return refuse(topic, message, list)
+    end
+    ranks[each[1]] = REROUTED
+  end
+  return accept(topic, message, ranks, 'rerouted')
+end
+
+local function make_room(topic, message, list)
+  for _, each in ipairs(list) do
+    if each[4] == 0 then
+      return refuse(topic, message, list) -- it is all in hand or postponed
+    end
+  end
+  for _, each in ipairs(list) do
+    drop_oldest(topic.groups[each[1]], FIRST_NORMAL, RANKS - 1)
+  end
+  return accept(topic, message, same_rank(topic, RANK_OF[message.priority]), 'accepted')
+end
+
+local function offer_normal(topic, message)
+  if the_mode().active then
+    turn_away(topic, message.priority, 'shed', 1)
+    return {'shed'}
+  end
+  local list = full_groups(topic, 'normal')
+  local overflow = topic.policy.overflow
+  if #list == 0 then
+    return accept(topic, message, same_rank(topic, RANK_OF[message.priority]), 'accepted')
+  elseif overflow == 'wait' then
+    return {'wait'}
+  elseif overflow == 'drop_oldest' then
+    return make_room(topic, message, list)
+  elseif overflow == 'reroute' then
+    return reroute(topic, message, list)
+  end
+  return refuse(topic, message, list)
+end
+
+local function offer(topic, message)
+  local books = books_of(topic, message.priority)
+  local known = entries_of(topic, message.id)
+  if known then
+    books.duplicates = books.duplicates + 1
+    topic.changed = true
+    return {'duplicate', known}
+  elseif #topic.order == 0 then
+    message.number = next_number()
+    books.published = books.published + 1
+    books.unrouted = books.unrouted + 1
+    topic.changed = true
+    copy_to_history(topic, message)
+    return {'unrouted'}
+  elseif message.priority >= LOWEST_URGENT then
+    return offer_urgent(topic, message)
+  end
+  return offer_normal(topic, message)
+end
+
+function OPS.publish(op)
+  local topic = topic_of(op[2])
+  if not topic then
+    return {'undeclared'}
+  end
+  local message = {
+    id = op[3], priority = op[4], published_s = op[5], expires_s = op[6], envelope = given_blob(op[7]),
+    signature = given_blob(op[8]),
+  }
+  local result = offer(topic, message)
+  local urgent = message.priority >= LOWEST_URGENT or result[1] == 'rerouted'
+  if urgent or the_mode().depth > SETTINGS.high_mark then
+    look_at(topic)
+  end
+  return result
+end
+
+function OPS.count(op)
+  local topic = topic_of(op[2])
+  if topic then
+    turn_away(topic, op[3] and LOWEST_URGENT or 1, op[4], op[5])
+  end
+  return true
+end

@@ -1,0 +1,260 @@
+-- How an entry moves within one group. A record is what the group knows of an entry while it is unsettled:
+-- place 'w' new in the stream, 'a' again in line, 'h' in hand, 'e' in hand and extended, 'p' postponed.
+-- Of a new one nothing is kept but SOLE or SHARED: the rest is in the stream.
+
+local SOLE, SHARED = '1', '+'
+
+-- Empty if somebody deleted the entry past these scripts.
+local function fields_at(stream, id)
+  local found = call('XRANGE', stream, id, id)[1]
+  return found and found[2] or {}
+end
+
+-- The record of an entry that nobody has been given yet. Fields lie as `add` wrote them.
+local function new_record(fields, marker)
+  local published_s = tonumber(fields[8] or NOW)
+  return {
+    place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, id = fields[2] or '',
+    number = tonumber(fields[4] or 0), priority = tonumber(fields[6] or 1), published_s = published_s,
+    since_s = published_s, expires_s = tonumber(fields[10] or '') or false,
+  }
+end
+
+local function packed(r)
+  return cmsgpack.pack({
+    r.place, r.attempts, r.holder, r.error, r.shared, r.id, r.number, r.priority, r.published_s, r.since_s, r.expires_s,
+    r.due_s,
+  })
+end
+
+local function unpacked(stored)
+  local v = cmsgpack.unpack(stored)
+  return {
+    place = v[1], attempts = v[2], holder = v[3], error = v[4], shared = v[5], id = v[6], number = v[7], priority = v[8],
+    published_s = v[9], since_s = v[10], expires_s = v[11], due_s = v[12],
+  }
+end
+
+local function record_from(group, entry, stored)
+  if not stored then
+    return nil
+  elseif stored ~= SOLE and stored ~= SHARED then
+    return unpacked(stored)
+  end
+  local rank, id = split(entry)
+  return new_record(fields_at(stream_key(group.topic.name, rank), id), stored)
+end
+
+local settled_now = {} -- what this batch has settled while the write waits
+
+local function record_of(group, entry)
+  local key = group_key('m', group)
+  if settled_now[key .. entry] then
+    return nil
+  end
+  return record_from(group, entry, call('HGET', key, entry))
+end
+
+local function keep(group, entry, record)
+  call('HSET', group_key('m', group), entry, packed(record))
+end
+
+local function full(ledger, policy)
+  return ledger.pending >= policy.capacity
+end
+
+local function urgent_full(ledger, policy)
+  return ledger.pending >= policy.urgent_capacity
+end
+
+-- A message comes in; the caller has seen to it that there is room.
+local function admit(group, entry, rank, message, marker)
+  local ledger = ledger_at(group, rank)
+  ledger.published = ledger.published + 1
+  ledger.pending = ledger.pending + 1
+  ledger.waiting = ledger.waiting + 1
+  if ledger.pending > ledger.pending_max then
+    ledger.pending_max = ledger.pending
+  end
+  if rank == REROUTED then
+    ledger.rerouted = ledger.rerouted + 1
+  end
+  write_pair_later('HSET', group_key('m', group), entry, marker)
+  if message.expires_s then
+    write_pair_later('ZADD', group_key('exp', group), message.expires_s, entry)
+  end
+  load_changed(group, 1)
+  group.topic.changed = true
+  ring('m', group.topic)
+end
+
+local PLACES = {a = 'again', h = 'held', e = 'ext', p = 'post'}
+
+local function out_of_place(group, entry, record)
+  local kind = PLACES[record.place]
+  if kind then
+    write_later('ZREM', group_key(kind, group), entry)
+  end
+  if record.place == 'w' or record.place == 'a' then
+    local ledger = ledger_at(group, (split(entry)))
+    ledger.waiting = ledger.waiting - 1
+  end
+end
+
+-- Free the entry's place; the caller has written down why.
+local function settle(group, entry, record)
+  local topic = group.topic
+  local rank, id = split(entry)
+  local ledger = ledger_at(group, rank)
+  if rank >= FIRST_NORMAL and topic.policy.overflow == 'wait' and full(ledger, topic.policy) then
+    ring('r', topic)
+  end
+  out_of_place(group, entry, record)
+  ledger.pending = ledger.pending - 1
+  if rank == REROUTED then
+    ledger.rerouted = ledger.rerouted - 1
+  end
+  if record.expires_s then
+    write_later('ZREM', group_key('exp', group), entry)
+  end
+  local records, stream = group_key('m', group), stream_key(topic.name, rank)
+  write_later('HDEL', records, entry)
+  settled_now[records .. entry] = true
+  write_later('XACK', stream, id, group.name)
+  if not record.shared then
+    write_later('XDEL', stream, id)
+  elseif call('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
+    call('HDEL', P .. 'refs:' .. topic.name, entry)
+    write_later('XDEL', stream, id)
+  end
+  load_changed(group, -1)
+  topic.changed = true
+end
+
+local function expire(group, entry, record)
+  local ledger = ledger_at(group, (split(entry)))
+  ledger.expired = ledger.expired + 1
+  settle(group, entry, record)
+end
+
+-- Its entry was deleted past these scripts: nothing is left to be delivered.
+local function lose(group, entry, record)
+  local ledger = ledger_at(group, (split(entry)))
+  ledger.dropped = ledger.dropped + 1
+  settle(group, entry, record)
+end
+
+local function lose_what_is_gone(group)
+  write_now()
+  local stored = call('HGETALL', group_key('m', group))
+  for i = 1, #stored, 2 do
+    local entry = stored[i]
+    local rank, id = split(entry)
+    local record = record_from(group, entry, stored[i + 1])
+    local idle = record.place ~= 'h' and record.place ~= 'e'
+    if idle and not fields_at(stream_key(group.topic.name, rank), id)[1] then
+      lose(group, entry, record)
+    end
+  end
+  write_now()
+end
+
+local function has_expired(record)
+  return record.expires_s and record.expires_s <= NOW
+end
+
+-- Once more to the head of its line.
+local function line_up(group, entry, record)
+  local rank = split(entry)
+  out_of_place(group, entry, record)
+  record.place = 'a'
+  record.since_s = NOW
+  local ledger = ledger_at(group, rank)
+  ledger.waiting = ledger.waiting + 1
+  write_now()
+  call('ZADD', group_key('again', group), rank * RANK_SPAN + record.number, entry)
+  keep(group, entry, record)
+  group.topic.changed = true
+  ring('m', group.topic)
+end
+
+local function let_go(topic, letter_id)
+  call('ZREM', P .. 'dead:' .. topic.name, letter_id)
+  call('HDEL', P .. 'letter:' .. topic.name, letter_id)
+end
+
+-- Its attempts are used up, or its frame can't be read: keep it among the dead letters.
+local function bury(group, entry, record)
+  local topic = group.topic
+  local rank, id = split(entry)
+  local ledger = ledger_at(group, rank)
+  local fields = fields_at(stream_key(topic.name, rank), id)
+  local letter_id = topic.name .. '/' .. group.name .. '/' .. record.id
+  local dead, letters = P .. 'dead:' .. topic.name, P .. 'letter:' .. topic.name
+  ledger.dead_lettered = ledger.dead_lettered + 1
+  if call('HEXISTS', letters, letter_id) == 1 then
+    let_go(topic, letter_id)
+    topic.books.let_go = topic.books.let_go + 1
+  end
+  topic.books.letter_number = topic.books.letter_number + 1
+  call('ZADD', dead, topic.books.letter_number, letter_id)
+  call('HSET', letters, letter_id, cmsgpack.pack({
+    group = group.name, id = record.id, priority = record.priority, attempts = record.attempts, error = record.error,
+    died_s = NOW, taken_ms = tonumber(fields[12] or 0),
+    envelope = fields[14] or '', signature = fields[16] or '',
+  }))
+  if call('ZCARD', dead) > topic.policy.dead_letters_max then
+    let_go(topic, call('ZRANGE', dead, 0, 0)[1])
+    topic.books.let_go = topic.books.let_go + 1
+  end
+  settle(group, entry, record)
+end
+
+-- Out of a consumer's hands: back in line, into its backoff, or to an end. `delay_s` nil is the policy's backoff.
+local function give_back(group, entry, record, delay_s)
+  local policy = group.topic.policy
+  if has_expired(record) then
+    expire(group, entry, record)
+    return 'expired'
+  end
+  if record.attempts >= policy.attempts_max then
+    bury(group, entry, record)
+    return 'dead'
+  end
+  if delay_s == 0 then
+    line_up(group, entry, record)
+    return 'back'
+  end
+  out_of_place(group, entry, record)
+  record.place = 'p'
+  local backoff_s = policy.backoff_s[math.min(record.attempts, #policy.backoff_s)]
+  record.due_s = NOW + (delay_s or backoff_s)
+  write_now()
+  call('ZADD', group_key('post', group), record.due_s, entry)
+  keep(group, entry, record)
+  return 'back'
+end
+
+-- The first entry of a stream that this group has not been given yet: its name and record, or nil.
+local function head_of(group, rank)
+  local stream, from = stream_key(group.topic.name, rank), group.cursors[rank + 1]
+  while true do
+    local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', 16)
+    for _, found in ipairs(entries) do
+      local entry = rank .. ':' .. found[1]
+      local marker = call('HGET', group_key('m', group), entry)
+      if marker then
+        return entry, new_record(found[2], marker)
+      end
+      from = found[1]
+    end
+    if #entries < 16 then
+      return nil
+    end
+  end
+end
+
+local function again_head(group, rank)
+  local from, to = rank * RANK_SPAN, '(' .. exact((rank + 1) * RANK_SPAN)
+  return call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, 1)[1]
+end

@@ -1,0 +1,172 @@
+-- What this batch has read of topics, groups and the mode; written back once, at its end.
+
+local header = cmsgpack.unpack(ARGV[1])
+local CLIENT, SEQ, GENERATION, NOW = header[1], header[2], header[3], header[4]
+local SETTINGS = {
+  high_mark = header[5][1], low_mark = header[5][2], dwell_s = header[5][3], dedup_ids_max = header[5][4],
+  groups_max = header[5][5], consumers_max = header[5][6], dead_after_s = header[5][7],
+}
+local BLOBS_AT = 3       -- ARGV index of the first blob
+local topics, bells, blobs = {}, {}, {}
+local mode, number
+
+local LEDGER = {'published', 'acked', 'dead_lettered', 'refused', 'shed', 'dropped', 'expired', 'pending',
+  'pending_max', 'delivered', 'redelivered', 'replayed', 'late', 'waiting', 'rerouted'}
+local BOOKS = {'published', 'accepted', 'refused', 'shed', 'unrouted', 'rerouted', 'duplicates'}
+
+local function zeros(names)
+  local table = {}
+  for _, name in ipairs(names) do
+    table[name] = 0
+  end
+  return table
+end
+
+local function new_group(topic, name, declared, lossy)
+  return {
+    topic = topic, name = name, declared = declared, lossy = lossy,
+    u = zeros(LEDGER), n = zeros(LEDGER), cursors = {'0-0', '0-0', '0-0', '0-0', '0-0', '0-0'},
+  }
+end
+
+local function group_key(kind, group)
+  local keys = group.keys
+  if not keys then
+    keys = {}
+    group.keys = keys
+  end
+  local key = keys[kind]
+  if not key then
+    key = P .. kind .. ':' .. group.topic.name .. ':' .. group.name
+    keys[kind] = key
+  end
+  return key
+end
+
+local function read_group(topic, name)
+  local stored = cmsgpack.unpack(call('GET', P .. 'g:' .. topic.name .. ':' .. name))
+  stored.topic = topic
+  return stored
+end
+
+local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors'}
+
+local function write_group(group)
+  local stored = {}
+  for _, field in ipairs(STORED) do
+    stored[field] = group[field]
+  end
+  call('SET', group_key('g', group), cmsgpack.pack(stored), 'KEEPTTL')
+end
+
+-- The topic, or nil if it was never declared here.
+local function topic_of(name)
+  if topics[name] then
+    return topics[name]
+  end
+  local stored = call('HMGET', P .. 't:' .. name, 'policy', 'groups', 'books')
+  if not stored[1] then
+    return nil
+  end
+  local topic = {name = name, policy = cmsgpack.unpack(stored[1]), order = cmsgpack.unpack(stored[2]), groups = {}}
+  topic.books = cmsgpack.unpack(stored[3])
+  for _, group_name in ipairs(topic.order) do
+    topic.groups[group_name] = read_group(topic, group_name)
+  end
+  topics[name] = topic
+  return topic
+end
+
+local function group_of(topic_name, group_name)
+  local topic = topic_of(topic_name)
+  return topic and topic.groups[group_name]
+end
+
+local function books_of(topic, priority)
+  return priority >= LOWEST_URGENT and topic.books.u or topic.books.n
+end
+
+local function ledger_at(group, rank)
+  return rank < FIRST_NORMAL and group.u or group.n
+end
+
+local function next_number()
+  number = (number or tonumber(call('GET', P .. 'num') or '0')) + 1
+  return number
+end
+
+local taken_ms
+
+-- The server's own clock, once a batch.
+local function server_ms()
+  if not taken_ms then
+    local time = call('TIME')
+    taken_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  end
+  return taken_ms
+end
+
+local function the_mode()
+  if not mode then
+    local stored = call('GET', P .. 'mode')
+    mode = stored and cmsgpack.unpack(stored)
+      or {active = false, cause = '', last_s = 0, entered = 0, depth = 0, depth_max = 0}
+  end
+  return mode
+end
+
+local function load_changed(group, by)
+  if group.lossy then
+    return
+  end
+  local m = the_mode()
+  m.depth = m.depth + by
+  if m.depth > m.depth_max then
+    m.depth_max = m.depth
+  end
+end
+
+local function ring(kind, topic)
+  bells[kind .. ' ' .. topic.name] = true
+end
+
+local function blob_index(blob)
+  if not blob or blob == '' then
+    return -1
+  end
+  blobs[#blobs + 1] = blob
+  return #blobs - 1
+end
+
+local function given_blob(index)
+  return index >= 0 and ARGV[BLOBS_AT + index] or ''
+end
+
+local function write_state()
+  for name, topic in pairs(topics) do
+    if topic.taken then
+      local seen = P .. 'seen:' .. name
+      local over = call('ZCARD', seen) - SETTINGS.dedup_ids_max
+      local forgotten = over > 0 and call('ZPOPMIN', seen, over) or {}
+      for i = 1, #forgotten, 2 do
+        call('HDEL', P .. 'ids:' .. name, forgotten[i])
+      end
+    end
+    if topic.changed then
+      call('HSET', P .. 't:' .. name, 'policy', cmsgpack.pack(topic.policy), 'groups', cmsgpack.pack(topic.order),
+        'books', cmsgpack.pack(topic.books))
+      for _, group_name in ipairs(topic.order) do
+        write_group(topic.groups[group_name])
+      end
+    end
+  end
+  if mode then
+    call('SET', P .. 'mode', cmsgpack.pack(mode), 'KEEPTTL')
+  end
+  if number then
+    call('SET', P .. 'num', number, 'KEEPTTL')
+  end
+  for bell in pairs(bells) do
+    call('PUBLISH', P .. 'bell', bell)
+  end
+end

@@ -1,0 +1,438 @@
+"""The publishing side of the bus on Redis: hands over, waits for room, keeps what may not be lost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from actors.oona import texts
+from actors.oona.bus import Outcome, Receipt
+from actors.oona.conservative import Conservative
+from actors.oona.errors import (
+    BusError,
+    ClosedError,
+    OutboxFullError,
+    QueueFullError,
+    RefusedError,
+    ServerFullError,
+    UncertainError,
+    UnreachableError,
+)
+from actors.oona.parking import Ticket
+from actors.oona.policy import Overflow
+from actors.oona.redis.call import Ask, Call, Order
+from actors.oona.redis.link import Link
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.outbox import Outbox
+from actors.oona.redis.outgoing import Outgoing
+from actors.oona.redis.publishing import OUTCOMES, TAKEN, Again, Awaited, Parked, Queued
+from actors.oona.redis.topics import KnownTopic, descriptions
+from actors.oona.redis.wire import Published, decoder
+
+_SETTLE_ASKED_MAX: Final = 512
+"""Entries of a topic that the server is asked about at a time."""
+_RETRIES_MAX: Final = 64
+"""Parked publishers of a topic whose messages are offered again at a time."""
+_BOOLS: Final = decoder(list[bool])
+
+
+class Turned(NamedTuple):
+    """Which messages this process turned away itself, for the server's books."""
+
+    topic: str
+    urgent: bool
+    what: str
+
+
+class Post:
+    """Implements `Desk`. `sign` gives an envelope's signature, `now_s` the bus's time."""
+
+    def __init__(
+        self,
+        topics: dict[str, KnownTopic],
+        link: Link,
+        conservative: Conservative,
+        options: RedisOptions,
+        sign: Callable[[bytes], bytes],
+        now_s: Callable[[], float],
+    ) -> None:
+        self.outbox = Outbox(
+            {name: topic.sheddable for name, topic in topics.items()},
+            options.outbox_messages_max,
+            options.outbox_bytes_max,
+        )
+        self.uncertain = 0
+        self.lost = 0
+        self.sign = sign
+        self._topics = topics
+        self._link = link
+        self._conservative = conservative
+        self._options = options
+        self._now_s = now_s
+        self._turned: Counter[Turned] = Counter()
+        self._retry_at_s = 0.0
+        self._era = 0  # servers so far
+        self._settled: list[
+            asyncio.Future[None]
+        ] = []  # publishers that wait for what is retained to be settled
+
+    # Awaited
+
+    async def publish(self, item: Outgoing) -> Receipt:
+        """Raises RefusedError, ClosedError."""
+        topic = self._topics[item.topic]
+        if not topic.sheddable and not self.outbox.admit(item):
+            await self._room_to_retain(topic, item)
+        call = Awaited(self, item)
+        self._push(topic)
+        if topic.parking.tickets and not item.urgent:
+            self._park(topic, call)
+        else:
+            self._link.submit(call)
+        try:
+            return await call.answer
+        finally:
+            if not item.keys:
+                self.outbox.done(item)
+
+    async def _room_to_retain(self, topic: KnownTopic, item: Outgoing) -> None:
+        """Wait, no longer than the server's deadline, until enough of what is retained is settled."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._options.deadline_s
+        while not self.outbox.admit(item):
+            left_s = until_s - loop.time()
+            if left_s <= 0 or not self._link.up:
+                self._turn_away(item, "refused")
+                raise OutboxFullError(
+                    f"{item.topic} can't take {item.event_id}: {self.outbox.messages} messages are kept here "
+                    "until all groups have settled them, as many as may (outbox_messages_max); try later"
+                )
+            for each in self._topics.values():
+                self._ask_settled(each)
+            settled: asyncio.Future[None] = loop.create_future()
+            self._settled.append(settled)
+            await asyncio.wait({settled}, timeout=min(left_s, self._options.deadline_s / 5))
+
+    def awaited_answered(self, call: Awaited, published: Published) -> None:
+        topic = self._topics[call.item.topic]
+        if published.what == "wait":
+            topic.heard_full((), self._now_s() + self._options.retry_s)
+            self._park(topic, call)
+            return
+        call.settle(self._answer(topic, call.item, published))
+
+    def awaited_failed(self, call: Awaited, error: BusError, sent: bool) -> None:
+        if not call.answer.done():
+            self._book_failure(call.item, error)
+        call.settle(error)
+
+    def _answer(self, topic: KnownTopic, item: Outgoing, published: Published) -> Receipt | BusError:
+        if published.what not in OUTCOMES:
+            return self.refusal(item, published)
+        if published.keys:
+            self._taken(topic, item, published)
+        return Receipt(item.event_id, OUTCOMES[published.what])
+
+    def _taken(self, topic: KnownTopic, item: Outgoing, published: Published) -> None:
+        """The server has it; a duplicate too was acknowledged to its publisher, and may not be lost."""
+        if not item.urgent:
+            topic.heard_room()
+            if topic.parking.breaker.failures:
+                topic.parking.breaker.succeeded()
+        if not topic.sheddable:
+            self.outbox.taken(item, published.keys)
+
+    # Parked
+
+    def _park(self, topic: KnownTopic, call: Awaited) -> None:
+        if call.answer.done():
+            return
+        try:
+            ticket = topic.parking.park(call.item, self._now_s(), call.settle)
+        except RefusedError as error:
+            self._turn_away(call.item, "refused")
+            call.settle(error)
+            return
+        call.answer.add_done_callback(lambda _: topic.parking.unpark(ticket))
+
+    def _retry(self, topic: KnownTopic) -> None:
+        """Offer the messages of those who wait, in order, until one finds no room."""
+        if topic.retries or not self._link.up:
+            return
+        tickets = list(topic.parking.tickets.values())[:_RETRIES_MAX]
+        topic.retries = len(tickets)
+        for ticket in tickets:
+            assert isinstance(ticket.publication, Outgoing)
+            self._link.submit(Parked(self, ticket.publication, ticket))
+
+    def parked_wanted(self, call: Parked) -> bool:
+        topic = self._topics[call.item.topic]
+        there = call.item.number in topic.parking.tickets
+        if not there:
+            topic.retries -= 1
+        return there
+
+    def parked_answered(self, call: Parked, published: Published) -> None:
+        topic = self._topics[call.item.topic]
+        topic.retries -= 1
+        if published.what != "wait":
+            self._unpark(topic, call.ticket, self._answer(topic, call.item, published))
+            if not topic.retries:
+                self._retry(topic)
+
+    def parked_failed(self, call: Parked, error: BusError, sent: bool) -> None:
+        topic = self._topics[call.item.topic]
+        topic.retries = max(0, topic.retries - 1)
+        if call.item.number in topic.parking.tickets:
+            self._book_failure(call.item, error)
+        self._unpark(topic, call.ticket, error)
+
+    def _unpark(self, topic: KnownTopic, ticket: Ticket, answer: Receipt | BusError) -> None:
+        topic.parking.unpark(ticket)
+        ticket.answer(answer)
+
+    def _send_away(self, what: str, error: Callable[[Outgoing], BusError]) -> None:
+        """Nobody waits for room any longer, but those whose message is being offered just now."""
+        for topic in self._topics.values():
+            for ticket in list(topic.parking.tickets.values())[topic.retries :]:
+                item = ticket.publication
+                assert isinstance(item, Outgoing)
+                self._turn_away(item, what)
+                self._unpark(topic, ticket, error(item))
+
+    # Queued
+
+    def publish_nowait(self, item: Outgoing) -> Receipt:
+        """Raises RefusedError."""
+        topic = self._topics[item.topic]
+        self._refuse_at_once(topic, item)
+        try:
+            dropped = self.outbox.put(item)
+        except OutboxFullError:
+            self._turn_away(item, "refused")
+            raise
+        self.lost += len(dropped)
+        for each in dropped:
+            self._turn_away(each, "refused")
+        self._push(topic)
+        return Receipt(item.event_id, Outcome.QUEUED)
+
+    def _refuse_at_once(self, topic: KnownTopic, item: Outgoing) -> None:
+        """What the server would turn away, by all that is known here, never gets into the outbox."""
+        now_s = self._now_s()
+        if item.urgent:
+            if full := topic.known_full("urgent", now_s):
+                self._turn_away(item, "refused")
+                raise texts.urgent_full(topic.name, item.event_id, full)
+            return
+        if self._conservative.active:
+            self._turn_away(item, "shed")
+            raise self._conservative.refusal(f"{topic.name} can't take {item.event_id}")
+        if topic.sheddable or topic.policy.overflow is Overflow.REROUTE:
+            return
+        full = topic.known_full("normal", now_s)
+        queued = self.outbox.queued_of(topic.name, urgent=False)
+        if topic.parking.tickets:
+            full.append(f"{len(topic.parking.tickets)} publishers wait for room")
+        elif queued >= topic.policy.capacity and not full:
+            full.append(f"{queued} messages for it are on their way, as many as a group holds (capacity)")
+        if full:
+            self._turn_away(item, "refused")
+            raise texts.normal_full(topic.name, item.event_id, full, topic.policy.overflow)
+
+    def _push(self, topic: KnownTopic) -> None:
+        """Send what is ready."""
+        if not self._link.up:
+            return
+        for urgent in (True, False):
+            if urgent or not self._conservative.active:
+                round_ = self.outbox.lines[topic.name, urgent].round
+                for item in self.outbox.ready(topic.name, urgent):
+                    self._link.submit(Queued(self, item, round_))
+
+    def queued_wanted(self, call: Queued) -> bool:
+        return call.round == self.outbox.line_of(call.item).round
+
+    def queued_unsent(self, item: Outgoing) -> None:
+        self.outbox.unsent(item)
+
+    def queued_answered(self, item: Outgoing, published: Published) -> None:
+        topic = self._topics[item.topic]
+        what = published.what
+        if what in OUTCOMES:
+            self.outbox.taken(item, published.keys)
+            if what in TAKEN and not item.urgent:
+                topic.heard_room()
+            self._push(topic)
+        elif topic.sheddable:
+            self._book_no_memory(item, what)
+            self.lost += 1
+            self.outbox.done(item)
+        else:
+            self._book_no_memory(item, what)
+            if what in ("full", "wait"):
+                topic.heard_full(published.full, self._now_s() + self._options.retry_s)
+            self.outbox.refused(item)
+
+    # Given to a new server
+
+    def new_server(self) -> None:
+        """What was asked of the one before says nothing any longer: it may have had other data."""
+        self._era += 1
+
+    def again(self) -> list[Call]:
+        """What a server that lost its data has to be given once more."""
+        return [Again(self, item) for item in self.outbox.all_retained()]
+
+    def again_answered(self, item: Outgoing, published: Published) -> None:
+        if published.keys:
+            item.keys = published.keys
+        elif published.what in ("wait", "full", "shed", "no_memory"):
+            self.outbox.owed(item)
+        elif published.what == "unrouted":
+            self.outbox.done(item)
+
+    # What comes back
+
+    def refusal(self, item: Outgoing, published: Published) -> BusError:
+        """The error for a message that was not taken."""
+        topic = self._topics[item.topic]
+        what = f"{topic.name} can't take {item.event_id}"
+        match published.what:
+            case "full":
+                return self._full(topic, item, published)
+            case "shed":
+                return self._conservative.refusal(what)
+            case "no_memory":
+                self._turn_away(item, "refused")
+                return ServerFullError(
+                    f"{what}: the server's memory is used up (maxmemory); try again when messages have been "
+                    "acknowledged, or give it more"
+                )
+            case _:
+                return ClosedError(f"{what}: the server forgot this bus ({published.what}); make a new one")
+
+    def _full(self, topic: KnownTopic, item: Outgoing, published: Published) -> QueueFullError:
+        topic.heard_full(published.full, self._now_s() + self._options.retry_s)
+        full = descriptions(published.full)
+        if item.urgent:
+            return texts.urgent_full(topic.name, item.event_id, full)
+        return texts.normal_full(topic.name, item.event_id, full, topic.policy.overflow)
+
+    # What time and the server do
+
+    def room(self, name: str) -> None:
+        """Room came free in a topic."""
+        if (topic := self._topics.get(name)) is not None:
+            topic.heard_room()
+            self._push(topic)
+            self._retry(topic)
+
+    def on_up(self) -> None:
+        for topic in self._topics.values():
+            topic.retries = 0
+            self._push(topic)
+
+    def on_down(self) -> None:
+        """Nobody waits for room in what can't be reached."""
+        for topic in self._topics.values():
+            topic.retries = 0
+        self._send_away(
+            "refused",
+            lambda item: UnreachableError(
+                f"{item.topic} had no room for {item.event_id}, and now it can't be reached; try again later"
+            ),
+        )
+
+    def on_conservative(self) -> None:
+        what = "{0.topic} can't take {0.event_id}"
+        self._send_away("shed", lambda item: self._conservative.refusal(what.format(item)))
+
+    def close(self) -> None:
+        """Refuse those who wait."""
+        for topic in self._topics.values():
+            topic.retries = 0
+        self._send_away("refused", lambda _: ClosedError(texts.BUS_CLOSED))
+
+    def tick(self) -> None:
+        """Refuse those who waited too long, and try again for the others."""
+        now_s = self._now_s()
+        for item in self.outbox.expired(now_s):
+            self.lost += 1
+            self._turn_away(item, "refused")
+        again = now_s >= self._retry_at_s
+        if again:
+            self._retry_at_s = now_s + self._options.retry_s
+        for topic in self._topics.values():
+            self._send_overdue_away(topic, now_s)
+            self._retry(topic)
+            if again or topic.policy.overflow is Overflow.WAIT:
+                self._push(topic)
+            self._ask_settled(topic)
+
+    def _send_overdue_away(self, topic: KnownTopic, now_s: float) -> None:
+        while not topic.retries and (ticket := topic.parking.first_overdue(now_s)) is not None:
+            item = ticket.publication
+            assert isinstance(item, Outgoing)
+            self._turn_away(item, "refused")
+            ticket.answer(texts.wait_expired(topic.name, item.event_id, topic.policy.wait_max_s))
+
+    # What is settled
+
+    def _ask_settled(self, topic: KnownTopic) -> None:
+        items = self.outbox.unsettled(topic.name, _SETTLE_ASKED_MAX)
+        if not items or topic.settling or not self._link.up:
+            return
+        topic.settling = True
+        keys = [key for item in items for key in item.keys.split(" ")]
+        ask = Ask(("settled", topic.name, keys), _BOOLS)
+        era = self._era
+        ask.answer.add_done_callback(lambda answer: self._settled_answered(topic, items, answer, era))
+        self._link.submit(ask)
+
+    def _settled_answered(
+        self,
+        topic: KnownTopic,
+        items: list[Outgoing],
+        answer: "asyncio.Future[tuple[list[bool], list[bytes]]]",
+        era: int,
+    ) -> None:
+        topic.settling = False
+        if answer.cancelled() or answer.exception() is not None or era != self._era:
+            return
+        told = iter(answer.result()[0])
+        settled = 0
+        for item in items:
+            each = [next(told) for _ in item.keys.split(" ")]
+            if all(each):
+                settled += 1
+                self.outbox.done(item)
+            else:
+                self.outbox.still_unsettled(item)
+        waiting, self._settled = self._settled, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        if settled > _SETTLE_ASKED_MAX // 4:
+            self._ask_settled(topic)
+
+    # Books
+
+    def counts(self) -> Iterator[Order]:
+        """What the server has to write into its books; it is forgotten here then."""
+        turned, self._turned = self._turned, Counter()
+        for (topic, urgent, what), count in turned.items():
+            yield Order(("count", topic, urgent, what, count))
+
+    def _turn_away(self, item: Outgoing, what: str) -> None:
+        self._turned[Turned(item.topic, item.urgent, what)] += 1
+
+    def _book_no_memory(self, item: Outgoing, what: str) -> None:
+        if what == "no_memory":
+            self._turn_away(item, "refused")
+
+    def _book_failure(self, item: Outgoing, error: BusError) -> None:
+        if isinstance(error, UncertainError):
+            self.uncertain += 1
+        elif isinstance(error, RefusedError):
+            self._turn_away(item, "refused")

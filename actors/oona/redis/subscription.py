@@ -1,0 +1,369 @@
+"""A consumer's end of the bus on Redis: asks for messages, hands them out, passes on what is said of them."""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from actors.oona import texts
+from actors.oona.breaker import Breaker
+from actors.oona.errors import BusError, ClosedError
+from actors.oona.policy import BusConfig
+from actors.oona.priority import Lane
+from actors.oona.redis.call import Call, Order
+from actors.oona.redis.delivery import RedisDelivery
+from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
+from actors.oona.redis.wire import Op, Refusal, Taken, decoder
+from actors.oona.seen import SeenIds
+
+TAKE_MAX: Final = 512
+"""Messages taken at a time."""
+_FAILED_IDS_MAX: Final = 1_000
+"""Event ids remembered as having failed here, for the breaker."""
+_JOINED: Final = decoder(bool, Refusal)
+_TAKEN: Final = decoder(bool, list[Taken])
+
+
+class RedisSubscription:
+    """Implements `Subscription`. It joins with the next round trip; if it is refused, `receive` says so."""
+
+    def __init__(
+        self, inbox: Inbox, topics: list[str], group: str, consumer: str, lossy: bool, config: BusConfig
+    ) -> None:
+        self.topics = topics
+        self.group = group
+        self.consumer = consumer
+        self.lossy = lossy
+        self.breaker = Breaker(config.breaker)
+        self._inbox = inbox
+        self._settled = inbox.settled(group)
+        self._slice_messages = config.slice_messages
+        self._joined: set[str] = set()
+        self._perhaps_joined = set(topics)
+        self._buffer: deque[RedisDelivery] = deque()  # came, and was not received yet
+        self._hands: dict[tuple[str, str], RedisDelivery] = {}  # received, by topic and key
+        self._failed = SeenIds(_FAILED_IDS_MAX)
+        self._waiting: list[asyncio.Future[None]] = []
+        self._taking: Take | None = None
+        self._rang = False
+        self._strange = False  # the server did not know this consumer when it was asked last
+        self._wanted = 0  # messages that those who wait would take
+        self._since_wait = 0
+        self._closed: BusError | ValueError | None = None
+        self.join()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed is not None
+
+    # Receiving
+
+    async def receive(self, max_messages: int = 1, wait_s: float | None = None) -> list[RedisDelivery]:
+        if max_messages < 1:
+            raise texts.receives_nothing(max_messages)
+        if self._since_wait >= self._slice_messages:
+            self._since_wait = 0
+            await asyncio.sleep(0)
+        deliveries = self._hand_out(max_messages)
+        if deliveries:
+            return deliveries
+        if wait_s is None:
+            return await self._first(max_messages, None)
+        if wait_s <= 0:
+            return await self._there_now(max_messages)
+        timer = asyncio.create_task(self._inbox.clock.sleep(wait_s), name="the wait of a receive")
+        timer.add_done_callback(lambda _: self._wake())
+        try:
+            return await self._first(max_messages, timer)
+        finally:
+            timer.cancel()
+
+    async def _there_now(self, max_messages: int) -> list[RedisDelivery]:
+        """What a question asked now brings; nothing if the server can't be asked."""
+        if self._taking is not None:
+            await asyncio.wait({self._taking.done})
+            if deliveries := self._hand_out(max_messages):
+                return deliveries
+        await asyncio.wait({self._take(max_messages).done})
+        return self._hand_out(max_messages)
+
+    async def _first(self, max_messages: int, timer: asyncio.Task[None] | None) -> list[RedisDelivery]:
+        """What comes first; nothing if the timer is done before."""
+        deliveries: list[RedisDelivery] = []
+        while not (deliveries or (timer is not None and timer.done())):
+            self._since_wait = 0
+            self._wanted = max(self._wanted, max_messages)
+            self._take(max_messages)
+            await self._wait()
+            deliveries = self._hand_out(max_messages)
+        return deliveries
+
+    def _hand_out(self, max_messages: int) -> list[RedisDelivery]:
+        """At most `max_messages` of what came and is still good."""
+        if self._closed is not None:
+            raise self._closed
+        if not self._buffer:
+            return []
+        now_s = self._inbox.clock.monotonic()
+        deliveries: list[RedisDelivery] = []
+        while self._buffer and len(deliveries) < max_messages:
+            delivery = self._buffer.popleft()
+            if delivery.due_s > now_s:
+                self._hands[delivery.topic, delivery.key] = delivery
+                deliveries.append(delivery)
+        self._since_wait += len(deliveries)
+        return deliveries
+
+    async def _wait(self) -> None:
+        """Until there may be a message, or the end. Several may wait on one subscription; all are woken."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        finally:
+            if future in self._waiting:
+                self._waiting.remove(future)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._wanted = 0
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    # Taking
+
+    def ring(self) -> None:
+        """There may be something new."""
+        if self._waiting and self._closed is None:
+            if self._taking is not None:
+                self._rang = True
+            else:
+                self._take(self._wanted)
+
+    def _take(self, max_messages: int) -> "Take":
+        if self._taking is not None:
+            return self._taking
+        self._rang = False
+        take = self._taking = Take(self, min(max_messages, TAKE_MAX))
+        self._inbox.link.submit(take)
+        return take
+
+    def permitted(self, limit: int) -> int:
+        """How many of the normal lane the breaker lets through."""
+        return self.breaker.permits(self._inbox.clock.monotonic(), limit)
+
+    def took(self, take: "Take", entries: list[Taken] | bool, blobs: list[bytes]) -> None:
+        """What the server gave; False: it does not know this consumer (any longer)."""
+        self._ended(take)
+        if self._closed is None and isinstance(entries, bool):
+            self._rang = not self._strange  # once; then with the next ring or tick
+            self._strange = True
+            self.join()
+        elif self._closed is None and not isinstance(entries, bool):
+            self._strange = False
+            self._sort_in(entries, blobs)
+        if self._buffer or self._closed is not None:
+            self._wake()
+        elif self._rang:
+            self.ring()
+
+    def took_nothing(self, take: "Take") -> None:
+        """The server can't be asked now; the bell rings when it can."""
+        self._ended(take)
+
+    def _ended(self, take: "Take") -> None:
+        if self._taking is take:
+            self._taking = None
+
+    def _sort_in(self, entries: list[Taken], blobs: list[bytes]) -> None:
+        probing = not self.breaker.closed
+        for taken in entries:
+            lane = Lane(taken.lane)
+            if probing and lane is Lane.NORMAL:
+                self.breaker.began()
+            if self._settled.knows(taken.topic, taken.event_id, taken.published_s):
+                self._say("ack", taken.topic, taken.key, taken.attempt)
+                continue
+            message = self._inbox.read(taken, frame_at(taken.envelope_ix, taken.signature_ix, blobs))
+            if isinstance(message, Unreadable):
+                self._say("bury", taken.topic, taken.key, taken.attempt, message.error)
+                continue
+            if taken.attempt == 1:
+                waited_s = self._inbox.clock.monotonic() - taken.published_s
+                self._inbox.latency(taken.topic, self.group, lane).observe(waited_s)
+            self._buffer.append(RedisDelivery(self, taken, message))
+
+    # What the consumer says
+
+    def ack(self, delivery: RedisDelivery) -> None:
+        self._settled.add(delivery.topic, delivery.event_id, delivery.published_s)
+        self._hands.pop((delivery.topic, delivery.key), None)
+        if self.breaker.failures:
+            self.breaker.succeeded()
+        self._say("ack", delivery.topic, delivery.key, delivery.attempt)
+
+    def nack(self, delivery: RedisDelivery, delay_s: float | None, error: str | None) -> None:
+        texts.check_delay(delay_s, self._inbox.policies[delivery.topic])
+        if self._hands.pop((delivery.topic, delivery.key), None) is delivery:
+            if error is not None:
+                self._fail(delivery)
+            else:
+                self.breaker.withdrawn()
+        self._say("nack", delivery.topic, delivery.key, delivery.attempt, *map(_or_false, (delay_s, error)))
+
+    def extend(self, delivery: RedisDelivery, deadline_s: float) -> None:
+        texts.check_deadline(deadline_s, self._inbox.policies[delivery.topic])
+        if self._hands.get((delivery.topic, delivery.key)) is delivery:
+            delivery.due_s = self._inbox.clock.monotonic() + deadline_s
+        self._say("extend", delivery.topic, delivery.key, delivery.attempt, deadline_s)
+
+    def _say(self, what: str, topic: str, key: str, attempt: int, *more: str | float | bool) -> None:
+        self._inbox.link.submit(Order((what, topic, self.group, key, attempt, *more)))
+
+    def lapse(self, now_s: float) -> None:
+        """What was held too long has gone to others: that is a failure of this consumer."""
+        for where, delivery in list(self._hands.items()):
+            if delivery.due_s <= now_s:
+                del self._hands[where]
+                self._fail(delivery)
+
+    def _fail(self, delivery: RedisDelivery) -> None:
+        """Count a failure, but once for a message: one that keeps failing may be to blame itself."""
+        name = f"{delivery.topic}/{delivery.event_id}"
+        if name not in self._failed or not self.breaker.closed:
+            self.breaker.failed(self._inbox.clock.monotonic())
+        if name not in self._failed:
+            self._failed.add(name)
+
+    # Coming and going
+
+    def join(self) -> None:
+        for call in self.joins():
+            self._inbox.link.submit(call)
+
+    def joins(self) -> list[Call]:
+        """What makes the server know this consumer."""
+        return [Join(self, topic) for topic in self.topics]
+
+    def join_answered(self, topic: str, answer: bool | Refusal) -> None:
+        if isinstance(answer, bool) or (answer.what == "taken" and topic in self._joined):
+            self._joined.add(topic)
+            return
+        if answer.what == "no_memory":
+            return  # the next take finds that it is not there, and it joins again
+        error = self._no_entry(topic, answer)
+        self._perhaps_joined.discard(topic)
+        self._leave()
+        self._end(error)
+
+    def _no_entry(self, topic: str, answer: Refusal) -> BusError | ValueError:
+        there = answer.detail if isinstance(answer.detail, int) else 0
+        match answer.what:
+            case "taken":
+                return texts.name_taken(self.consumer, self.group, topic)
+            case "consumers_max":
+                return texts.too_many_consumers(self.consumer, self.group, topic, there)
+            case "groups_max":
+                return texts.too_many_groups(self.group, topic, there)
+            case _:
+                why = f"{answer.what} {answer.detail}"
+                return ClosedError(
+                    f"consumer {self.consumer} can't join group {self.group} of {topic}: {why}"
+                )
+
+    def close(self) -> None:
+        if self._closed is None:
+            self._leave()
+        self._end(texts.subscription_closed(self.consumer))
+
+    def end(self, error: BusError) -> None:
+        """Receive nothing more: the bus closes."""
+        if self._closed is None:
+            self._leave()
+        self._end(error)
+
+    def _leave(self) -> None:
+        self._buffer.clear()
+        self._hands.clear()
+        for topic in sorted(self._perhaps_joined):
+            self._inbox.link.submit(Order(("leave", topic, self.group, self.consumer)))
+
+    def _end(self, error: BusError | ValueError) -> None:
+        self._closed = self._closed or error
+        self._wake()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RedisDelivery:
+        try:
+            return (await self.receive(1))[0]
+        except ClosedError:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Take(Call):
+    """Asks for messages; `done` when there is an answer, or none can be had."""
+
+    __slots__ = ("_limit", "_subscription", "done")
+    heavy = True
+
+    def __init__(self, subscription: RedisSubscription, limit: int) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._subscription = subscription
+        self._limit = limit
+
+    def wanted(self) -> bool:
+        if self._subscription.closed:
+            self._done()
+        return not self._subscription.closed
+
+    def write(self, blobs: list[bytes]) -> Op:
+        to = self._subscription
+        return ("take", to.group, to.consumer, to.topics, self._limit, to.permitted(self._limit))
+
+    def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
+        self._subscription.took(self, _TAKEN.decode(result), blobs)
+        self._done()
+
+    def failed(self, error: BusError, sent: bool) -> None:
+        self._subscription.took_nothing(self)
+        self._done()
+
+    def _done(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class Join(Call):
+    """Makes the server know a consumer."""
+
+    __slots__ = ("_subscription", "_topic")
+    keeps = True
+
+    def __init__(self, subscription: RedisSubscription, topic: str) -> None:
+        self._subscription = subscription
+        self._topic = topic
+
+    def write(self, blobs: list[bytes]) -> Op:
+        to = self._subscription
+        return ("join", self._topic, to.group, to.consumer, to.lossy)
+
+    def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
+        self._subscription.join_answered(self._topic, _JOINED.decode(result))
+
+
+def _or_false(value: float | str | None) -> float | str | bool:
+    """The script's way to say None."""
+    return False if value is None else value

@@ -1,0 +1,187 @@
+"""What goes to the script and what comes back, packed and unpacked.
+
+The server packs every string as msgpack text: topics, ids and reasons are UTF-8, and what may be any bytes
+(frames) travels outside of msgpack, named by its index.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, Union, overload
+
+import hiredis
+import msgspec
+
+from actors.oona.ledger import GroupLedger, TopicLedger
+from actors.oona.policy import BusConfig, TopicPolicy
+from actors.oona.redis.options import RedisOptions
+
+T = TypeVar("T")
+U = TypeVar("U")
+Plain: TypeAlias = "str | int | float | bool | Sequence[Plain] | Mapping[str, Plain] | None"
+Op: TypeAlias = tuple[Plain, ...]
+Settings: TypeAlias = tuple[int, int, float, int, int, int, float]
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """What stands before every answer."""
+
+    status: str
+    generation: str
+    conservative: bool
+    cause: str
+    entered: int
+    depth: int
+    depth_max: int
+
+
+class Fullness(msgspec.Struct, array_like=True, frozen=True):
+    """A lane of a group that has no room."""
+
+    group: str
+    lane: str
+    pending: int
+    waiting: int
+    capacity: int
+
+
+class Published(msgspec.Struct, array_like=True, frozen=True):
+    """What became of a message: `what`, and the keys of its entries or the groups that are full."""
+
+    what: str
+    detail: str | list[Fullness] = ""
+
+    @property
+    def keys(self) -> str:
+        return self.detail if isinstance(self.detail, str) else ""
+
+    @property
+    def full(self) -> list[Fullness]:
+        return [] if isinstance(self.detail, str) else self.detail
+
+
+class Refusal(msgspec.Struct, array_like=True, frozen=True):
+    """Why somebody can't join, or a letter can't be replayed."""
+
+    what: str
+    detail: int | str | list[Fullness] = 0
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An entry that a consumer has been given."""
+
+    topic: str
+    key: str
+    event_id: str
+    priority: int
+    lane: str
+    attempt: int
+    published_s: float
+    due_s: float
+    envelope_ix: int
+    signature_ix: int
+    taken_ms: int = 0
+    """The server's clock when it first took the message."""
+
+
+class PastEntry(msgspec.Struct, array_like=True, frozen=True):
+    event_id: str
+    priority: int
+    published_s: float
+    envelope_ix: int
+    signature_ix: int
+
+
+class LetterEntry(msgspec.Struct, array_like=True, frozen=True):
+    letter_id: str
+    topic: str
+    group: str
+    event_id: str
+    priority: int
+    attempts: int
+    last_error: str
+    died_s: float
+    envelope_ix: int
+    signature_ix: int
+
+
+class ServerLedger(GroupLedger, gc=False):
+    """A group's ledger as the server keeps it."""
+
+    waiting: int = 0
+
+
+class GroupStats(msgspec.Struct, array_like=True, frozen=True):
+    group: str
+    urgent: ServerLedger
+    normal: ServerLedger
+    consumers: list[str]
+
+
+class TopicStats(msgspec.Struct, array_like=True, frozen=True):
+    topic: str
+    urgent: TopicLedger
+    normal: TopicLedger
+    letters: int
+    let_go: int
+    groups: list[GroupStats]
+
+
+class Reply(NamedTuple):
+    """An answer, unpacked so far: each result is unpacked by who asked for it."""
+
+    head: Head
+    results: list[msgspec.Raw]
+    blobs: list[bytes]
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_HEADS: Final = msgspec.msgpack.Decoder(Head)
+_RESULTS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def settings_of(config: BusConfig, options: RedisOptions) -> Settings:
+    """What holds for the whole bus, as the script wants it."""
+    marks = config.conservative
+    return (
+        marks.high_mark, marks.low_mark, marks.dwell_s, config.dedup_ids_max, config.groups_max,
+        config.consumers_max, options.dead_after_s,
+    )  # fmt: skip
+
+
+def policy_of(policy: TopicPolicy) -> dict[str, Plain]:
+    """A topic's policy as the script wants it: without what is None."""
+    plain: dict[str, Plain] = msgspec.to_builtins(policy)
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def header(client: str, seq: int, generation: str, now_s: float, settings: Settings) -> bytes:
+    return _ENCODER.encode((client, seq, generation, now_s, settings))
+
+
+def evalsha(sha: str, prefix: str, head: bytes, ops: Sequence[Op], blobs: Sequence[bytes]) -> bytes:
+    """The whole command."""
+    return pack(("EVALSHA", sha, 1, prefix, head, _ENCODER.encode(ops), *blobs))
+
+
+def pack(command: tuple[str | bytes | int, ...]) -> bytes:
+    """A command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
+    return packed
+
+
+def reply(answer: object) -> Reply:
+    """Raises ValueError if it is none of ours."""
+    if not isinstance(answer, list) or not all(isinstance(each, bytes) for each in answer) or len(answer) < 2:
+        raise ValueError("the server's answer is not one of the bus's script")
+    try:
+        return Reply(_HEADS.decode(answer[0]), _RESULTS.decode(answer[1]), answer[2:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"the server's answer is not one of the bus's script: {error}") from None
+
+
+@overload
+def decoder(type_: type[T]) -> msgspec.msgpack.Decoder[T]: ...
+@overload
+def decoder(type_: type[T], other: type[U]) -> msgspec.msgpack.Decoder[T | U]: ...
+def decoder(type_: type[T], other: type[U] | None = None) -> msgspec.msgpack.Decoder[Any]:
+    """Of one type, or of one of two."""
+    return msgspec.msgpack.Decoder(type_ if other is None else Union[type_, other])  # noqa: UP007

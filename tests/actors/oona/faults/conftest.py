@@ -1,0 +1,51 @@
+"""Seeds of the fault tests: a few by default, twenty more with `-m slow`, each printed; the sum of all."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+import pytest
+
+from actors.oona.policy import TopicPolicy
+from tests.actors.oona.faults.clients import Clients, MakeClients, MemoryClients, RedisClients
+from tests.actors.oona.faults.ledger import FaultLedger
+from tests.actors.oona.redis_server import RedisServer
+
+QUICK = 1
+SLOW = 20
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        quick: list[object] = list(range(QUICK))
+        slow = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(QUICK, QUICK + SLOW)]
+        metafunc.parametrize("seed", quick + slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FaultLedger.total.scenarios:
+        total = FaultLedger.total
+        terminalreporter.write_line(f"fault tests: {total.scenarios} scenarios; {total}")
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make_clients(request: pytest.FixtureRequest) -> MakeClients:
+    """Both back ends, for the faults that are not the server's."""
+    if request.param == "memory":
+        return MemoryClients
+    server: RedisServer = request.getfixturevalue("redis_server")
+
+    def make(topics: Mapping[str, TopicPolicy]) -> Clients:
+        return RedisClients(server.address, topics)
+
+    return make
+
+
+@pytest.fixture
+def start_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Servers of this test's own, with settings."""
+    with ExitStack() as stack:
+
+        def start(**settings: str | int) -> RedisServer:
+            return stack.enter_context(RedisServer(**settings))
+
+        yield start

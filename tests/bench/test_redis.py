@@ -1,0 +1,20 @@
+"""The benchmark of the Redis bus runs, and shows the figures it promises."""
+
+from bench import redis
+from bench.__main__ import figures
+from bench.measure import Size
+
+
+def test_the_redis_benchmark_gives_its_figures() -> None:
+    found = dict(figures(redis.run(Size.SMALL)))
+    assert {
+        "throughput_per_s",
+        "publish.p50_ms",
+        "publish.p95_ms",
+        "delivery.p50_ms",
+        "delivery.p95_ms",
+        "native_per_s",
+        "ratio_to_native",
+    } <= set(found)
+    assert all(value >= 0 for value in found.values() if isinstance(value, int | float))
+    assert {budget.figure for budget in redis.BUDGETS} <= set(found)
