@@ -1,6 +1,6 @@
 """Brings the actors of one run together, plays the run to its end, and lets them go again.
 
-Everything that a simulation has to replace is handed in: the clock, the lane, the streams of chance.
+Everything that a simulation has to replace is handed in: the clock, the bus, the lane, the streams of chance.
 """
 
 import asyncio
@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-
-from msgspec.structs import replace
 
 from actors.display import Display
 from actors.kasmina import Kasmina
@@ -22,10 +20,10 @@ from actors.nissa.journal import Journal
 from actors.nissa.lag import measuring_lag
 from actors.nissa.nissa import Lookout, Nissa
 from actors.nissa.reading import Reading
-from actors.oona.memory import MemoryBus
+from actors.oona.bus import Bus
+from actors.oona.errors import RefusedError
 from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
-from actors.oona.topics import TOPICS
 from actors.reports import Reports
 from actors.runtime import ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
 from actors.runtime.governor import Governor
@@ -40,8 +38,6 @@ from esper.tamiyo.controller import Controller
 from esper.tamiyo.observation import Observation
 from esper.tolaria.loop import Sample
 
-LISTENERS = ("nissa",)
-"""Groups that hear everything, from the first message to the last."""
 DRAIN_S = 1.0
 """Seconds that the actors have at the end, in all, to handle what is queued."""
 NEVER_AGAIN = RestartPolicy(restarts_max=0)
@@ -53,6 +49,8 @@ class Surroundings:
     """What a real run and a simulated one have differently."""
 
     clock: Clock
+    bus: Bus
+    """Has the topics of a run; whoever opened it closes it."""
     lane: Lane
     governor: Governor
     stream: random.Random
@@ -98,8 +96,7 @@ class Company:
         self._play = play
         self._around = around
         self._done: asyncio.Future[Conclusion] = asyncio.get_running_loop().create_future()
-        policies = {name: replace(policy, groups=LISTENERS) for name, policy in TOPICS.items()}
-        self.bus = MemoryBus(policies, around.clock)
+        self.bus = around.bus
         self.counters = RunCounters()
         self.counters.boundary.budget_s = play.config.budgets.epoch_boundary_ms / 1e3
         self.witness = RunWitness(
@@ -139,9 +136,14 @@ class Company:
                 around.governor.active = around.governor.boundary_active = False
             self.witness.phase = "finishing"
             snapshot = self.system.snapshot()
-        metrics = self.bus.metrics()
-        await self.bus.close()
-        return Outcome(conclusion, self.witness, metrics, snapshot)
+        return Outcome(conclusion, self.witness, await self._bus_at_the_end(), snapshot)
+
+    async def _bus_at_the_end(self) -> BusMetrics:
+        """What the bus did; as last known here, if its back end does not answer."""
+        try:
+            return await self.bus.refresh()
+        except RefusedError:
+            return self.bus.metrics()
 
     def _spawn(self) -> None:
         """Add the actors; they start in the order of who asks whom."""

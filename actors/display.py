@@ -32,6 +32,10 @@ EVENTS_KEPT = 20
 class Display(Protocol):
     """Is told what happens, and shows it. After `close`, nothing is shown any more."""
 
+    @property
+    def unheard(self) -> bool:
+        """Whether a reader was there and has gone away."""
+
     def start(self, facts: RunFacts) -> None:
         """The run begins; torch need not be loaded yet."""
 
@@ -66,6 +70,8 @@ def make_display(
 class Silent:
     """Shows nothing."""
 
+    unheard = False
+
     def start(self, facts: RunFacts) -> None: ...
     def update(self, view: RunView) -> None: ...
     def event(self, text: str, kind: EventKind, epoch: int | None = None) -> None: ...
@@ -75,6 +81,8 @@ class Silent:
 
 class Picture:
     """The whole run at a glance, redrawn in place by rich's thread."""
+
+    unheard = False
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -125,6 +133,10 @@ class _Lines:
         self._said: tuple[int, str] | None = None
         self._view: RunView | None = None
         self._out = ""
+
+    @property
+    def unheard(self) -> bool:
+        return self._printer.unheard
 
     def start(self, facts: RunFacts) -> None:
         self._out = facts.out

@@ -24,6 +24,11 @@ class Printer:
         self._thread = threading.Thread(target=self._write_all, name="printer", daemon=True)
         self._thread.start()
 
+    @property
+    def unheard(self) -> bool:
+        """Whether the reader is gone: nothing more is written."""
+        return not self._thread.is_alive()
+
     def put(self, line: str) -> None:
         """Have `line` written; never waits for the reader. Nothing happens once closed."""
         with self._changed:

@@ -3,10 +3,8 @@
 Apart from Tamiyo, so that a policy that hangs or crashes takes no report with it.
 """
 
-from contextlib import suppress
-
 from actors.oona.bus import Bus
-from actors.oona.errors import RefusedError
+from actors.oona.telling import tell
 from actors.runtime import Actor, handles
 from actors.runtime.clock import Clock
 from contracts import topics
@@ -37,5 +35,4 @@ class Reports(Actor[Decided | CloseWindows]):
 
     def _publish(self, reports: tuple[FieldReport, ...]) -> None:
         for report in reports:
-            with suppress(RefusedError):  # counted by the bus
-                self._bus.publish_nowait(topics.FIELD_REPORT, report, event_id=report.report_id)
+            tell(self._bus, topics.FIELD_REPORT, report, report.report_id)

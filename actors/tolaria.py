@@ -19,8 +19,8 @@ import msgspec
 from actors.kasmina import Adapt, Commit
 from actors.lane import JobFailed, Lane
 from actors.oona.bus import Bus
-from actors.oona.errors import RefusedError
 from actors.oona.priority import Priority
+from actors.oona.telling import tell
 from actors.runtime import Actor, ActorError, ActorRef, AskTimeout, handles
 from actors.turn import Training, Turned, TurnTools, turn
 from contracts import topics
@@ -87,6 +87,8 @@ class Witness(Protocol):
     def last_epoch(self, assembled: Assembled) -> None: ...
     def probe(self, report: ProbeReport) -> None: ...
     def alert(self, name: str, text: str) -> None: ...
+    def tell_others(self) -> None:
+        """Training runs again: there is time to publish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
         await self._at.reports.tell(Decided(command, assembled.state, assembled.growth, applied, reason))
         self._publish(topics.SYSTEM_STATE, assembled.state, Priority.NORMAL, assembled.state.packet_id)
         self._publish(topics.ADAPTATION_COMMAND, command, Priority.HIGH, command.command_id)
+        self._at.witness.tell_others()
 
     async def _survey(self, boundary: Boundary) -> None:
         """What is to be measured before one of the next turns."""
@@ -306,9 +309,8 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
             self.context.me.post_from_thread(outcome)
 
     def _publish(self, topic: str, message: msgspec.Struct, priority: Priority, event_id: str) -> None:
-        # A refusal is counted by the bus; training does not wait for those who only listen.
-        with suppress(RefusedError):
-            self._at.bus.publish_nowait(topic, message, priority=priority, event_id=event_id)
+        # Training does not wait for those who only listen.
+        tell(self._at.bus, topic, message, event_id, priority)
 
 
 def _nonsense(answer: object, due: type) -> str:

@@ -1,20 +1,22 @@
 """Sees the run go by: records it, counts it, and tells the bus and the display what happened."""
 
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
-import msgspec
+from msgspec.structs import replace
 
 from actors.nissa.counters import FLOP_ACCOUNTS, RunCounters
 from actors.oona.bus import Bus
-from actors.oona.errors import RefusedError
+from actors.oona.telling import tell
 from contracts import topics
-from contracts.growth import ProbeReport
+from contracts.growth import GrowthView, ProbeReport, SeedView
 from contracts.lifecycle import Stage
 from contracts.messages import TelemetryEvent, TelemetryLevel, TelemetryPacket, WallNs
+from contracts.registry import ControlFacts, Pulse
 from contracts.report import AlertFacts, EpochFacts
 from contracts.view import BoundaryView, EventKind, Phase, ProbeProgress, RunFacts, RunView
 from esper.boundary import Boundary, StageChange, epoch_facts, take_down
+from esper.observer.standing import Standing, points
 from esper.report.record import Recorder
 from esper.tolaria.results import Assembled
 
@@ -30,7 +32,10 @@ KINDS: Mapping[Stage, EventKind] = {
 
 
 class RunWitness:
-    """One run's witness; lives on the event loop."""
+    """One run's witness; lives on the event loop.
+
+    What a boundary gives to tell waits until `tell_others`, when training runs again.
+    """
 
     def __init__(
         self,
@@ -55,7 +60,10 @@ class RunWitness:
         self._began_s = now()
         self._newest: Assembled | None = None
         self._boundaries_ms: list[float] = []
+        """In ascending order."""
+        self._due: list[tuple[TelemetryPacket, Standing | None]] = []
         self._sent = 0
+        self._pulses = 0
         self._waits_for = ""
         self._control: RunView | None = None
 
@@ -63,7 +71,7 @@ class RunWitness:
         """A boundary is over."""
         budget_s = self.counters.boundary.budget_s
         changes = take_down(self.recorder, boundary, self._names, budget_s)
-        self._boundaries_ms.append(boundary.total_s * 1e3)
+        insort(self._boundaries_ms, boundary.total_s * 1e3)
         self._count_epoch(boundary.assembled)
         self._count_boundary(boundary)
         events = [self._change_event(change) for change in changes]
@@ -73,16 +81,16 @@ class RunWitness:
             events.append(self._event("warning", f"no decision: {boundary.fallback}"))
         events += [self._event("warning", note) for note in boundary.notes]
         events += self._idle(boundary)
-        if events:
-            self._tell(events)
+        self._tell(events, self._standing(boundary.assembled.growth))
 
     def last_epoch(self, assembled: Assembled) -> None:
         """The last epoch has no boundary behind it."""
         self.recorder.epoch(epoch_facts(assembled.state, assembled.growth))
-        for site in assembled.growth.sites:
-            for seed in (*site.fossils, *((site.seed,) if site.seed is not None else ())):
-                self.recorder.gain(seed.record.seed_id, seed.gain)
+        for seed in seeds_of(assembled.growth):
+            self.recorder.gain(seed.record.seed_id, seed.gain)
         self._count_epoch(assembled)
+        self._tell((), self._standing(assembled.growth))
+        self.tell_others()
 
     def probe(self, report: ProbeReport) -> None:
         """A probe is over."""
@@ -103,23 +111,39 @@ class RunWitness:
 
     def alert(self, name: str, text: str) -> None:
         """Something is wrong that the report must show."""
-        epoch = self._newest.growth.epoch if self._newest is not None else 0
-        self.recorder.alert(AlertFacts(name, epoch, text))
+        self.recorder.alert(AlertFacts(name, self._epoch(), text))
         self._tell([self._event("alert", text)])
+        self.tell_others()
+
+    def lost(self, name: str, text: str) -> None:
+        """Something is gone that may come back; the report shows it, nobody can be told over the bus."""
+        self.recorder.alert(AlertFacts(name, self._epoch(), text))
+
+    def regained(self, name: str) -> None:
+        """It is back."""
+        self.recorder.cleared(name, self._epoch())
+
+    def tell_others(self) -> None:
+        """Publish what there is to tell: nobody waits for this process now."""
+        due, self._due = self._due, []
+        for packet, standing in due:
+            if standing is not None:
+                packet = replace(packet, metrics=points(standing))
+            tell(self._bus, topics.TELEMETRY, packet, packet.packet_id)  # the report has it all the same
 
     def compare(self, params: int, budget_flops: int) -> None:
         """From now on the view shows the ungrown host that is trained for comparison."""
         self.phase = "comparing"
-        self._control = msgspec.structs.replace(
+        self._control = replace(
             self.view(), epochs=(), sites=(), spent_flops=0, epoch=0, params=params, probe=None
         )
-        self._facts = msgspec.structs.replace(self._facts, epochs=None, budget_flops=budget_flops)
+        self._facts = replace(self._facts, epochs=None, budget_flops=budget_flops)
         self._began_s = self._now()
 
     def compared_epoch(self, facts: EpochFacts) -> None:
         """An epoch of the ungrown host is over; called from the lane, replaces one value."""
         if self._control is not None:
-            self._control = msgspec.structs.replace(
+            self._control = replace(
                 self._control,
                 facts=self._facts,
                 elapsed_s=self._now() - self._began_s,
@@ -148,9 +172,21 @@ class RunWitness:
             boundary=boundary_view(self._boundaries_ms),
             probe=self._probing,
             bus_depth=self._bus.metrics().depth,
-            alerts=tuple(alert.text for alert in recorded.alerts[-ALERTS_SHOWN:] if alert.severity != "info"),
+            alerts=tuple(alert.text for alert in recorded.alerts[-ALERTS_SHOWN:] if _shown(alert)),
             conservative=growth.conservative if growth is not None else False,
         )
+
+    def pulse(self) -> Pulse:
+        """A sign of life, a new one each time."""
+        self._pulses += 1
+        view, control = self.view(), None
+        if self._control is not None:
+            newest = view.epochs[-1] if view.epochs else None
+            control = ControlFacts(view.params, self._facts.budget_flops or 0, newest)
+        return Pulse(self._pulses, view.phase, view.elapsed_s, view.bus_depth, view.probe, control)
+
+    def _epoch(self) -> int:
+        return self._newest.growth.epoch if self._newest is not None else 0
 
     def _count_epoch(self, assembled: Assembled) -> None:
         self._newest = assembled
@@ -165,8 +201,7 @@ class RunWitness:
         training.host_params = growth.host_params
         training.grown_params = growth.params - growth.host_params
         self.counters.growth.conservative = growth.conservative
-        seeds = [seed for site in growth.sites for seed in (*site.fossils, site.seed) if seed is not None]
-        self.counters.growth.stages(seed.record.stage for seed in seeds)
+        self.counters.growth.stages(seed.record.stage for seed in seeds_of(growth))
 
     def _count_boundary(self, boundary: Boundary) -> None:
         self.counters.boundary.record(
@@ -214,25 +249,44 @@ class RunWitness:
         self, kind: EventKind, text: str, attributes: Mapping[str, str] | None = None
     ) -> TelemetryEvent:
         self._sent += 1
-        epoch = self._newest.growth.epoch if self._newest is not None else 0
-        notes = {"kind": kind, "epoch": str(epoch), **(attributes or {})}
+        notes = {"kind": kind, "epoch": str(self._epoch()), **(attributes or {})}
         level = TelemetryLevel.WARNING if kind in ("warning", "alert") else TelemetryLevel.INFO
         return TelemetryEvent(f"{self._run_id}-e{self._sent}", text, level, notes)
 
-    def _tell(self, events: Sequence[TelemetryEvent]) -> None:
-        packet = TelemetryPacket(events[0].event_id, self._wall_ns(), "tolaria", events=tuple(events))
-        with suppress(RefusedError):  # the bus counts it; the report has it all the same
-            self._bus.publish_nowait(topics.TELEMETRY, packet, event_id=packet.packet_id)
+    def _tell(self, events: Sequence[TelemetryEvent], standing: Standing | None = None) -> None:
+        """Have it told: events, or how the run stands with the events of its boundary, or both."""
+        name = events[0].event_id if standing is None else f"{self._run_id}-s{standing.facts.epoch}"
+        packet = TelemetryPacket(name, self._wall_ns(), "tolaria", events=tuple(events))
+        self._due.append((packet, standing))
+
+    def _standing(self, growth: GrowthView) -> Standing:
+        """How the run stands after its newest epoch."""
+        return Standing(
+            facts=self.recorder.recorded.epochs[-1],
+            host_params=growth.host_params,
+            max_params=growth.max_params,
+            boundary=boundary_view(self._boundaries_ms),
+            conservative=growth.conservative,
+            seeds=tuple(seed for seed in seeds_of(growth) if seed.record.stage is not Stage.DORMANT),
+        )
 
 
-def boundary_view(totals_ms: Sequence[float]) -> BoundaryView | None:
-    """Median and 99th percentile (nearest rank) of the boundaries so far."""
-    if not totals_ms:
+def seeds_of(growth: GrowthView) -> tuple[SeedView, ...]:
+    """All seeds, site by site, fossils first."""
+    return tuple(seed for site in growth.sites for seed in (*site.fossils, site.seed) if seed is not None)
+
+
+def boundary_view(ordered: Sequence[float]) -> BoundaryView | None:
+    """Median and 99th percentile (nearest rank) of the boundaries so far, in ascending order."""
+    if not ordered:
         return None
-    ordered = sorted(totals_ms)
     return BoundaryView(
         p50_ms=ordered[len(ordered) // 2], p99_ms=ordered[-(-99 * len(ordered) // 100) - 1], n=len(ordered)
     )
+
+
+def _shown(alert: AlertFacts) -> bool:
+    return alert.severity != "info" and alert.cleared_epoch is None
 
 
 def _outcome(stage: Stage, rolled_back: bool) -> str:

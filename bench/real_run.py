@@ -14,6 +14,8 @@ from actors.company import Company, Outcome, Play, Surroundings
 from actors.display import Silent
 from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
+from actors.oona.memory import MemoryBus
+from actors.oona.topics import run_topics
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor, governed_loop
 from actors.runtime.interpreter import shared_interpreter
@@ -55,7 +57,8 @@ async def _perform(
 ) -> Outcome:
     lane = ThreadLane("training", lambda: torch.set_num_threads(parts.config.run.threads))
     clock = LoopClock(asyncio.get_running_loop())
-    around = Surroundings(clock, lane, governor, random.Random(parts.config.run.seed), time.perf_counter)
+    bus, stream = MemoryBus(run_topics(), clock), random.Random(parts.config.run.seed)
+    around = Surroundings(clock, bus, lane, governor, stream, time.perf_counter)
     with Journal(folder / "events.jsonl") as journal:
         play = Play(
             run_id="bench",
@@ -74,6 +77,7 @@ async def _perform(
         try:
             return await Company(play, around).perform()
         finally:
+            await bus.close()
             lane.close(LANE_CLOSES_S)
             if watcher is not None:
                 watcher.cancel()

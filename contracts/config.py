@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from contracts.address import MEMORY, Address
 from contracts.budgets import PerformanceBudgets
 from contracts.growth import Layout, Path
 
@@ -32,8 +33,8 @@ class RunConfig(_Section, frozen=True):
     """Length in epochs; excludes `gflop`."""
     gflop: Annotated[float, Meta(gt=0)] | None = None
     """Length in training GFLOP, growth's own included; excludes `epochs`."""
-    bus: Literal["memory"] = "memory"
-    """Where messages travel."""
+    bus: Address = MEMORY
+    """Where messages travel: inside the process, or over a Redis that others can listen at."""
     out: str = "runs"
     """Folder under which the run's own folder is made."""
     compare: bool = False

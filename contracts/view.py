@@ -1,13 +1,17 @@
 """What the live display shows of a run, as one frozen picture taken by its owner."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from contracts.growth import SiteView
 from contracts.report import EpochFacts
 
-Phase: TypeAlias = Literal["starting", "training", "probing", "comparing", "finishing"]
+Phase: TypeAlias = Literal[
+    "starting", "training", "probing", "comparing", "finishing", "finished", "interrupted", "halted", "silent"
+]
+"""The last four are what others see of a run: how it ended, or that it gives no sign of life."""
+ENDED: Final = ("finished", "interrupted", "halted")
 EventKind: TypeAlias = Literal[
     "germinated", "advanced", "fossilized", "culled", "probe", "warning", "alert", "info"
 ]
@@ -26,6 +30,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     budget_flops: int | None = None
     """Budget in training FLOPs; None if it is in epochs or is the workload's own."""
     bus: str = "memory"
+    """Where messages travel, without a password."""
     boundary_budget_ms: float = 18.0
     resumed_from: str = ""
 
@@ -94,8 +99,8 @@ class RunView(msgspec.Struct, frozen=True):
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to the end at the speed so far; None while nothing says how fast that is."""
+        """Seconds to the end at the speed so far; None if it has ended, or nothing says how fast that is."""
         progress = self.progress
-        if progress is None or progress <= self.progress_before:
+        if progress is None or progress <= self.progress_before or self.phase in ENDED:
             return None
         return self.elapsed_s * (1.0 - progress) / (progress - self.progress_before)

@@ -1,5 +1,7 @@
 """`python -m esper.run`: grow a network while it trains, and leave a folder that says what came of it.
 
+`python -m esper.run observe` follows such a run live from another process.
+
 Exit codes: 0 done, 2 bad usage or configuration or a folder that can't be written, 3 halted by an
 emergency, 130 interrupted.
 """
@@ -15,6 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import msgspec
+
+from contracts.address import MEMORY, Address, masked
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.errors import BadSetup, CannotWrite
@@ -22,17 +27,22 @@ from esper.folder import check_folder
 from esper.settings import ConfigError, load
 
 DONE, BAD_USAGE, HALTED, INTERRUPTED = 0, 2, 3, 130
+OBSERVE = "observe"
 
 WORKLOADS = ("mnist1d",)
 """The names in `esper.workloads.registry`, which loads torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for."""
-    arguments = parser().parse_args(argv)
+    """Run, or observe, what the command line asks for."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == OBSERVE:
+        return observe(observing_parser().parse_args(words[1:]))
+    arguments = parser().parse_args(words)
     try:
         config = configuration(arguments)
         check_folder(Path(config.run.out))
+        check_door(config.run.bus)
     except ConfigError as error:
         return refuse(error.problems)
     except BadSetup as error:
@@ -57,6 +67,40 @@ def start(config: Config, arguments: argparse.Namespace) -> int:
         finally:
             display.close()
     return {"finished": DONE, "halted": HALTED, "interrupted": INTERRUPTED}[ended.kind]
+
+
+def check_door(address: str) -> None:
+    """See that the bus can be had, before torch is loaded.
+
+    Raises:
+        BadSetup: it can't, or the secrets in the environment can't be used.
+    """
+    from actors.oona.open import try_door
+
+    try_door(address, os.environ)
+
+
+def observe(arguments: argparse.Namespace) -> int:
+    """Follow a run until it ends, or show it once."""
+    from actors.observer import NotObserved, observe_run
+    from actors.oona.open import door
+    from actors.retelling import make_retelling
+
+    try:
+        way = door(arguments.bus, os.environ, "esper-observer")
+    except ValueError as error:
+        return refuse([str(error)])
+    retelling = make_retelling(json=arguments.json, quiet=arguments.quiet, out=sys.stdout)
+    try:
+        received = observe_run(way, arguments.run, retelling, once=arguments.once)
+    except NotObserved as error:
+        retelling.close()
+        return refuse([str(error)])
+    except KeyboardInterrupt:  # the second one
+        return INTERRUPTED
+    finally:
+        retelling.close()
+    return DONE if received is None else 128 + received
 
 
 @contextmanager
@@ -122,7 +166,7 @@ def facts_of(config: Config) -> RunFacts:
         out=run.out,
         epochs=run.epochs,
         budget_flops=round(run.gflop * 1e9) if run.gflop is not None else None,
-        bus=run.bus,
+        bus=masked(run.bus),
         boundary_budget_ms=float(config.budgets.epoch_boundary_ms),
     )
 
@@ -148,13 +192,54 @@ def _some(text: str) -> str:
     return text
 
 
+def _redis(text: str) -> str:
+    """The address of a bus that others can listen at."""
+    try:
+        address = msgspec.convert(text, Address)
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{masked(text)} is no address of a Redis; it takes redis://host:port, rediss://host:port or "
+            "unix:///path"
+        ) from None
+    if address == MEMORY:
+        raise argparse.ArgumentTypeError("a bus in memory can't be observed from outside; run with a Redis")
+    return address
+
+
+def observing_parser() -> argparse.ArgumentParser:
+    """The options of `observe`."""
+    new = _Parser(
+        prog=f"python -m esper.run {OBSERVE}",
+        description="Follow a run live from another process: metrics, events, the life of every seed.",
+        epilog="Exit codes: 0 the run has ended (or was shown once), 2 bad usage, a server that can't be "
+        "reached, no such run or messages that can't be believed, 130 interrupted. The run itself never "
+        "waits for an observer.",
+        allow_abbrev=False,
+    )
+    new.add_argument(
+        "--bus", type=_redis, required=True, metavar="ADDRESS", help="the Redis that the run was given"
+    )
+    new.add_argument(
+        "--run",
+        type=_some,
+        metavar="ID",
+        help="which run, by its folder's name or the beginning of it (default: the newest that lives; "
+        "waits for one if there is none)",
+    )
+    new.add_argument("--once", action="store_true", help="show the run as it is now, and leave")
+    new.add_argument("--json", action="store_true", help="print one JSON object a line: epochs and events")
+    new.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return new
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; every default is the configuration's own."""
     new = _Parser(
         prog="python -m esper.run",
         description="Grow a network while it trains: graft new modules where they pay, take out what hurts.",
-        epilog="Exit codes: 0 done, 2 bad usage or configuration or a folder that can't be written, "
-        "3 halted by an emergency, 130 interrupted.",
+        epilog="Exit codes: 0 done, 2 bad usage or configuration, a bus that can't be reached or a folder "
+        "that can't be written, 3 halted by an emergency, 130 interrupted. "
+        f"`python -m esper.run {OBSERVE}` follows a run on a Redis from another process.",
         allow_abbrev=False,
     )
     new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")
@@ -167,7 +252,13 @@ def parser() -> argparse.ArgumentParser:
         "--seed", type=int, metavar="N", help="initial weights, order of the data, growth (default: 0)"
     )
     new.add_argument("--policy", metavar="NAME", help="who decides: none, random or heuristic (default)")
-    new.add_argument("--bus", metavar="NAME", help="where messages travel: memory (default)")
+    new.add_argument(
+        "--bus",
+        metavar="ADDRESS",
+        help="where messages travel: memory (default), or a Redis that others can listen at: "
+        "redis://host:port, rediss://host:port or unix:///path. Messages are signed with the secrets in "
+        "ESPER_LEYLINE_SECRET or ESPER_LEYLINE_SECRETS, if set",
+    )
     new.add_argument(
         "--out",
         type=_some,

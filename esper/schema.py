@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from msgspec import inspect
 
+from contracts.address import masked
 from contracts.config import Config
 
 
@@ -113,6 +114,8 @@ def _suggestion_within(prefix: tuple[str, ...], key: str) -> str:
 def takes(kind: inspect.Type) -> str:
     """What a setting of type `kind` accepts, in words."""
     match kind:
+        case inspect.Metadata(extra_json_schema={"description": str(words)}):
+            return words
         case inspect.IntType():
             return "a whole number" + _bounds(kind)
         case inspect.FloatType():
@@ -137,10 +140,10 @@ def takes(kind: inspect.Type) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it stands in a configuration file."""
+    """A value as it stands in a configuration file, passwords left out."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return masked(f'"{value}"' if isinstance(value, str) else str(value))
 
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:

@@ -6,21 +6,22 @@ grown.model, grown.report.final.test_accuracy, grown.folder / "report.html"
 """
 
 import asyncio
+import dataclasses
+import os
 import random
 import re
 import shutil
 import signal
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
 import torch
+from msgspec.structs import asdict, replace
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -30,11 +31,16 @@ from actors.display import Display, Silent
 from actors.lane import ThreadLane
 from actors.nissa.http import ServeRefused, listen
 from actors.nissa.journal import Journal
+from actors.oona.errors import BusError
+from actors.oona.open import Door, keeping_house, open_bus, open_registry, try_door
+from actors.presence import Presence, present
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop
 from actors.runtime.signals import Handler, StopSignals
+from contracts.address import masked
 from contracts.config import Config
+from contracts.registry import SITES_NAMED, RunEntry
 from contracts.report import AlertFacts, BusFigures, Ending, Report
 from contracts.view import RunFacts
 from esper.assembly import Parts, assemble_parts
@@ -43,6 +49,7 @@ from esper.errors import BadSetup, CannotWrite
 from esper.folder import check_folder, new_folder, write_whole
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.log import logging_to
+from esper.report import headline
 from esper.settings import ConfigError, load, to_toml
 from esper.tamiyo.policy import Policy
 from esper.tolaria.task import Task
@@ -57,7 +64,11 @@ CUT_OFF_S = 0.5
 EVENTS = "events.jsonl"
 
 
-@dataclass(frozen=True)
+class _NoBus(Exception):
+    """The bus could not be opened; nothing has begun."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Grown:
     """What came of a run."""
 
@@ -67,7 +78,7 @@ class Grown:
     """Holds report.json, report.html, events.jsonl, config.toml and the model."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Job:
     """What is to be run; `fresh_task` makes the same task anew for the comparison."""
 
@@ -147,6 +158,8 @@ def play(job: Job, display: Display) -> Grown:
         BadSetup: nothing was written.
         CannotWrite: the run is over, and its folder is not complete.
     """
+    way = try_door(job.config.run.bus, os.environ)
+    job = dataclasses.replace(job, config=without_password(job.config))
     check_places(job.config)
     try:
         try_out(job.task)
@@ -159,8 +172,8 @@ def play(job: Job, display: Display) -> Grown:
         raise BadSetup(f"run.out {job.config.run.out}: {error.strerror}; give another folder") from None
     governor, again = Governor(), signal.getsignal(signal.SIGINT)
     try:
-        return run_on_own_loop(governor, lambda: _perform(job, parts, folder, display, governor, again))
-    except ServeRefused as error:
+        return run_on_own_loop(governor, lambda: _perform(job, parts, way, folder, display, governor, again))
+    except (ServeRefused, _NoBus) as error:
         shutil.rmtree(folder)
         raise BadSetup(str(error)) from None
 
@@ -179,6 +192,11 @@ def check_places(config: Config) -> None:
             raise BadSetup(str(error)) from None
 
 
+def without_password(config: Config) -> Config:
+    """The same configuration as others may see it."""
+    return replace(config, run=replace(config.run, bus=masked(config.run.bus)))
+
+
 def _name(job: Job) -> str:
     """What a run's folder is called: what is trained, who decides, from which seed, and when."""
     run, now = job.config.run, datetime.now(UTC)
@@ -193,33 +211,63 @@ def _room(model: nn.Module) -> int:
 
 
 async def _perform(
-    job: Job, parts: Parts, folder: Path, display: Display, governor: Governor, again: Handler | None
+    job: Job,
+    parts: Parts,
+    way: Door,
+    folder: Path,
+    display: Display,
+    governor: Governor,
+    again: Handler | None,
 ) -> Grown:
     """The run, the comparison, and everything that is written at the end; `again` is for a second SIGINT."""
     began = time.perf_counter()
     clock = LoopClock(asyncio.get_running_loop())
-    lane = ThreadLane("training", lambda: torch.set_num_threads(job.config.run.threads))
-    around = Surroundings(clock, lane, governor, random.Random(job.config.run.seed), time.perf_counter)
-    with ExitStack() as stack:
-        stack.push(partial(_close_lane, lane, parts.trainer))
-        stack.enter_context(logging_to(folder))
-        journal = stack.enter_context(_journal(folder))
-        company = Company(_play(job, parts, display, journal), around)
-        stopper = Stopper(company)
-        async with StopSignals(stopper.stop, again):
-            outcome = await company.perform()
-            comparison = await compare(job.config, job.fresh_task, outcome, stopper, display, lane)
+    async with AsyncExitStack() as whole:
+        try:
+            opened = await whole.enter_async_context(open_bus(way, folder.name, clock))
+        except BusError as error:  # it has gone since it was tried
+            raise _NoBus(str(error)) from None
+        registry = await whole.enter_async_context(open_registry(way))
+        lane = ThreadLane("training", lambda: torch.set_num_threads(job.config.run.threads))
+        stream = random.Random(job.config.run.seed)
+        around = Surroundings(clock, opened.bus, lane, governor, stream, time.perf_counter)
+        with ExitStack() as stack:
+            stack.push(partial(_close_lane, lane, parts.trainer))
+            stack.enter_context(logging_to(folder))
+            journal = stack.enter_context(_journal(folder))
+            play = _play(job, parts, display, journal)
+            company = Company(play, around)
+            entry = _entry(play, parts, way, clock)
+            presence = Presence(entry, registry, company.witness, opened, display, clock)
+            await whole.enter_async_context(present(presence, clock, governor.boundary_quiet))
+            stopper = Stopper(company)
+            async with StopSignals(stopper.stop, again):
+                outcome = await company.perform()
+                async with keeping_house(opened.bus):
+                    comparison = await compare(job.config, job.fresh_task, outcome, stopper, display, lane)
+        _look_at(journal, folder, outcome, display)
+        ended = _ending(outcome, stopper)
+        wall_s = time.perf_counter() - began
+        recorded, final = outcome.witness.recorder.recorded, outcome.conclusion.final
+        report = report_of(parts, recorded, final, _bus_figures(outcome, way), comparison, ended, wall_s)
+        leave(folder, parts, report)
+        display.finish(report)
+        presence.over(ended, headline.sentence(report))
+    return Grown(parts.model, report, folder)
+
+
+def _entry(play: Play, parts: Parts, way: Door, clock: LoopClock) -> RunEntry:
+    """What the registry is told of the run."""
+    sites = parts.sites[:SITES_NAMED]
+    return RunEntry(play.run_id, play.facts, clock.wall_ns(), sites, signed=way.signs)
+
+
+def _look_at(journal: Journal, folder: Path, outcome: Outcome, display: Display) -> None:
+    """Say so if the event log is not complete."""
     if journal.broken:
         told = f"{folder / EVENTS} ends early: {journal.broken}"
         outcome.witness.recorder.alert(AlertFacts("journal_broken", outcome.witness.view().epoch, told))
         display.event(told, "warning")
-    ended = _ending(outcome, stopper)
-    wall_s = time.perf_counter() - began
-    recorded, final = outcome.witness.recorder.recorded, outcome.conclusion.final
-    report = report_of(parts, recorded, final, _bus_figures(outcome), comparison, ended, wall_s)
-    leave(folder, parts, report)
-    display.finish(report)
-    return Grown(parts.model, report, folder)
 
 
 def _journal(folder: Path) -> Journal:
@@ -282,14 +330,21 @@ def _ending(outcome: Outcome, stopper: Stopper) -> Ending:
     return Ending()
 
 
-def _bus_figures(outcome: Outcome) -> BusFigures:
-    """The bus at the end: its depth, and by topic what was published and what became of it."""
-    figures: BusFigures = {"backend": "memory", "depth_max": outcome.bus.depth_max}
+def _bus_figures(outcome: Outcome, way: Door) -> BusFigures:
+    """The bus at the end: its depth, the way to it, and by topic what was published and what became of it."""
+    backend = "memory" if way.is_memory else "redis"
+    figures: BusFigures = {"backend": backend, "depth_max": outcome.bus.depth_max}
+    link = outcome.bus.link
+    if link is not None:
+        figures["link"] = {
+            "reconnects": link.reconnects,
+            "uncertain": link.uncertain,
+            "lost": link.outbox_lost,
+            "frames_refused": sum(link.refused.values()),
+        }
     for row in outcome.bus.groups:
         if row.ledger.published:
             figures[f"{row.topic}/{row.group}/{row.lane.value}"] = {
-                name: value
-                for name, value in msgspec.structs.asdict(row.ledger).items()
-                if isinstance(value, int | float)
+                name: value for name, value in asdict(row.ledger).items() if isinstance(value, int | float)
             }
     return figures

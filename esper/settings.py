@@ -11,6 +11,7 @@ from typing import TypeAlias
 import msgspec
 import tomli_w
 
+from contracts.address import masked
 from contracts.config import Config
 from esper import schema
 
@@ -105,12 +106,14 @@ def _said(
         if equals and name:
             path = tuple(name.split("."))
             for inner, reading in _flat(_reading(path, value), path):
-                yield f"--set {text}", inner, reading
+                yield masked(f"--set {text}"), inner, reading
         else:
-            problems.append(f"--set {text}: takes section.key=value, for example train.batch_size=100")
+            problems.append(
+                f"--set {masked(text)}: takes section.key=value, for example train.batch_size=100"
+            )
     for name, given in values.items():
         if given is not None:
-            yield f"--{name.rpartition('.')[2]} {given}", tuple(name.split(".")), given
+            yield masked(f"--{name.rpartition('.')[2]} {given}"), tuple(name.split(".")), given
 
 
 def _reading(path: tuple[str, ...], text: str) -> object:

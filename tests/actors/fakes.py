@@ -163,6 +163,8 @@ class FakeTrainer:
 class Spectator:
     """A display that only remembers."""
 
+    unheard = False
+
     def __init__(self) -> None:
         self.views: list[RunView] = []
         self.events: list[str] = []

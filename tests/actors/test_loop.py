@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from actors.company import Company, Outcome, Play, Surroundings
+from actors.oona.memory import MemoryBus
+from actors.oona.topics import run_topics
 from actors.runtime import InlineThreads, LoopClock, Threads
 from actors.runtime.governor import Governor
 from actors.runtime.simulation import run_simulated
@@ -81,8 +83,9 @@ def play(
             display=spectator,
         )
         clock = LoopClock(loop, wall_ns=10**18)
+        bus = MemoryBus(run_topics(), clock)
         around = Surroundings(
-            clock, lane, Governor(), random.Random(seed), loop.time, threads or InlineThreads()
+            clock, bus, lane, Governor(), random.Random(seed), loop.time, threads or InlineThreads()
         )
         company = Company(script, around)
         meddle(company)

@@ -4,7 +4,9 @@ import asyncio
 import copy
 import signal
 import socket
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -14,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from actors.oona.errors import UnreachableError
+from actors.oona.open import OpenBus
 from contracts.growth import GrowthView
 from contracts.messages import SystemState
 from esper.errors import BadSetup, CannotWrite
@@ -21,6 +25,7 @@ from esper.session import Grown, grow
 from esper.tamiyo.action import Action, Wait
 from esper.tamiyo.baselines import NeverGrow
 from esper.tolaria.task import Task, Tensors, class_accuracy
+from tests.actors.oona.redis_server import RedisServer
 from tests.hosts import HOSTS, Host
 
 SMALL = ("train.epoch_steps=3", "train.batch_size=20")
@@ -73,6 +78,42 @@ def test_an_occupied_port_is_refused_before_anything_is_written() -> None:
         with pytest.raises(BadSetup, match=f"port {port}"):
             grow(circle(), sites=["1"], epochs=2, settings=(*SMALL, *taken_port(port)))
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_bus_that_goes_away_before_the_run_begins_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def gone(*_: object) -> AsyncIterator[OpenBus]:
+        raise UnreachableError("it was there a moment ago")
+        yield
+
+    monkeypatch.setattr("esper.session.open_bus", gone)
+    with pytest.raises(BadSetup, match="a moment ago"):
+        grow(circle(), sites=["1"], epochs=2, settings=SMALL)
+    assert list(Path.cwd().glob("runs/*")) == []
+
+
+def test_a_bus_that_can_not_be_had_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(BadSetup, match=r"no Redis can be reached at redis://127\.0\.0\.1:1"):
+        grow(circle(), sites=["1"], epochs=2, settings=(*SMALL, "run.bus=redis://127.0.0.1:1"))
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("inside_a_loop", [False, True])
+def test_a_model_of_ones_own_grows_on_a_redis_too(redis_server: RedisServer, inside_a_loop: bool) -> None:
+    settings = (*SMALL, f"run.bus={redis_server.address}")
+
+    def growing() -> Grown:
+        return grow(circle(), sites=["1"], epochs=6, settings=settings)
+
+    async def notebook() -> Grown:
+        return growing()
+
+    report = (asyncio.run(notebook()) if inside_a_loop else growing()).report
+    assert report.bus["backend"] == "redis"
+    assert report.bus["link"] == {"reconnects": 0, "uncertain": 0, "lost": 0, "frames_refused": 0}
+    telemetry = report.bus["telemetry/nissa/normal"]
+    assert isinstance(telemetry, dict)
+    assert (telemetry["published"], telemetry["acked"]) == (6, 6)
 
 
 def test_a_folder_that_can_not_be_made_is_refused() -> None:

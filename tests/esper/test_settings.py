@@ -207,6 +207,10 @@ def _accepted(kind: msgspec.inspect.Type) -> st.SearchStrategy[object]:
                 allow_nan=False,
                 allow_infinity=False,
             )
+        case msgspec.inspect.Metadata():
+            return _accepted(kind.type)
+        case msgspec.inspect.StrType(pattern=str(pattern)):
+            return st.from_regex(pattern, fullmatch=True, alphabet=_ANY_CHARACTER)
         case msgspec.inspect.StrType():
             return st.text(_ANY_CHARACTER)
         case msgspec.inspect.BoolType():

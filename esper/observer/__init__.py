@@ -1,0 +1,1 @@
+"""The observer: what a run looks like to another process, folded from what came over the bus."""

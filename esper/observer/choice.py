@@ -1,0 +1,40 @@
+"""Which run is meant."""
+
+from collections.abc import Sequence
+
+from contracts.registry import ListedRun
+
+
+class NoSuchRun(ValueError):
+    """None, or more than one, is called so; the message names those that there are."""
+
+
+def chosen(runs: Sequence[ListedRun], wanted: str | None) -> ListedRun | None:
+    """The run of this id, or whose id begins so; without a wish the newest that lives, None if none does.
+
+    `runs` are given newest first.
+
+    Raises:
+        NoSuchRun: no run is called so, or several are.
+    """
+    if wanted is None:
+        return next((run for run in runs if run.alive and run.entry.ended is None), None)
+    exact = [run for run in runs if run.entry.run_id == wanted]
+    found = exact or [run for run in runs if run.entry.run_id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NoSuchRun(f"several runs begin with {wanted!r}; name one: {_named(found)}")
+    there = f"there are: {_named(runs)}" if runs else "no run has been here in the last day"
+    raise NoSuchRun(f"there is no run {wanted!r}; {there}")
+
+
+def _named(runs: Sequence[ListedRun]) -> str:
+    return ", ".join(f"{run.entry.run_id} ({state(run)})" for run in runs)
+
+
+def state(run: ListedRun) -> str:
+    """How it is with a run, in a word."""
+    if run.entry.ended is not None:
+        return run.entry.ended.kind
+    return "running" if run.alive else "silent"

@@ -1,0 +1,109 @@
+"""Runs and observers as processes of their own, on a real Redis."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+GROWS = (
+    "--policy", "random", "--epochs", "40", "--set", "train.epoch_steps=20",
+    "--set", "train.validation_examples=200", "--set", "growth.path.probation_epochs=2",
+    "--set", "budgets.epoch_boundary_ms=60000", "--set", "budgets.tamiyo_inference_ms=60000",
+)  # fmt: skip
+"""A run of a few seconds that grows, and never decides too late, however busy the machine."""
+EPOCHS = 40
+PATIENCE_S = 90.0
+
+
+class Child:
+    """One process; what it prints goes to files, so that nothing waits for a reader."""
+
+    def __init__(self, folder: Path, name: str, words: tuple[str, ...], secret: str | None = None) -> None:
+        self._files = {kind: folder / f"{name}.{kind}" for kind in ("out", "err")}
+        environment = {
+            name: text for name, text in os.environ.items() if not name.startswith("ESPER_LEYLINE")
+        }
+        if secret is not None:
+            environment["ESPER_LEYLINE_SECRET"] = secret
+        with self._files["out"].open("wb") as out, self._files["err"].open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "esper.run", *words], stdout=out, stderr=err, env=environment
+            )
+
+    @property
+    def out(self) -> str:
+        return self._files["out"].read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._files["err"].read_text(encoding="utf-8")
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def code(self) -> int:
+        """Its exit code, once it has ended."""
+        return self.process.wait(PATIENCE_S)
+
+    def prints(self, text: str) -> None:
+        """Wait until it has printed `text`."""
+        until(lambda: text in self.out or self.process.poll() is not None, f"{text!r} in {self.out!r}")
+        assert text in self.out, (self.out, self.err)
+
+
+def until(true: Any, what: str) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < give_up_s, what
+        time.sleep(0.05)
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator["Stage"]:
+    """Processes that do not outlive the block."""
+    scene = Stage(folder)
+    try:
+        yield scene
+    finally:
+        for child in scene.children:
+            child.process.kill()
+            child.process.wait()
+
+
+class Stage:
+    """Starts runs and observers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.children: list[Child] = []
+        self.runs = folder / "runs"
+
+    def run(self, address: str, *more: str, secret: str | None = None) -> Child:
+        return self._child("run", ("--bus", address, "--out", str(self.runs), *GROWS, *more), secret)
+
+    def observe(self, address: str, *more: str, secret: str | None = None) -> Child:
+        return self._child("observe", ("observe", "--bus", address, *more), secret)
+
+    def training(self) -> None:
+        """Wait until the run writes its event log."""
+        until(lambda: any(file.stat().st_size for file in self.runs.glob("*/events.jsonl")), "the run trains")
+
+    @property
+    def run_folder(self) -> Path:
+        (folder,) = self.runs.iterdir()
+        return folder
+
+    def _child(self, kind: str, words: tuple[str, ...], secret: str | None) -> Child:
+        child = Child(self._folder, f"{kind}{len(self.children)}", words, secret)
+        self.children.append(child)
+        return child
