@@ -16,7 +16,7 @@ import msgspec
 from actors.nissa.counters import Histogram, RunCounters
 from actors.oona.histogram import BOUNDS_S
 from actors.oona.ledger import GroupLedger, TopicLedger
-from actors.oona.metrics import BusMetrics
+from actors.oona.metrics import BusMetrics, LinkRow
 from actors.oona.priority import Lane
 from actors.runtime.snapshot import ActorSnapshot, LaneSnapshot, SystemSnapshot
 
@@ -147,6 +147,22 @@ def groups(
         ]
 
     return read
+
+
+def link(of: Callable[[LinkRow], int]) -> Callable[[Reading], Iterable[Sample]]:
+    """A figure of the connection to the server that carries the bus; nothing in memory."""
+
+    def read(reading: Reading) -> Iterable[Sample]:
+        row = reading.bus.link if reading.bus else None
+        return () if row is None else (({}, of(row)),)
+
+    return read
+
+
+def refused_frames(reading: Reading) -> Iterable[Sample]:
+    """Frames that came in and were refused, by reason."""
+    row = reading.bus.link if reading.bus else None
+    return [({"reason": reason}, count) for reason, count in row.refused.items()] if row else []
 
 
 def latencies(reading: Reading) -> Iterable[Distribution]:

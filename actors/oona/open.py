@@ -70,7 +70,10 @@ def door(address: str, environ: Mapping[str, str], sender: str) -> Door:
         ValueError: the address lacks its password, or the secrets can't be used.
     """
     if is_masked(address):
-        raise ValueError(f"run.bus {address}: the password was left out when this was written; give it again")
+        raise ValueError(
+            f"run.bus {address}: the password was left out when this was written; "
+            "give the whole address with --bus"
+        )
     return Door(address, Keyring.from_environment(environ), sender)
 
 

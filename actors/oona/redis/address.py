@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import quote
 
 from redis.asyncio.connection import (
     AbstractConnection,
@@ -10,7 +11,7 @@ from redis.asyncio.connection import (
 )
 
 from actors.oona.errors import BusUnfitError
-from contracts.address import masked
+from contracts.address import escaping_hint, masked
 
 FORMS: Final = "redis://host:port/db, rediss://host:port/db or unix:///path"
 
@@ -29,8 +30,28 @@ class Address:
         except (ValueError, TypeError) as error:
             reason = masked(str(error))
             raise BusUnfitError(
-                f"{self.shown} is no address of a Redis ({reason}); it takes {FORMS}"
+                f"{self.shown} is no address of a Redis ({reason}); it takes {FORMS}{escaping_hint(text)}"
             ) from None
+
+        self._scheme = text.partition("://")[0].lower()
+
+    @property
+    def tls(self) -> bool:
+        return self._scheme == "rediss"
+
+    @property
+    def database(self) -> int:
+        return int(self._settings.get("db") or 0)
+
+    @property
+    def has_password(self) -> bool:
+        return bool(self._settings.get("password"))
+
+    @property
+    def login_form(self) -> str:
+        """How an address with a password looks; the user stays, if it is sure that one was named."""
+        user = quote(str(self._settings.get("username") or ""), safe="") if self.has_password else ""
+        return f"{self._scheme}://{user}:password@{'/path' if self._scheme == 'unix' else 'host:port'}"
 
     def connection(self, connect_timeout_s: float) -> AbstractConnection:
         """A new one, not yet connected: no retries, no health checks, no timeouts but the one given."""

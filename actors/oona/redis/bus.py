@@ -22,7 +22,7 @@ from actors.oona.redis.call import Ask, Call, Order
 from actors.oona.redis.clock import ServerClock
 from actors.oona.redis.figures import NEVER, metrics
 from actors.oona.redis.frames import FrameCodec
-from actors.oona.redis.inbox import Alarm, Inbox, Unreadable, frame_at
+from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
 from actors.oona.redis.letters import RedisDeadLetters
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
@@ -61,12 +61,8 @@ class RedisBus:
         frames: FrameCodec,
         config: BusConfig | None = None,
         options: RedisOptions | None = None,
-        on_alarm: Alarm = lambda what, why: None,
     ) -> Self:
-        """Connect and declare the topics.
-
-        `on_alarm` is called with each frame that is refused and why. Raises UnreachableError, BusUnfitError.
-        """
+        """Connect and declare the topics. Raises UnreachableError, BusUnfitError."""
         bus = cls(
             Address(address),
             namespace,
@@ -75,7 +71,6 @@ class RedisBus:
             frames,
             BusConfig() if config is None else config,
             RedisOptions() if options is None else options,
-            on_alarm,
         )
         await bus._open()
         return bus
@@ -89,7 +84,6 @@ class RedisBus:
         frames: FrameCodec,
         config: BusConfig,
         options: RedisOptions,
-        on_alarm: Alarm,
     ) -> None:
         if not namespace or any(each in namespace for each in "{}\n"):
             raise ValueError(f"{namespace!r} can't be a namespace: it must not be empty or hold braces")
@@ -103,7 +97,7 @@ class RedisBus:
         self._conservative = Conservative(config.conservative)
         self.link = Link(address, prefix, client, settings_of(config, options), options, self)
         self.bell = Bell(address, f"{prefix}bell", options, self._ring, self._ring_all)
-        self.inbox = Inbox(topics, self.link, self.clock, frames, options, on_alarm)
+        self.inbox = Inbox(topics, self.link, self.clock, frames, options)
         self.post = Post(
             self._topics, self.link, self._conservative, options, frames.sign, self.clock.monotonic
         )
@@ -111,7 +105,6 @@ class RedisBus:
         self._subscriptions: list[RedisSubscription] = []
         self._numbers = count(1)
         self._client = client
-        self._run_id = ""
         self._head = NEVER
         self._stats: list[TopicStats] = []
         self._due: dict[str, float] = {}
@@ -372,9 +365,6 @@ class RedisBus:
     def on_facts(self, facts: Facts) -> None:
         if isinstance(self.clock, ServerClock):
             self.clock.set(facts.now_s)
-        if facts.run_id != self._run_id:
-            self._run_id = facts.run_id
-            self.post.new_server()
 
     def on_head(self, head: Head) -> None:
         self._head = head
@@ -386,7 +376,6 @@ class RedisBus:
 
     def on_new_server(self) -> list[Call]:
         self.inbox.new_server()
-        self.post.new_server()
         declares: list[Call] = [
             Order(("declare", name, policy_of(topic.policy))) for name, topic in self._topics.items()
         ]

@@ -39,6 +39,10 @@ class Call:
     def failed(self, error: BusError, sent: bool) -> None:
         """No answer; `sent`: the server may have done it all the same, or may yet when it is sent again."""
 
+    def given_up(self, error: BusError) -> None:
+        """The server failed at it; it may be done in part, and is not sent again."""
+        self.failed(error, sent=True)
+
 
 class Order(Call):
     """Nobody waits for the answer: acknowledgements and the like. Kept while the server is away."""

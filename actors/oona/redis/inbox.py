@@ -1,7 +1,7 @@
 """What all subscriptions share on Redis: frames are read here, and refused ones counted."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,9 +15,6 @@ from actors.oona.redis.settled import Settled
 from actors.oona.redis.wire import Taken
 from actors.runtime.clock import Clock
 
-Alarm = Callable[[str, str], None]
-"""Called with what was refused, and why."""
-
 
 class Unreadable(msgspec.Struct, frozen=True):
     """Stands where a message was that can't be read."""
@@ -28,7 +25,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Inbox:
-    """`policies` by topic; `alarm` is called for each frame that is refused."""
+    """`policies` by topic. What is refused is counted; who lives with the bus tells the operator."""
 
     def __init__(
         self,
@@ -37,7 +34,6 @@ class Inbox:
         clock: Clock,
         frames: FrameCodec,
         options: RedisOptions,
-        alarm: Alarm,
     ) -> None:
         self.policies = policies
         self.link = link
@@ -45,7 +41,6 @@ class Inbox:
         self.refused: Counter[str] = Counter()
         self.options = options
         self._frames = frames
-        self._alarm = alarm
         self._settled: dict[str, Settled] = {}
         self._latencies: dict[tuple[str, str, Lane], Histogram] = {}
 
@@ -63,13 +58,13 @@ class Inbox:
         return self._latencies.setdefault((topic, group, lane), Histogram())
 
     def read(self, taken: Taken, frame: Frame) -> msgspec.Struct | Unreadable:
-        """The message of an entry; a refused one is counted and told."""
+        """The message of an entry; a refused one is counted."""
         priority = Priority(taken.priority)
         try:
             taken_ns = taken.taken_ms * 1_000_000
             return self._frames.decode(taken.topic, taken.event_id, priority, frame, taken_ns)
         except ValueError as error:
-            return self._refuse(taken.topic, taken.event_id, frame, error)
+            return self._refuse(frame, error)
 
     def look_back(
         self, topic: str, event_id: str, priority: Priority, frame: Frame
@@ -78,12 +73,10 @@ class Inbox:
         try:
             return self._frames.decode(topic, event_id, priority, frame, taken_ns=0, past=True)
         except ValueError as error:
-            return self._refuse(topic, event_id, frame, error)
+            return self._refuse(frame, error)
 
-    def _refuse(self, topic: str, event_id: str, frame: Frame, error: ValueError) -> Unreadable:
-        reason = reason_of(error)
-        self.refused[reason] += 1
-        self._alarm(f"{topic}/{event_id}", f"{reason}: {error}")
+    def _refuse(self, frame: Frame, error: ValueError) -> Unreadable:
+        self.refused[reason_of(error)] += 1
         return Unreadable(f"{type(error).__name__}: {error}", len(frame.envelope))
 
 

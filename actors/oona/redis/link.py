@@ -260,7 +260,10 @@ class Link:
             await self._load_script()
             self._begin(batch)
             self._begun = None
+        try:
             return await exchange.end()
+        except ScriptGoneError as error:  # again: somebody flushes them all the time
+            raise LostError(str(error)) from None
 
     def _begin(self, batch: Batch) -> None:
         """Put it on its way."""
@@ -272,11 +275,16 @@ class Link:
         self._exchange.begin(evalsha(self._sha, self._prefix, head, ops, blobs))
 
     def _give_up(self, batch: Batch, error: Exception) -> None:
-        """The server can't execute this batch; whether part of it was done, nobody can say."""
+        """The server can't execute this batch; whether part of it was done, nobody can say.
+
+        Raises LostError where it is something that it must know before all else.
+        """
+        if batch.introduction:
+            raise LostError(str(error))
         self._todo.popleft()
         self._reason = str(error)
         for call in batch.calls:
-            call.failed(UncertainError(f"{self._address.shown} failed: {error}"), sent=True)
+            call.given_up(UncertainError(f"{self._address.shown} failed: {error}"))
 
     # The connection
 

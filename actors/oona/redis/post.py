@@ -24,7 +24,7 @@ from actors.oona.redis.call import Ask, Call, Order
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
-from actors.oona.redis.outgoing import Outgoing
+from actors.oona.redis.outgoing import Outgoing, Stage
 from actors.oona.redis.publishing import OUTCOMES, TAKEN, Again, Awaited, Parked, Queued
 from actors.oona.redis.topics import KnownTopic, descriptions
 from actors.oona.redis.wire import Published, decoder
@@ -71,7 +71,6 @@ class Post:
         self._now_s = now_s
         self._turned: Counter[Turned] = Counter()
         self._retry_at_s = 0.0
-        self._era = 0  # servers so far
         self._settled: list[
             asyncio.Future[None]
         ] = []  # publishers that wait for what is retained to be settled
@@ -92,7 +91,7 @@ class Post:
         try:
             return await call.answer
         finally:
-            if not item.keys:
+            if item.stage is Stage.AWAITED:
                 self.outbox.done(item)
 
     async def _room_to_retain(self, topic: KnownTopic, item: Outgoing) -> None:
@@ -276,13 +275,12 @@ class Post:
 
     # Given to a new server
 
-    def new_server(self) -> None:
-        """What was asked of the one before says nothing any longer: it may have had other data."""
-        self._era += 1
-
     def again(self) -> list[Call]:
-        """What a server that lost its data has to be given once more."""
-        return [Again(self, item) for item in self.outbox.all_retained()]
+        """What a server that may have lost its data has to be given once more; entries of before mean nothing."""
+        retained = self.outbox.all_retained()
+        for item in retained:
+            item.keys = ""
+        return [Again(self, item) for item in retained]
 
     def again_answered(self, item: Outgoing, published: Published) -> None:
         if published.keys:
@@ -383,27 +381,29 @@ class Post:
         items = self.outbox.unsettled(topic.name, _SETTLE_ASKED_MAX)
         if not items or topic.settling or not self._link.up:
             return
+        asked = [(item, item.keys) for item in items if item.keys]  # without: a new server is being given it
+        if not asked:
+            return
         topic.settling = True
-        keys = [key for item in items for key in item.keys.split(" ")]
-        ask = Ask(("settled", topic.name, keys), _BOOLS)
-        era = self._era
-        ask.answer.add_done_callback(lambda answer: self._settled_answered(topic, items, answer, era))
+        ask = Ask(("settled", topic.name, [key for _, keys in asked for key in keys.split(" ")]), _BOOLS)
+        ask.answer.add_done_callback(lambda answer: self._settled_answered(topic, asked, answer))
         self._link.submit(ask)
 
     def _settled_answered(
         self,
         topic: KnownTopic,
-        items: list[Outgoing],
+        asked: list[tuple[Outgoing, str]],
         answer: "asyncio.Future[tuple[list[bool], list[bytes]]]",
-        era: int,
     ) -> None:
         topic.settling = False
-        if answer.cancelled() or answer.exception() is not None or era != self._era:
+        if answer.cancelled() or answer.exception() is not None:
             return
         told = iter(answer.result()[0])
         settled = 0
-        for item in items:
-            each = [next(told) for _ in item.keys.split(" ")]
+        for item, keys in asked:
+            each = [next(told) for _ in keys.split(" ")]
+            if item.stage is not Stage.RETAINED or item.keys != keys:
+                continue  # a new server has been given it, which knows nothing of these entries
             if all(each):
                 settled += 1
                 self.outbox.done(item)

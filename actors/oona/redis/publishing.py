@@ -110,6 +110,10 @@ class Queued(Publish):
         if not sent:
             self._desk.queued_unsent(self.item)
 
+    def given_up(self, error: BusError) -> None:
+        """It waits to be tried again: under its event id that does no harm."""
+        self._desk.queued_unsent(self.item)
+
 
 class Parked(Publish):
     """Its publisher waits for room; it is offered once more."""

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from actors.oona.errors import UnreachableError
+from actors.oona.redis import advice
 from contracts.address import masked
 from contracts.registry import ListedRun, RunEntry
 
@@ -117,7 +118,7 @@ class RunRegistry:
                     pipe.execute_command(*command)
                 return await pipe.execute()
         except (RedisError, OSError) as error:
-            raise UnreachableError(f"the registry of runs at {self._shown}: {_words(error)}") from None
+            raise UnreachableError(f"Redis at {self._shown}: {advice.reason(_words(error))}") from None
 
 
 def _words(error: Exception) -> str:

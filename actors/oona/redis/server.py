@@ -3,9 +3,11 @@
 from typing import Final, NamedTuple
 
 from actors.oona.errors import BusUnfitError, UnreachableError
+from actors.oona.redis import advice
 from actors.oona.redis.address import Address
 from actors.oona.redis.connection import Exchange, LostError, ServerError
 from actors.oona.redis.options import RedisOptions
+from contracts.address import masked
 
 OLDEST: Final = (6, 2)
 """Version of Redis that has all that the bus needs."""
@@ -41,7 +43,7 @@ async def check_server(address: str, options: RedisOptions | None = None) -> Non
     where = Address(address)
     exchange = Exchange(where, options)
     try:
-        await exchange.connect()
+        await _connect(exchange, where)
         await facts(exchange, where)
     except LostError as error:
         raise unreachable(where, error) from None
@@ -50,10 +52,19 @@ async def check_server(address: str, options: RedisOptions | None = None) -> Non
 
 
 def unreachable(address: Address, error: LostError) -> UnreachableError:
-    return UnreachableError(
-        f"no Redis can be reached at {address.shown}: {error}; start one there (redis-server), or give "
-        "another address"
-    )
+    return UnreachableError(advice.absent(address, str(error)))
+
+
+async def _connect(exchange: Exchange, address: Address) -> None:
+    try:
+        await exchange.connect()
+    except BusUnfitError as error:
+        raise BusUnfitError(advice.locked(address, _cause(error))) from None
+
+
+def _cause(error: BusUnfitError) -> str:
+    """What the server itself said."""
+    return masked(str(error.__context__ or error).strip().rstrip("."))
 
 
 def _fields(info: object) -> dict[str, str]:
@@ -76,5 +87,9 @@ def _check(address: Address, told: dict[str, str]) -> None:
 
 
 def _unfit(address: Address, error: ServerError) -> BusUnfitError:
-    advice = "give it a login that may run scripts and INFO, in the address: redis://user:password@host:port"
-    return BusUnfitError(f"{address.shown} refuses what the bus needs ({error}); {advice}")
+    if not address.has_password and "Authentication required" in str(error):
+        return BusUnfitError(advice.locked(address, str(error)))
+    return BusUnfitError(
+        f"{address.shown} refuses what the bus needs ({error}); give it a login that may run scripts and "
+        "INFO, in the address: redis://user:password@host:port"
+    )

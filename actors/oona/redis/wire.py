@@ -43,15 +43,18 @@ class Fullness(msgspec.Struct, array_like=True, frozen=True):
     capacity: int
 
 
+_WITH_KEYS: Final = ("accepted", "rerouted", "duplicate")
+
+
 class Published(msgspec.Struct, array_like=True, frozen=True):
-    """What became of a message: `what`, and the keys of its entries or the groups that are full."""
+    """What became of a message: `what`, and the keys of its entries, the groups that are full, or a reason."""
 
     what: str
     detail: str | list[Fullness] = ""
 
     @property
     def keys(self) -> str:
-        return self.detail if isinstance(self.detail, str) else ""
+        return self.detail if isinstance(self.detail, str) and self.what in _WITH_KEYS else ""
 
     @property
     def full(self) -> list[Fullness]:

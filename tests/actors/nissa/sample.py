@@ -7,7 +7,7 @@ from actors.nissa.counters import RunCounters
 from actors.nissa.reading import Reading
 from actors.oona.histogram import Histogram
 from actors.oona.ledger import GroupLedger, TopicLedger
-from actors.oona.metrics import BusMetrics, GroupRow, TopicRow
+from actors.oona.metrics import BusMetrics, GroupRow, LinkRow, TopicRow
 from actors.oona.priority import Lane
 from actors.runtime.snapshot import ActorSnapshot, ActorState, LaneSnapshot, SystemSnapshot
 
@@ -52,6 +52,16 @@ def bus() -> BusMetrics:
         topics=(),
         published=(TopicRow("reports", Lane.NORMAL, topic), TopicRow("reports", Lane.URGENT, TopicLedger())),
         groups=(*rows, unused),
+        link=LinkRow(
+            connected=True,
+            since_s=0.0,
+            reconnects=2,
+            outbox=3,
+            outbox_lost=1,
+            retained=5,
+            uncertain=0,
+            refused={"bad_mac": 4},
+        ),
     )
 
 

@@ -22,6 +22,7 @@ READY_S: Final = 20.0
 """A server that does not answer by then fails the test."""
 _POLL_S: Final = 0.005
 _STARTS_MAX: Final = 5  # somebody else may take the port between its choice and the start
+_WATCH: Final = 'read -r _; kill -9 "$0"'  # its input ends when the process that holds the other end does
 _SETTINGS: Final = {"save": "", "appendonly": "yes", "appendfsync": "everysec"}
 
 _running: "set[RedisServer]" = set()
@@ -49,6 +50,7 @@ class RedisServer:
         self._folder = Path(tempfile.mkdtemp(prefix="esper-redis-"))
         self._copies: list[Path] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._control: Resp | None = None
         self.port = 0
         _running.add(self)
@@ -165,6 +167,9 @@ class RedisServer:
                 stderr=told,
                 start_new_session=True,  # a Ctrl-C is for the test, which then ends the server
             )
+        self._watchdog = subprocess.Popen(
+            ["sh", "-c", _WATCH, str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
         try:
             self._control = self._ready()
         except BaseException:
@@ -203,6 +208,10 @@ class RedisServer:
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(READY_S)
@@ -230,6 +239,6 @@ def _free_port() -> int:
 
 @atexit.register
 def _stop_all() -> None:
-    """What a test left running, after a failure in its set-up for example, ends with the test session."""
+    """What a test left running ends with the test session; when that is killed, the watchdogs see to it."""
     for server in list(_running):
         server.stop()

@@ -9,11 +9,17 @@ if answered then
   end
 end
 
+-- Every client comes by several times a second: after such a gap the server was away, or all of them.
+local AWAY_S = 1.5
+
 -- Whoever is out of memory can't publish, but acknowledge and all else that makes room: once something was
 -- written, a script may write.
-local alive = redis.pcall('SET', P .. 'alive', NOW, 'KEEPTTL')
+local alive = redis.pcall('SET', P .. 'alive', NOW, 'KEEPTTL', 'GET')
 local full_up = type(alive) == 'table' and alive.err
 call('DEL', P .. 'nothing')
+if type(alive) == 'string' and NOW - tonumber(alive) > AWAY_S then
+  the_mode().resumed_s = NOW
+end
 
 local function head(status, generation)
   local m = the_mode()
@@ -31,7 +37,13 @@ end
 
 local NEEDS_MEMORY = {publish = true, replay = true}
 local results, worth_keeping = {}, false
-for i, op in ipairs(cmsgpack.unpack(ARGV[2])) do
+local ops = cmsgpack.unpack(ARGV[2])
+for i, op in ipairs(ops) do
+  if op[1] ~= 'ack' then
+    prefetched = {}
+  elseif not prefetched.last or i > prefetched.last then
+    prefetch(ops, i)
+  end
   if full_up and NEEDS_MEMORY[op[1]] then
     results[i] = {'no_memory', full_up}
   else

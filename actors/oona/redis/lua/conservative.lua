@@ -14,7 +14,8 @@ local function described(group, lane, ledger, capacity)
     .. ledger.waiting .. ' waiting) of at most ' .. capacity
 end
 
--- Seconds that some message has waited for a consumer, or been in hand without a sign of life.
+-- Seconds that some message has waited for a consumer, or been in hand without a sign of life. While nobody at all
+-- could reach the server, nobody could be late.
 local function age_s(group)
   write_now()
   if call('HLEN', group_key('c', group)) == 0 then
@@ -40,7 +41,7 @@ local function age_s(group)
   if held then
     look(record_of(group, held))
   end
-  return NOW - oldest_s
+  return NOW - math.max(oldest_s, the_mode().resumed_s)
 end
 
 local function cause_of(topic)

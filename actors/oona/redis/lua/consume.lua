@@ -18,11 +18,11 @@ local function hold(group, entry, rank, record, consumer)
 end
 
 local function hand_out(taken, group, entry, rank, record, fields, consumer)
+  local plain = plain_of(fields)
   hold(group, entry, rank, record, consumer)
   taken[#taken + 1] = {
-    group.topic.name, entry, record.id, record.priority, rank < FIRST_NORMAL and 'urgent' or 'normal',
-    record.attempts, record.published_s, record.due_s, blob_index(fields[14]), blob_index(fields[16]),
-    tonumber(fields[12]),
+    group.topic.name, entry, fields[2], plain[2], rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, plain[3],
+    record.due_s, blob_index(fields[6]), blob_index(fields[8]), plain[5],
   }
 end
 
@@ -122,17 +122,48 @@ function OPS.take(op)
   return taken
 end
 
+local prefetched = {}
+
+-- Acknowledgements mostly come many in a row: what they need is read at once.
+local function prefetch(ops, first)
+  local entries, op = {}, ops[first]
+  for i = first, math.min(first + 999, #ops) do
+    local each = ops[i]
+    if each[1] ~= 'ack' or each[2] ~= op[2] or each[3] ~= op[3] then
+      break
+    end
+    entries[#entries + 1] = each[4]
+  end
+  local group = group_of(op[2], op[3])
+  prefetched = {group = group, last = first + #entries - 1, stored = {}}
+  if group then
+    write_now()
+    for i, stored in ipairs(call('HMGET', group_key('m', group), unpack(entries))) do
+      prefetched.stored[entries[i]] = stored
+    end
+  end
+end
+
+local function prefetched_record(group, entry)
+  if prefetched.group ~= group then
+    return record_of(group, entry)
+  elseif settled_now[group_key('m', group) .. entry] then
+    return nil
+  end
+  return record_from(group, entry, prefetched.stored[entry])
+end
+
 -- The group and the record of an entry in these hands; nil and what there is of it if it is in others, or settled.
 local function in_hand(op)
   local group = group_of(op[2], op[3])
   if not group then
     return nil
   end
-  local record = record_of(group, op[4])
+  local record = prefetched_record(group, op[4])
   if record and (record.place == 'h' or record.place == 'e') and record.attempts == op[5] then
     return group, record
   end
-  local ledger = ledger_at(group, (split(op[4])))
+  local ledger = ledger_at(group, rank_of(op[4]))
   ledger.late = ledger.late + 1
   group.topic.changed = true
   return nil, record, group
@@ -145,7 +176,7 @@ function OPS.ack(op)
   if not record then
     return false
   end
-  local ledger = ledger_at(group, (split(op[4])))
+  local ledger = ledger_at(group, rank_of(op[4]))
   ledger.acked = ledger.acked + 1
   settle(group, op[4], record)
   return true

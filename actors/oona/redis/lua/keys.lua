@@ -9,7 +9,7 @@
 --   P t:<topic>           policy, groups and books of a topic (hash)
 --   P s:<topic>:<rank>    the messages themselves (stream); ranks 0 to 2 are the urgent lane, 3 to 5 the normal one
 --   P refs:<topic>        entry that several groups share -> those that have not settled it (hash); at none it is deleted
---   P seen:<topic>        event ids in the window (sorted set by publication number)
+--   P seen:<topic>        event ids in the window, the oldest first (list)
 --   P ids:<topic>         the same ids -> the names of their entries, settled or not (hash)
 --   P hist:<topic>        copies of the newest messages, for who comes late (stream, trimmed)
 --   P dead:<topic>        ids of dead letters, oldest first (sorted set)
@@ -24,9 +24,10 @@
 --   P exp:                entries with a time to live, by its end (sorted set)
 -- P bell                  channel: `m <topic>` something came to wait, `r <topic>` room came free
 --
--- An entry is named `<rank>:<stream id>`. Its fields, in this order: id (event id), n (publication number), p
--- (priority), t (published, seconds), x (expires, seconds, or empty), k (milliseconds by the server's clock when it
--- first took the message), envelope, signature (left out if there is none).
+-- An entry is named `<rank>:<stream id>`. Its fields, in this order: id (event id), plain (msgpack: publication number,
+-- priority, published and expires in seconds, milliseconds by the server's clock when it first took the message,
+-- when it came into this stream in seconds),
+-- envelope, signature (left out if there is none).
 
 local P = KEYS[1]
 local NOBODY = '-'       -- consumer that stands in the pending lists for those who left
@@ -54,7 +55,11 @@ local function stream_key(topic, rank)
 end
 
 local function split(entry)
-  return tonumber(string.sub(entry, 1, 1)), string.sub(entry, 3)
+  return string.byte(entry) - 48, string.sub(entry, 3)
+end
+
+local function rank_of(entry)
+  return string.byte(entry) - 48
 end
 
 local function exact(number)

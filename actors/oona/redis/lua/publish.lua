@@ -75,46 +75,47 @@ local function lossy_room(group, rank)
 end
 
 local function add(stream, message)
-  local fields = {
-    'id', message.id, 'n', message.number, 'p', message.priority, 't', message.published_s,
-    'x', message.expires_s or '', 'k', message.taken_ms or server_ms(), 'envelope', message.envelope,
-  }
-  if message.signature ~= '' then
-    fields[#fields + 1] = 'signature'
-    fields[#fields + 1] = message.signature
+  local plain = cmsgpack.pack({
+    message.number, message.priority, message.published_s, message.expires_s, message.taken_ms or server_ms(), NOW,
+  })
+  if message.signature == '' then
+    return call('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope)
   end
-  return call('XADD', stream, '*', unpack(fields))
+  return call('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope, 'signature',
+    message.signature)
 end
 
--- Into the streams of the ranks that the groups chose; returns the names of the entries.
-local function enter(topic, message, rank_of_group)
+local function enter_for(topic, message, rank, groups)
+  local entry = rank .. ':' .. add(stream_key(topic.name, rank), message)
+  for _, group in ipairs(groups) do
+    admit(group, entry, rank, message, #groups > 1 and SHARED or SOLE)
+  end
+  if #groups > 1 then
+    write_pair_later('HSET', P .. 'refs:' .. topic.name, entry, #groups)
+  end
+  return entry
+end
+
+-- Into the stream of `rank`, or of the rank that `ranks` names for a group; returns the names of the entries.
+local function enter(topic, message, rank, ranks)
   message.number = next_number()
-  local takers = {}
+  local takers, others = {}, {}
   for _, name in ipairs(topic.order) do
-    local group, rank = topic.groups[name], rank_of_group[name]
-    if not group.lossy or lossy_room(group, rank) then
-      takers[rank] = takers[rank] or {}
-      table.insert(takers[rank], group)
+    local group = topic.groups[name]
+    local list = (ranks and ranks[name]) and others or takers
+    if not group.lossy or lossy_room(group, ranks and ranks[name] or rank) then
+      list[#list + 1] = group
     end
   end
-  local names = {}
-  for rank, groups in pairs(takers) do
-    local entry = rank .. ':' .. add(stream_key(topic.name, rank), message)
-    for _, group in ipairs(groups) do
-      admit(group, entry, rank, message, #groups > 1 and SHARED or SOLE)
-    end
-    if #groups > 1 then
-      write_pair_later('HSET', P .. 'refs:' .. topic.name, entry, #groups)
-    end
-    names[#names + 1] = entry
-  end
-  return table.concat(names, ' ')
+  local entry = #takers > 0 and enter_for(topic, message, rank, takers)
+  local other = #others > 0 and enter_for(topic, message, REROUTED, others)
+  return entry and other and entry .. ' ' .. other or entry or other or ''
 end
 
 local function remember(topic, message, entries)
   topic.taken = topic.taken or {}
   topic.taken[message.id] = entries
-  write_pair_later('ZADD', P .. 'seen:' .. topic.name, message.number, message.id)
+  write_later('RPUSH', P .. 'seen:' .. topic.name, message.id)
   write_pair_later('HSET', P .. 'ids:' .. topic.name, message.id, entries)
 end
 
@@ -132,9 +133,9 @@ local function copy_to_history(topic, message)
   end
 end
 
-local function accept(topic, message, rank_of_group, what)
+local function accept(topic, message, what, ranks)
   local books = books_of(topic, message.priority)
-  local entries = enter(topic, message, rank_of_group)
+  local entries = enter(topic, message, RANK_OF[message.priority], ranks)
   remember(topic, message, entries)
   copy_to_history(topic, message)
   books.published = books.published + 1
@@ -146,25 +147,17 @@ local function accept(topic, message, rank_of_group, what)
   return {what, entries}
 end
 
-local function same_rank(topic, rank)
-  local ranks = {}
-  for _, name in ipairs(topic.order) do
-    ranks[name] = rank
-  end
-  return ranks
-end
-
 local function offer_urgent(topic, message)
   local list = full_groups(topic, 'urgent')
   if #list > 0 then
     return refuse(topic, message, list)
   end
-  return accept(topic, message, same_rank(topic, RANK_OF[message.priority]), 'accepted')
+  return accept(topic, message, 'accepted')
 end
 
 local function reroute(topic, message, list)
   local policy = topic.policy
-  local ranks = same_rank(topic, RANK_OF[message.priority])
+  local ranks = {}
   for _, each in ipairs(list) do
     local urgent = topic.groups[each[1]].u
     if urgent_full(urgent, policy) or urgent.rerouted >= policy.reroute_capacity then
@@ -172,7 +165,7 @@ local function reroute(topic, message, list)
     end
     ranks[each[1]] = REROUTED
   end
-  return accept(topic, message, ranks, 'rerouted')
+  return accept(topic, message, 'rerouted', ranks)
 end
 
 local function make_room(topic, message, list)
@@ -184,7 +177,7 @@ local function make_room(topic, message, list)
   for _, each in ipairs(list) do
     drop_oldest(topic.groups[each[1]], FIRST_NORMAL, RANKS - 1)
   end
-  return accept(topic, message, same_rank(topic, RANK_OF[message.priority]), 'accepted')
+  return accept(topic, message, 'accepted')
 end
 
 local function offer_normal(topic, message)
@@ -195,7 +188,7 @@ local function offer_normal(topic, message)
   local list = full_groups(topic, 'normal')
   local overflow = topic.policy.overflow
   if #list == 0 then
-    return accept(topic, message, same_rank(topic, RANK_OF[message.priority]), 'accepted')
+    return accept(topic, message, 'accepted')
   elseif overflow == 'wait' then
     return {'wait'}
   elseif overflow == 'drop_oldest' then

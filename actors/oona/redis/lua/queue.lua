@@ -10,28 +10,31 @@ local function fields_at(stream, id)
   return found and found[2] or {}
 end
 
+-- Publication number, priority, published_s, expires_s, taken_ms, entered_s.
+local function plain_of(fields)
+  return fields[4] and cmsgpack.unpack(fields[4]) or {0, 1, NOW, false, 0, NOW}
+end
+
 -- The record of an entry that nobody has been given yet. Fields lie as `add` wrote them.
 local function new_record(fields, marker)
-  local published_s = tonumber(fields[8] or NOW)
+  local plain = plain_of(fields)
   return {
-    place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, id = fields[2] or '',
-    number = tonumber(fields[4] or 0), priority = tonumber(fields[6] or 1), published_s = published_s,
-    since_s = published_s, expires_s = tonumber(fields[10] or '') or false,
+    place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, number = plain[1],
+    since_s = plain[6], expires_s = plain[4],
   }
 end
 
 local function packed(r)
   return cmsgpack.pack({
-    r.place, r.attempts, r.holder, r.error, r.shared, r.id, r.number, r.priority, r.published_s, r.since_s, r.expires_s,
-    r.due_s,
+    r.place, r.attempts, r.holder, r.error, r.shared, r.number, r.since_s, r.expires_s, r.due_s,
   })
 end
 
 local function unpacked(stored)
   local v = cmsgpack.unpack(stored)
   return {
-    place = v[1], attempts = v[2], holder = v[3], error = v[4], shared = v[5], id = v[6], number = v[7], priority = v[8],
-    published_s = v[9], since_s = v[10], expires_s = v[11], due_s = v[12],
+    place = v[1], attempts = v[2], holder = v[3], error = v[4], shared = v[5], number = v[6], since_s = v[7],
+    expires_s = v[8], due_s = v[9],
   }
 end
 
@@ -96,7 +99,7 @@ local function out_of_place(group, entry, record)
     write_later('ZREM', group_key(kind, group), entry)
   end
   if record.place == 'w' or record.place == 'a' then
-    local ledger = ledger_at(group, (split(entry)))
+    local ledger = ledger_at(group, rank_of(entry))
     ledger.waiting = ledger.waiting - 1
   end
 end
@@ -132,14 +135,14 @@ local function settle(group, entry, record)
 end
 
 local function expire(group, entry, record)
-  local ledger = ledger_at(group, (split(entry)))
+  local ledger = ledger_at(group, rank_of(entry))
   ledger.expired = ledger.expired + 1
   settle(group, entry, record)
 end
 
 -- Its entry was deleted past these scripts: nothing is left to be delivered.
 local function lose(group, entry, record)
-  local ledger = ledger_at(group, (split(entry)))
+  local ledger = ledger_at(group, rank_of(entry))
   ledger.dropped = ledger.dropped + 1
   settle(group, entry, record)
 end
@@ -189,7 +192,8 @@ local function bury(group, entry, record)
   local rank, id = split(entry)
   local ledger = ledger_at(group, rank)
   local fields = fields_at(stream_key(topic.name, rank), id)
-  local letter_id = topic.name .. '/' .. group.name .. '/' .. record.id
+  local plain, event_id = plain_of(fields), fields[2] or ''
+  local letter_id = topic.name .. '/' .. group.name .. '/' .. event_id
   local dead, letters = P .. 'dead:' .. topic.name, P .. 'letter:' .. topic.name
   ledger.dead_lettered = ledger.dead_lettered + 1
   if call('HEXISTS', letters, letter_id) == 1 then
@@ -199,9 +203,8 @@ local function bury(group, entry, record)
   topic.books.letter_number = topic.books.letter_number + 1
   call('ZADD', dead, topic.books.letter_number, letter_id)
   call('HSET', letters, letter_id, cmsgpack.pack({
-    group = group.name, id = record.id, priority = record.priority, attempts = record.attempts, error = record.error,
-    died_s = NOW, taken_ms = tonumber(fields[12] or 0),
-    envelope = fields[14] or '', signature = fields[16] or '',
+    group = group.name, id = event_id, priority = plain[2], attempts = record.attempts, error = record.error,
+    died_s = NOW, taken_ms = plain[5], envelope = fields[6] or '', signature = fields[8] or '',
   }))
   if call('ZCARD', dead) > topic.policy.dead_letters_max then
     let_go(topic, call('ZRANGE', dead, 0, 0)[1])

@@ -36,9 +36,8 @@ function OPS.history(op)
   local list = {}
   for i, found in ipairs(call('XRANGE', P .. 'hist:' .. op[2], '-', '+')) do
     local fields = found[2]
-    list[i] = {
-      fields[2], tonumber(fields[6]), tonumber(fields[8]), blob_index(fields[14]), blob_index(fields[16]), tonumber(fields[12]),
-    }
+    local plain = plain_of(fields)
+    list[i] = {fields[2], plain[2], plain[3], blob_index(fields[6]), blob_index(fields[8]), plain[5]}
   end
   return list
 end

@@ -110,7 +110,7 @@ local function the_mode()
   if not mode then
     local stored = call('GET', P .. 'mode')
     mode = stored and cmsgpack.unpack(stored)
-      or {active = false, cause = '', last_s = 0, entered = 0, depth = 0, depth_max = 0}
+      or {active = false, cause = '', last_s = 0, entered = 0, depth = 0, depth_max = 0, resumed_s = NOW}
   end
   return mode
 end
@@ -146,10 +146,9 @@ local function write_state()
   for name, topic in pairs(topics) do
     if topic.taken then
       local seen = P .. 'seen:' .. name
-      local over = call('ZCARD', seen) - SETTINGS.dedup_ids_max
-      local forgotten = over > 0 and call('ZPOPMIN', seen, over) or {}
-      for i = 1, #forgotten, 2 do
-        call('HDEL', P .. 'ids:' .. name, forgotten[i])
+      local over = call('LLEN', seen) - SETTINGS.dedup_ids_max
+      if over > 0 then
+        call('HDEL', P .. 'ids:' .. name, unpack(call('LPOP', seen, over)))
       end
     end
     if topic.changed then

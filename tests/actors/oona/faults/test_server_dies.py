@@ -10,7 +10,7 @@ import pytest
 
 from actors.oona.bus import Outcome
 from actors.oona.errors import OutboxFullError, UncertainError, UnreachableError
-from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
+from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic, open_bus
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.load import (
     Consumer,
@@ -128,6 +128,38 @@ def test_what_nobody_has_read_yet_outlives_a_server_without_its_data(
             await settled(ledger, here, there)
             await consumer.stop()
         assert ledger.close().effects == 50
+
+    asyncio.run(scenario())
+
+
+def test_a_publisher_lets_nothing_go_while_it_is_giving_it_back(own_redis: RedisServer) -> None:
+    """From the loss of data to the answer to what is given back, the keys of entries are worth nothing."""
+
+    async def scenario() -> None:
+        rng, ledger = random.Random(0), FaultLedger("asked while giving back", 0)
+        options = msgspec.structs.replace(OPTIONS, deadline_s=2.0)
+        async with (
+            Proxy(own_redis.port) as line,
+            RedisClients(own_redis.address, one_topic(), options) as clients,
+        ):
+            here = await open_bus(line.address, clients.namespace, one_topic(), options)
+            await Publisher(here, ledger, rng).publish(range(20))
+            await here.flush()
+            own_redis.execute("FLUSHALL")
+            line.delay_s = 0.1
+            told = asyncio.create_task(insisted(here, ledger, Work(20)))
+            await until(lambda: own_redis.execute("DBSIZE") != 0, "a new generation")
+            await asyncio.sleep(1.5 * line.delay_s)
+            await asyncio.gather(told, here.keep_house())
+            line.delay_s = 0.0
+            own_redis.execute("FLUSHALL")
+            there = await clients.open()
+            consumer = Consumer(there, ledger, rng, "c").start()
+            await insisted(here, ledger, Work(21))
+            await settled(ledger, here, there)
+            await consumer.stop()
+            await here.close()
+        assert ledger.close().effects == 22
 
     asyncio.run(scenario())
 

@@ -56,6 +56,33 @@ def test_out_of_memory_refuses_and_acknowledging_makes_room(own_redis: RedisServ
     asyncio.run(scenario())
 
 
+def test_a_server_that_lost_its_data_and_has_no_memory_is_given_all_back_when_it_has(
+    own_redis: RedisServer,
+) -> None:
+    count = 50
+
+    async def scenario() -> None:
+        rng, ledger = random.Random(0), FaultLedger("lost its data, and no memory", 0)
+        async with RedisClients(own_redis.address, one_topic()) as clients:
+            here = await clients.open()
+            publisher = Publisher(here, ledger, rng)
+            await publisher.publish(range(count))
+            await here.flush()
+            own_redis.execute("FLUSHALL")
+            own_redis.config("maxmemory", own_redis.used_memory() // 2)
+            await here.flush()
+            await asyncio.sleep(5 * here.tick_s)
+            own_redis.config("maxmemory", 0)
+            there = await clients.open()
+            consumer = Consumer(there, ledger, rng, "c").start()
+            await publisher.publish(range(count, count + 10))
+            await settled(ledger, here, there)
+            await consumer.stop()
+        assert ledger.close().effects == count + 10
+
+    asyncio.run(scenario())
+
+
 def test_load_on_a_server_that_runs_out_of_memory_again_and_again(own_redis: RedisServer, seed: int) -> None:
     count = 200
 

@@ -136,6 +136,43 @@ def test_a_server_that_turns_unfit_under_a_bus_is_left_alone_until_it_is_fit_aga
     asyncio.run(scenario())
 
 
+def _read_only(server: RedisServer, on: bool) -> None:
+    """A replica takes no writes: so it is for a while when another one takes over."""
+    server.execute("REPLICAOF", *(("127.0.0.1", 1) if on else ("NO", "ONE")))
+
+
+def _without_rights(server: RedisServer, on: bool) -> None:
+    server.execute("ACL", "SETUSER", "default", "-evalsha" if on else "+evalsha")
+
+
+@pytest.mark.parametrize("errs", [_read_only, _without_rights])
+def test_a_server_that_errs_for_a_while_costs_nothing(
+    own_redis: RedisServer, errs: Callable[[RedisServer, bool], None], seed: int
+) -> None:
+    async def scenario() -> None:
+        rng, ledger = random.Random(seed), FaultLedger(f"errs, {errs.__name__}", seed)
+        async with RedisClients(own_redis.address, one_topic(ack_deadline_s=0.3)) as clients:
+            here, there = await clients.open(), await clients.open()
+            consumer = Consumer(there, ledger, rng, "c")
+            consumer.forget_share = 0.05
+            consumer.start()
+            publisher = Publisher(here, ledger, rng)
+            publisher.nowait_share = 0.5
+            load = asyncio.create_task(publisher.publish(range(COUNT)))
+            for moment in sorted(rng.sample(range(COUNT * 8 // 10), 3)):
+                await until_taken(ledger, moment)
+                errs(own_redis, True)
+                await asyncio.sleep(rng.uniform(0.02, 0.2))
+                errs(own_redis, False)
+            await load
+            await settled(ledger, here, there)
+            assert await entries_made(here) == COUNT
+            await consumer.stop()
+        assert ledger.close().effects == COUNT
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("command", ["client kill", "script flush", "both"])
 def test_lost_connections_and_scripts_in_the_middle_of_it_all(
     own_redis: RedisServer, command: str, seed: int
