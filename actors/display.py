@@ -146,8 +146,12 @@ class _Lines:
         self._view = view
         state, waited_s = (view.epoch, view.phase), self._now() - self._said_s
         if waited_s >= (PROGRESS_EVERY_S if state != self._said else NOTHING_NEW_EVERY_S):
-            self._said, self._said_s = state, self._now()
-            self._printer.put(self._progress(view))
+            self.state(view)
+
+    def state(self, view: RunView) -> None:
+        """The run as it is now, however lately that was said."""
+        self._view, self._said, self._said_s = view, (view.epoch, view.phase), self._now()
+        self._printer.put(self._progress(view))
 
     def event(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
         self._printer.put(self._happening(Event(_epoch(epoch, self._view), kind, text)))

@@ -29,7 +29,7 @@ from contracts.view import RunView
 from esper.observer.belief import SET_SECRETS, Belief, Unbelieved
 from esper.observer.choice import NoSuchRun, chosen
 from esper.observer.picture import Picture
-from esper.observer.vigil import Vigil
+from esper.observer.vigil import Lull, Vigil
 
 HEARD: Final = (topics.SYSTEM_STATE, topics.TELEMETRY, topics.EMERGENCY)
 """Topics that the picture is folded from."""
@@ -89,12 +89,18 @@ async def find(place: Place, wanted: str | None, *, waits: bool) -> ListedRun | 
         if run is not None:
             return run
         if not told:
-            place.retelling.note("no run lives there now; waiting for one to begin", "info")
+            place.retelling.note(_waiting(runs), "info")
             told = True
         await place.pause(LOOK_EVERY_S)
         with suppress(UnreachableError):  # it was there before: it may come back
             runs = await place.registry.runs()
     return None
+
+
+def _waiting(runs: Sequence[ListedRun]) -> str:
+    ended = next((run.entry.run_id for run in runs if run.entry.ended is not None), None)
+    help_ = f"; --run {ended} shows the newest that has ended" if ended is not None else ""
+    return f"no run lives there now; waiting for one to begin{help_}"
 
 
 def observe_run(way: Door, wanted: str | None, retelling: Retelling, *, once: bool) -> signal.Signals | None:
@@ -144,6 +150,7 @@ class Observer:
         self._at = place
         self._name = name
         self._vigil = Vigil(run.alive, now_s)
+        self._lull = Lull(now_s)
         self._belief = Belief()
         self._turned_s = self._shown_s = self._looked_s = now_s
         self._connection = 0
@@ -158,7 +165,7 @@ class Observer:
         await self._read_history()
         self._vigil.change(self._at.clock.monotonic())
         view = replace(self._view(), events=self.picture.newest_events(EVENTS_SHOWN))
-        self._at.retelling.once(self.picture.entry, view)
+        self._at.retelling.once(self.picture.entry, view, self.picture.missing)
 
     async def follow(self) -> None:
         """Until the run has ended, nobody listens any more, or the observer shall leave.
@@ -170,13 +177,13 @@ class Observer:
         try:
             self._at.retelling.start(self.picture.entry)
             await self._read_history()
-            self._at.retelling.update(self._view())
+            self._at.retelling.here(self._view())
             self._tell()
             while self.picture.entry.ended is None and not self._at.leaving:
                 await self._turn(subscription)
             if self.picture.entry.ended is not None:
                 await self._hear_the_rest(subscription)
-                self._at.retelling.end(self.picture.entry, self.picture.view())
+                self._at.retelling.end(self.picture.entry, self.picture.view(), self.picture.missing)
         finally:
             subscription.close()
 
@@ -253,6 +260,10 @@ class Observer:
             change = self._vigil.change(now_s)
             if change:
                 self._at.retelling.note(change, "warning" if self._vigil.silent else "info")
+            view = self._view()
+            lull = self._lull.change(now_s, view.phase, view.epoch)
+            if lull:
+                self._at.retelling.note(lull, "warning")
 
     def _judge(self) -> None:
         link = self._bus.metrics().link

@@ -1,7 +1,7 @@
 """Says that a run is there: its entry in the registry, a sign of life each second, and its end.
 
-It also watches the way to the bus, and says once when that is lost and once when it is back. A registry that
-does not answer costs this task its time and nobody else anything.
+It also watches the way to the bus, and says once when that is lost and once when it is back; and so when the
+bus turns messages away. A registry that does not answer costs this task its time and nobody else anything.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from actors.display import Display
 from actors.oona.errors import UnreachableError
-from actors.oona.metrics import LinkRow
+from actors.oona.metrics import BusMetrics, LinkRow
 from actors.oona.open import KEPT_S, OpenBus, Registry
 from actors.runtime.clock import Clock
 from contracts.registry import Pulse, RunEntry
@@ -29,8 +29,9 @@ RETIRE_EVERY = 60
 BUS_LOST = "bus_lost"
 LOST_TEXT = (
     "the bus can't be reached; training goes on, and what is published waits where there is room: "
-    "until it is back the event log and observers are behind"
+    "until it is back the event log, observers and the event lines on this terminal are behind"
 )
+BUS_CONSERVATIVE = "bus_conservative"
 FRAMES_REFUSED = "frames_refused"
 
 
@@ -62,12 +63,13 @@ class Presence:
         self._display = display
         self._clock = clock
         self._lost_s: float | None = None
+        self._turned_away_s: float | None = None
         self._refused: set[str] = set()
         self._beats = 0
 
     async def beat(self) -> None:
         """A sign of life, and a look at the way to the bus."""
-        self._look(self._way.bus.metrics().link)
+        self._look(self._way.bus.metrics())
         if self._beats % RETIRE_EVERY == 0:
             await self._way.retire(KEPT_S)
         self._beats += 1
@@ -82,7 +84,7 @@ class Presence:
     async def end(self) -> None:
         """The last thing that is said of the run; not said again if nobody hears it."""
         ended = self._entry.ended or Ending("interrupted", "it broke off")
-        pulse = replace(self._witness.pulse(), probe=None, control=None)
+        pulse = replace(self._witness.pulse(), probe=None)
         self._entry = replace(self._entry, pulse=pulse, ended=ended)
         await self._put()
         await self._way.retire(KEPT_S)
@@ -92,10 +94,23 @@ class Presence:
             with suppress(UnreachableError):  # shows in the link's state, if it lasts
                 await self._registry.put(self._entry)
 
-    def _look(self, link: LinkRow | None) -> None:
-        if link is None:
+    def _look(self, metrics: BusMetrics) -> None:
+        """Only where others share the bus: in memory nobody outside misses anything."""
+        if metrics.link is None:
             return
         now_s = self._clock.monotonic()
+        self._look_at_link(metrics.link, now_s)
+        if metrics.conservative and self._turned_away_s is None:
+            self._turned_away_s = now_s
+            text = turned_away(metrics.conservative_cause)
+            self._witness.lost(BUS_CONSERVATIVE, text)
+            self._display.event(text, "alert")
+        elif not metrics.conservative and self._turned_away_s is not None:
+            away_s, self._turned_away_s = now_s - self._turned_away_s, None
+            self._witness.regained(BUS_CONSERVATIVE)
+            self._display.event(f"the bus takes all messages again after {away_s:.0f} s", "info")
+
+    def _look_at_link(self, link: LinkRow, now_s: float) -> None:
         if not link.connected and self._lost_s is None:
             self._lost_s = now_s
             self._witness.lost(BUS_LOST, LOST_TEXT)
@@ -109,6 +124,11 @@ class Presence:
             self._witness.alert(
                 FRAMES_REFUSED, f"messages from outside are refused: {reason.replace('_', ' ')}"
             )
+
+
+def turned_away(cause: str) -> str:
+    """What is said while the bus takes urgent messages only."""
+    return f"the bus turns messages away: {cause}; the event log and observers miss them"
 
 
 @asynccontextmanager

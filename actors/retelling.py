@@ -7,13 +7,13 @@ import msgspec
 from msgspec.structs import asdict
 from rich.console import Console, Group
 
-from actors.display import Display, make_display
+from actors.display import Display, PlainLines, make_display
 from actors.printer import Printer
 from contracts.registry import RunEntry
 from contracts.report import EpochFacts
 from contracts.view import Event, EventKind, RunView
 from esper.observer.picture import News
-from esper.report import screen
+from esper.report import screen, words
 
 ROWS_MOST = 200
 """Lines of a picture that is printed once."""
@@ -35,14 +35,17 @@ class Retelling(Protocol):
     def note(self, text: str, kind: EventKind) -> None:
         """Something about the observing."""
 
+    def here(self, view: RunView) -> None:
+        """The run as it is when following it begins."""
+
     def update(self, view: RunView) -> None:
         """The run as it is now."""
 
-    def once(self, entry: RunEntry, view: RunView) -> None:
-        """The run as it is, shown once and for all."""
+    def once(self, entry: RunEntry, view: RunView, missing: bool) -> None:
+        """The run as it is, shown once and for all; `missing`: it came further than the view."""
 
-    def end(self, entry: RunEntry, view: RunView) -> None:
-        """The run is over."""
+    def end(self, entry: RunEntry, view: RunView, missing: bool) -> None:
+        """The run is over; `missing`: it came further than the view."""
 
     def close(self) -> None:
         """Leave the terminal as it was; more than once does no harm."""
@@ -81,18 +84,34 @@ class Shown:
         else:
             self._print(text)
 
+    def here(self, view: RunView) -> None:
+        if isinstance(self._display, PlainLines) and view.epoch:
+            self._display.state(view)  # a picture is drawn anyway; lines tell of it only now and then
+        else:
+            self._display.update(view)
+
     def update(self, view: RunView) -> None:
         self._display.update(view)
 
-    def once(self, entry: RunEntry, view: RunView) -> None:
+    def once(self, entry: RunEntry, view: RunView, missing: bool) -> None:
         self._display.close()
         with suppress(OSError, ValueError):
             if self._out is not None:
                 Console(file=self._out).print(Group(*screen.lines(view, ROWS_MOST)))
+        if entry.ended is not None:
+            self._close_with(entry, view, missing)
 
-    def end(self, entry: RunEntry, view: RunView) -> None:
+    def end(self, entry: RunEntry, view: RunView, missing: bool) -> None:
         self._display.update(view)
         self._display.close()
+        self._close_with(entry, view, missing)
+
+    def _close_with(self, entry: RunEntry, view: RunView, missing: bool) -> None:
+        if missing:
+            self._print(f"what the bus kept ends at epoch {words.count(view.epoch)}")
+        compared = comparison_line(entry)
+        if compared:
+            self._print(compared)
         self._print(closing_line(entry))
 
     def close(self) -> None:
@@ -128,14 +147,22 @@ class JsonRetelling:
     def note(self, text: str, kind: EventKind) -> None:
         self._put("note", note=kind, text=text)
 
+    def here(self, view: RunView) -> None: ...
+
     def update(self, view: RunView) -> None: ...
 
-    def once(self, entry: RunEntry, view: RunView) -> None:
-        self._put("picture", run_id=entry.run_id, picture=view)
+    def once(self, entry: RunEntry, view: RunView, missing: bool) -> None:
+        self._put("picture", picture=view, **_conclusion(entry, missing))
         self.close()
 
-    def end(self, entry: RunEntry, view: RunView) -> None:
-        self._put("end", run_id=entry.run_id, ended=entry.ended, closing=entry.closing)
+    def end(self, entry: RunEntry, view: RunView, missing: bool) -> None:
+        newest = view.epochs[-1] if view.epochs else None
+        figures = {
+            "epoch": newest.epoch if newest is not None else None,
+            "val_accuracy": newest.val_accuracy if newest is not None else None,
+            "params": newest.params if newest is not None else None,
+        }
+        self._put("end", **_conclusion(entry, missing), **figures)
         self.close()
 
     def close(self) -> None:
@@ -143,6 +170,29 @@ class JsonRetelling:
 
     def _put(self, kind: str, **facts: object) -> None:
         self._printer.put(msgspec.json.encode({"kind": kind, **facts}).decode())
+
+
+def _conclusion(entry: RunEntry, missing: bool) -> dict[str, object]:
+    """How it ended; `incomplete`: the run came further than the figures beside it."""
+    return {
+        "run_id": entry.run_id,
+        "ended": entry.ended,
+        "closing": entry.closing,
+        "ungrown": entry.pulse.control,
+        "incomplete": missing,
+    }
+
+
+def comparison_line(entry: RunEntry) -> str:
+    """How far the ungrown host came that was trained for comparison; empty if there is none."""
+    control = entry.pulse.control
+    if control is None or control.newest is None:
+        return ""
+    newest = control.newest
+    return (
+        f"ungrown host  epoch {words.count(newest.epoch)}  val loss {words.figure(newest.val_loss)}  "
+        f"val accuracy {words.percent(newest.val_accuracy)}  {words.count(control.params)} parameters"
+    )
 
 
 def closing_line(entry: RunEntry) -> str:

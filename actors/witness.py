@@ -183,7 +183,9 @@ class RunWitness:
         if self._control is not None:
             newest = view.epochs[-1] if view.epochs else None
             control = ControlFacts(view.params, self._facts.budget_flops or 0, newest)
-        return Pulse(self._pulses, view.phase, view.elapsed_s, view.bus_depth, view.probe, control)
+        return Pulse(
+            self._pulses, view.phase, view.elapsed_s, view.bus_depth, view.probe, control, self._epoch()
+        )
 
     def _epoch(self) -> int:
         return self._newest.growth.epoch if self._newest is not None else 0

@@ -20,7 +20,8 @@ Address: TypeAlias = Annotated[
     str,
     Meta(
         pattern=_PATTERN,
-        description='"memory" or the address of a Redis: redis://host:port, rediss://host:port or unix:///path',
+        description='"memory" or the address of a Redis: redis://host:port, rediss://host:port or '
+        "unix:///path; in a password, @ : and / are written %40 %3A and %2F",
     ),
 ]
 
@@ -34,6 +35,11 @@ def masked(text: str) -> str:
     Also made for text that is no proper address: what stands before the last `@` is taken for a password.
     """
     return _OPTION.sub(rf"\1={MASK}", _USERINFO.sub(rf"\1\2{MASK}@", text))
+
+
+def escaping_hint(text: str) -> str:
+    """What helps if a password holds characters that divide an address; empty if there is no login."""
+    return "; in a password, @ : and / are written %40 %3A and %2F" if "@" in text else ""
 
 
 def is_masked(address: str) -> bool:

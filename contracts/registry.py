@@ -29,6 +29,8 @@ class Pulse(msgspec.Struct, frozen=True):
     bus_depth: int = 0
     probe: ProbeProgress | None = None
     control: ControlFacts | None = None
+    epoch: int = 0
+    """Epochs of the run that are finished, the comparison's not counted."""
 
 
 class RunEntry(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from contracts.address import MEMORY, Address, masked
+from contracts.address import MEMORY, Address, escaping_hint, masked
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.errors import BadSetup, CannotWrite
@@ -199,7 +199,7 @@ def _redis(text: str) -> str:
     except msgspec.ValidationError:
         raise argparse.ArgumentTypeError(
             f"{masked(text)} is no address of a Redis; it takes redis://host:port, rediss://host:port or "
-            "unix:///path"
+            f"unix:///path{escaping_hint(text)}"
         ) from None
     if address == MEMORY:
         raise argparse.ArgumentTypeError("a bus in memory can't be observed from outside; run with a Redis")
@@ -223,8 +223,8 @@ def observing_parser() -> argparse.ArgumentParser:
         "--run",
         type=_some,
         metavar="ID",
-        help="which run, by its folder's name or the beginning of it (default: the newest that lives; "
-        "waits for one if there is none)",
+        help="which run, by its folder's name, path or the beginning of its name (default: the newest that "
+        "lives; waits for one if there is none)",
     )
     new.add_argument("--once", action="store_true", help="show the run as it is now, and leave")
     new.add_argument("--json", action="store_true", help="print one JSON object a line: epochs and events")

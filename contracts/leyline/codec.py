@@ -57,7 +57,7 @@ def encode(message: msgspec.Struct) -> bytes:
     wire = form.wire()
     try:
         form.write(message, wire)
-        data: bytes = wire.SerializeToString()
+        data: bytes = wire.SerializeToString(deterministic=True)
     except (*REFUSED, EncodeError) as error:
         raise WireError(blame(message, form.wire.DESCRIPTOR) or f"{name}: {error}") from error
     if len(data) > TRUSTED_BYTES_MAX:

@@ -63,7 +63,7 @@ birth is refused and the sender signs anew. Left open: where the clocks differ, 
 dated after the birth can come in again in the first seconds. It still has its command id: work whose effect
 must not double across restarts is keyed by that.
 
-**INFORMS** (state, reports, telemetry, kernel notices): a reader that was away for hours must be able to
+**INFORMS** (state, reports, telemetry): a reader that was away for hours must be able to
 read what waited. So freshness lies between the signing and the time at which the server took the entry,
 which the caller passes in. The window never closes by a clock, so nonces are kept as long as there is room,
 and the oldest makes way: to refuse would lose true reports under load, and protect less than it seems.

@@ -1,6 +1,7 @@
 """Which run is meant."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from contracts.registry import ListedRun
 
@@ -12,21 +13,28 @@ class NoSuchRun(ValueError):
 def chosen(runs: Sequence[ListedRun], wanted: str | None) -> ListedRun | None:
     """The run of this id, or whose id begins so; without a wish the newest that lives, None if none does.
 
-    `runs` are given newest first.
+    Of a path to a run's folder the last part counts. Where several ids begin so, the only one that lives
+    is meant. `runs` are given newest first.
 
     Raises:
         NoSuchRun: no run is called so, or several are.
     """
     if wanted is None:
-        return next((run for run in runs if run.alive and run.entry.ended is None), None)
+        return next((run for run in runs if _lives(run)), None)
+    wanted = PurePath(wanted).name or wanted
     exact = [run for run in runs if run.entry.run_id == wanted]
     found = exact or [run for run in runs if run.entry.run_id.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
+    living = [run for run in found if _lives(run)]
+    if len(found) == 1 or len(living) == 1:
+        return (living or found)[0]
     if found:
         raise NoSuchRun(f"several runs begin with {wanted!r}; name one: {_named(found)}")
     there = f"there are: {_named(runs)}" if runs else "no run has been here in the last day"
     raise NoSuchRun(f"there is no run {wanted!r}; {there}")
+
+
+def _lives(run: ListedRun) -> bool:
+    return run.alive and run.entry.ended is None
 
 
 def _named(runs: Sequence[ListedRun]) -> str:

@@ -125,6 +125,12 @@ class Picture:
         )
         return view if entry.ended is not None else self._compared(view)
 
+    @property
+    def missing(self) -> bool:
+        """Whether the run came further than what is known of its epochs."""
+        epochs = self._epochs()
+        return (epochs[-1].epoch if epochs else 0) < self.entry.pulse.epoch
+
     def _state(self, event_id: str, state: SystemState) -> None:
         """An epoch's figures before its boundary is over; 32 bit wide if they crossed a wire."""
         metrics = state.training_metrics

@@ -2,8 +2,12 @@
 
 from typing import Final
 
+from contracts.view import Phase
+
 SILENT_S: Final = 5.0
 """Seconds without a sign of life after which that is said."""
+LULL_S: Final = 60.0
+"""Seconds without a new epoch after which that is said of a run that lives."""
 
 
 class Vigil:
@@ -34,3 +38,21 @@ class Vigil:
             self.silent = False
             return "the run gives signs of life again"
         return ""
+
+
+class Lull:
+    """Whether a run that lives has stopped telling of new epochs."""
+
+    def __init__(self, now_s: float) -> None:
+        self._since_s = now_s
+        self._newest: tuple[Phase, int] | None = None
+        self._said = False
+
+    def change(self, now_s: float, phase: Phase, epoch: int) -> str:
+        """What is to be said now; empty if nothing is new. In other phases than these no epochs are due."""
+        if (phase, epoch) != self._newest or phase not in ("training", "comparing"):
+            self._newest, self._since_s, self._said = (phase, epoch), now_s, False
+        if self._said or now_s - self._since_s < LULL_S:
+            return ""
+        self._said = True
+        return "no new state for a minute"

@@ -54,6 +54,7 @@ class Remembering:
     notes: list[str] = field(default_factory=list)
     views: list[RunView] = field(default_factory=list)
     ended: RunEntry | None = None
+    missing: bool = False
     unheard: bool = False
 
     def start(self, entry: RunEntry) -> None:
@@ -71,11 +72,16 @@ class Remembering:
     def update(self, view: RunView) -> None:
         self.views.append(view)
 
-    def once(self, entry: RunEntry, view: RunView) -> None:
+    def here(self, view: RunView) -> None:
         self.views.append(view)
 
-    def end(self, entry: RunEntry, view: RunView) -> None:
+    def once(self, entry: RunEntry, view: RunView, missing: bool) -> None:
+        self.missing = missing
+        self.views.append(view)
+
+    def end(self, entry: RunEntry, view: RunView, missing: bool) -> None:
         self.ended = entry
+        self.missing = missing
         self.views.append(view)
 
     def close(self) -> None: ...

@@ -128,6 +128,8 @@ def test_an_observer_sees_what_the_run_itself_shows(seed: int) -> None:
     assert seen.epochs == world.company.witness.recorder.recorded.epochs
     assert seen.ended is not None
     assert seen.ended.closing == "it grew"
+    assert seen.ended.pulse.epoch == EPOCHS
+    assert not seen.missing
     assert {view.phase for view in seen.views[2:-1]} <= {"training", "probing", "finishing"}
 
 
@@ -158,6 +160,7 @@ def test_who_comes_when_it_is_over_sees_it_all_and_leaves() -> None:
     once, *_, last = late.views
     assert last == early.views[-1]
     assert replace(once, events=()) == last
+    assert not late.missing
     assert once.events == tuple(early.events[-20:])
     assert (late.epochs, late.events) == (early.epochs, early.events)
 
@@ -193,6 +196,56 @@ def test_an_observer_waits_for_a_run_and_says_so_once() -> None:
     seen, _ = played(scene)
     assert seen.notes == ["no run lives there now; waiting for one to begin"]
     assert seen.epochs[0].epoch == 1
+
+
+def test_who_waits_after_a_run_has_ended_is_told_how_to_see_the_newest() -> None:
+    async def scene(world: World) -> Remembering:
+        await world.perform()
+        facts = world.registry.entries["fake"].facts
+        world.registry.entries["killed"] = RunEntry("killed", facts, 0)
+        world.registry.dead.add("killed")
+        retelling = Remembering()
+        place = world.place(retelling)
+        finding = asyncio.create_task(find(place, None, waits=True))
+        await world.clock.sleep(1.0)
+        place.stop.set()
+        assert await finding is None
+        return retelling
+
+    assert played(scene).notes == [
+        "no run lives there now; waiting for one to begin; --run fake shows the newest that has ended"
+    ]
+
+
+@pytest.mark.parametrize(("epoch", "missing"), [(0, False), (7, True)])
+def test_a_picture_that_ends_before_the_run_did_is_known_to(epoch: int, missing: bool) -> None:
+    async def main() -> Remembering:
+        clock = LoopClock(asyncio.get_running_loop())
+        entry = RunEntry("run", RunFacts("w", "p", 0, "runs"), 0, pulse=Pulse(9, epoch=epoch), ended=Ending())
+        retelling, _, observer = alone(MemoryRegistry({"run": entry}), MemoryBus(run_topics(), clock), clock)
+        await observer.once()
+        assert retelling.missing == missing
+        await observer.follow()
+        return retelling
+
+    assert run_simulated(main, seed=0).missing == missing
+
+
+def test_a_run_that_lives_without_new_epochs_is_said_to_once() -> None:
+    async def main() -> Remembering:
+        clock = LoopClock(asyncio.get_running_loop())
+        entry = RunEntry("run", RunFacts("w", "p", 0, "runs"), 0, pulse=Pulse(1, "training"))
+        registry = MemoryRegistry({"run": entry})
+        retelling, place, observer = alone(registry, MemoryBus(run_topics(), clock), clock)
+        following = asyncio.create_task(observer.follow())
+        for number in range(2, 150):
+            registry.entries["run"] = replace(entry, pulse=Pulse(number, "training"))
+            await clock.sleep(1.0)
+        place.stop.set()
+        await following
+        return retelling
+
+    assert run_simulated(main, seed=0).notes == ["no new state for a minute"]
 
 
 def test_an_observer_that_shall_leave_or_is_not_heard_leaves_the_run_alone() -> None:

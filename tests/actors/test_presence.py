@@ -10,10 +10,10 @@ from actors.oona.memory import MemoryBus
 from actors.oona.metrics import BusMetrics, LinkRow
 from actors.oona.open import OpenBus
 from actors.oona.topics import run_topics
-from actors.presence import BUS_LOST, FRAMES_REFUSED, RETIRE_EVERY, Presence, present
+from actors.presence import BUS_CONSERVATIVE, BUS_LOST, FRAMES_REFUSED, RETIRE_EVERY, Presence, present
 from actors.runtime import LoopClock
 from actors.runtime.simulation import run_simulated
-from contracts.registry import Pulse, RunEntry
+from contracts.registry import ControlFacts, Pulse, RunEntry
 from contracts.report import Ending
 from contracts.view import RunFacts
 from tests.actors.fakes import Spectator
@@ -50,9 +50,11 @@ class Linked(MemoryBus):
     """A bus with a link that a test breaks."""
 
     link: LinkRow | None = LINK
+    cause = ""
 
     def metrics(self) -> BusMetrics:
-        return replace(super().metrics(), link=self.link)
+        now = super().metrics()
+        return replace(now, link=self.link, conservative=bool(self.cause), conservative_cause=self.cause)
 
 
 @dataclass
@@ -172,7 +174,52 @@ def test_a_lost_bus_is_said_once_and_its_return_once() -> None:
     assert world.witness.alerts == [f"lost {BUS_LOST}", f"regained {BUS_LOST}"]
     first, second = world.spectator.events
     assert first.startswith("alert: the bus can't be reached; training goes on")
+    assert "event lines on this terminal are behind" in first
     assert second == "info: the bus is back after 6 s"
+
+
+async def burdened(world: World, *causes: str) -> None:
+    """Beat every two seconds, in conservative mode for that cause, or out of it."""
+    for cause in causes:
+        world.bus.cause = cause
+        await world.clock.sleep(2.0)
+        await world.presence.beat()
+
+
+def test_a_bus_that_turns_messages_away_is_said_once_with_the_cause_and_its_end_once() -> None:
+    async def main() -> World:
+        world = a_world()
+        await burdened(world, "", "its memory is full", "its memory is full", "another", "", "")
+        return world
+
+    world = run_simulated(main, seed=0)
+    assert world.witness.alerts == [f"lost {BUS_CONSERVATIVE}", f"regained {BUS_CONSERVATIVE}"]
+    assert world.spectator.events == [
+        "alert: the bus turns messages away: its memory is full; the event log and observers miss them",
+        "info: the bus takes all messages again after 6 s",
+    ]
+
+
+def test_in_memory_nobody_outside_misses_what_is_turned_away() -> None:
+    async def main() -> World:
+        world = a_world()
+        world.bus.link = None
+        await burdened(world, "its memory is full", "")
+        return world
+
+    assert run_simulated(main, seed=0).spectator.events == []
+
+
+def test_the_last_word_keeps_the_comparison_and_how_far_the_run_came() -> None:
+    async def main() -> World:
+        world = a_world()
+        control = ControlFacts(338, 10**9)
+        world.witness.pulse = lambda: Pulse(1, control=control, epoch=7)  # type: ignore[method-assign]
+        await world.presence.end()
+        return world
+
+    pulse = run_simulated(main, seed=0).registry.entries["run"].pulse
+    assert (pulse.control, pulse.epoch) == (ControlFacts(338, 10**9), 7)
 
 
 def test_refused_frames_raise_an_alert_for_each_reason() -> None:

@@ -5,13 +5,15 @@ import json
 import os
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from actors.display import Picture
 from actors.retelling import JsonRetelling, Retelling, Shown, closing_line, make_retelling
-from contracts.registry import RunEntry
+from contracts.registry import ControlFacts, Pulse, RunEntry
 from contracts.report import Ending, EpochFacts
-from contracts.view import Event, RunFacts
+from contracts.view import Event, RunFacts, RunView
+from esper.report import words
 from tests.esper.report.made_up import a_view
 
 ENTRY = RunEntry("mnist1d-s20", RunFacts("mnist1d", "heuristic", 20, "runs", epochs=10), 0)
@@ -29,7 +31,7 @@ def a_life(retelling: Retelling) -> None:
     retelling.news(FACTS)
     retelling.note("the server is back", "info")
     retelling.update(a_view(20))
-    retelling.end(OVER, a_view(20))
+    retelling.end(OVER, a_view(20), False)
     retelling.close()
     retelling.close()
 
@@ -60,14 +62,58 @@ def test_json_is_one_object_a_line_for_every_event_and_epoch() -> None:
         {"kind": "interrupted", "reason": "stopped by a signal"},
         "It grew.",
     )
+    newest = a_view(20).epochs[-1]
+    assert (said[5]["epoch"], said[5]["val_accuracy"], said[5]["params"]) == (
+        newest.epoch,
+        newest.val_accuracy,
+        newest.params,
+    )
+    assert (said[5]["ungrown"], said[5]["incomplete"]) == (None, False)
+
+
+def test_json_knows_no_figures_of_a_run_of_which_nothing_was_kept() -> None:
+    out = io.StringIO()
+    retelling = make_retelling(json=True, quiet=False, out=out)
+    retelling.end(OVER, RunView(OVER.facts), True)
+    said = json.loads(out.getvalue())
+    assert (said["epoch"], said["val_accuracy"], said["params"]) == (None, None, None)
+    assert said["incomplete"] is True
+
+
+def test_lines_say_where_a_run_is_that_is_joined_late_and_nothing_of_one_that_begins() -> None:
+    late, early = io.StringIO(), io.StringIO()
+    for out, view in ((late, a_view(20)), (early, RunView(ENTRY.facts))):
+        retelling = make_retelling(json=False, quiet=False, out=out)
+        retelling.start(ENTRY)
+        retelling.here(view)
+        retelling.news(EVENT)
+        retelling.close()
+    header, where, event = late.getvalue().splitlines()
+    assert where.startswith("epoch 20  probing")
+    assert early.getvalue().splitlines() == [header, event]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_what_is_known_of_the_end_is_said_of_a_run_that_is_over(once: bool) -> None:
+    pulse = Pulse(9, control=ControlFacts(338, 10**9, replace(FACTS, epoch=30)), epoch=25)
+    out = io.StringIO()
+    retelling = make_retelling(json=False, quiet=False, out=out)
+    tell = retelling.once if once else retelling.end
+    tell(replace(OVER, pulse=pulse), a_view(20), True)
+    assert out.getvalue().splitlines()[-3:] == [
+        "what the bus kept ends at epoch 20",
+        f"ungrown host  epoch 30  val loss 0.6000  val accuracy {words.percent(0.7)}  338 parameters",
+        "mnist1d-s20 interrupted (stopped by a signal): It grew.",
+    ]
 
 
 def test_a_picture_once_is_the_whole_of_it() -> None:
     plain, lines = io.StringIO(), io.StringIO()
-    make_retelling(json=False, quiet=False, out=plain).once(ENTRY, a_view(20))
+    make_retelling(json=False, quiet=False, out=plain).once(ENTRY, a_view(20), False)
     assert "Esper mnist1d" in plain.getvalue()
     assert "body.relu1" in plain.getvalue()
-    make_retelling(json=True, quiet=False, out=lines).once(ENTRY, a_view(20))
+    assert "is not over" not in plain.getvalue()
+    make_retelling(json=True, quiet=False, out=lines).once(ENTRY, a_view(20), False)
     (line,) = lines.getvalue().splitlines()
     assert json.loads(line)["picture"]["params"] == a_view(20).params
 
@@ -86,7 +132,7 @@ def test_quiet_says_nothing() -> None:
     for as_json in (False, True):
         retelling = make_retelling(json=as_json, quiet=True, out=out)
         a_life(retelling)
-        retelling.once(ENTRY, a_view(20))
+        retelling.once(ENTRY, a_view(20), False)
         assert not retelling.unheard
     assert out.getvalue() == ""
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.address import MASK, Address, is_masked, masked
+from contracts.address import MASK, Address, escaping_hint, is_masked, masked
 from contracts.config import RunConfig
 
 
@@ -52,6 +52,14 @@ def test_the_password_is_left_out_and_nothing_else(address: str, shown: str) -> 
     assert masked(shown) == shown
     assert is_masked(shown) == (MASK in shown)
     assert not is_masked(address) or address == shown
+
+
+def test_how_to_write_a_password_is_said_of_an_address_with_a_login_alone() -> None:
+    assert "%40 %3A" in escaping_hint("redis://user:p@ss@host")
+    assert escaping_hint("redis://host:port") == ""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"bus": "redis://user:p@ss@host"}, RunConfig)
+    assert msgspec.convert({"bus": "redis://user:p%40ss@host"}, RunConfig).bus.endswith("p%40ss@host")
 
 
 @given(st.from_regex(msgspec.inspect.type_info(Address).type.pattern, fullmatch=True))  # type: ignore[attr-defined]

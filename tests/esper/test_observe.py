@@ -40,7 +40,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (("--bus", "http://localhost"), "it takes redis://"),
         (("--bus", "redis://:pass@localhost:port"), "redis://:***@localhost:port is no address"),
         (("--bus", "redis://127.0.0.1:1"), "no Redis can be reached at redis://127.0.0.1:1"),
-        (("--bus", "redis://:***@127.0.0.1"), "the password was left out"),
+        (("--bus", "redis://:***@127.0.0.1"), "give the whole address with --bus"),
+        (("--bus", "redis://u:p@ss@localhost"), "in a password, @ : and / are written %40 %3A and %2F"),
         (("--frobnicate",), "--help"),
     ],
 )

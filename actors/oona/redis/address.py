@@ -41,7 +41,7 @@ class Address:
 
     @property
     def database(self) -> int:
-        return int(self._settings.get("db") or 0)
+        return int(str(self._settings.get("db") or 0))
 
     @property
     def has_password(self) -> bool:
@@ -49,8 +49,9 @@ class Address:
 
     @property
     def login_form(self) -> str:
-        """How an address with a password looks; the user stays, if it is sure that one was named."""
-        user = quote(str(self._settings.get("username") or ""), safe="") if self.has_password else ""
+        """How an address with a password looks; a name without one is not shown: it may be the password."""
+        user = str(self._settings.get("username") or "")
+        user = quote(user, safe="") if self.has_password else user and "user"
         return f"{self._scheme}://{user}:password@{'/path' if self._scheme == 'unix' else 'host:port'}"
 
     def connection(self, connect_timeout_s: float) -> AbstractConnection:

@@ -6,7 +6,7 @@ from typing import Final
 
 from actors.oona.redis.address import Address
 
-_CONNECTING: Final = re.compile(r"^Error (-?\d+) connecting to .*?\. (?=\D)(.*)$", re.DOTALL)
+_CONNECTING: Final = re.compile(r"^Error(?: (-?\d+))? connecting to .*?\. (?=\D)(.*)$", re.DOTALL)
 _CALL_FAILED: Final = re.compile(r"\[Errno (\d+)\] Connect call failed")
 _SENSELESS: Final = "Protocol error"
 _TLS_ALERT: Final = "\\x15"
@@ -20,7 +20,7 @@ def reason(said: str) -> str:
     found = _CONNECTING.match(said)
     if found is None:
         return said
-    number, rest = int(found[1]), found[2]
+    number, rest = int(found[1] or 0), found[2]
     several = _CALL_FAILED.search(rest)
     if several is not None:
         number = int(several[1])
@@ -31,11 +31,13 @@ def absent(address: Address, said: str) -> str:
     """Nothing that can be a bus is reached there."""
     shown = address.shown
     if _NO_DATABASE in said:
-        return f"the Redis at {shown} has no database {address.database}; give a lower number, 0 is always there"
+        return (
+            f"the Redis at {shown} has no database {address.database}; give a lower number, 0 is always there"
+        )
     if said.startswith(_SENSELESS):
         tls = "; does it speak TLS? that is rediss://" if _TLS_ALERT in said and not address.tls else ""
         return f"something that is not a Redis answers at {shown}{tls or '; give another address'}"
-    why = reason(said)
+    why = "the answer is not TLS" if "WRONG_VERSION_NUMBER" in said else reason(said)
     if address.tls and "CERTIFICATE" not in said and ("SSL" in said or "no answer" in said):
         return f"no Redis can be reached at {shown}: {why}; does it speak TLS? redis:// is without"
     return (

@@ -33,6 +33,7 @@ from actors.oona.redis.subscription import RedisSubscription
 from actors.oona.redis.topics import KnownTopic
 from actors.oona.redis.wire import Head, Op, PastEntry, TopicStats, decoder, policy_of, settings_of
 from actors.runtime.clock import Clock
+from contracts.signing.admission import EVENT_ID_CHARS_MAX
 
 T = TypeVar("T")
 
@@ -162,6 +163,7 @@ class RedisBus:
         expires_s = texts.expiry_s(ttl_s, known.policy, now_s)
         number = next(self._numbers)
         event_id = f"{self._client}-{number}" if event_id is None else event_id
+        _check_text("event id", event_id)
         envelope = self._frames.encode(topic, event_id, priority, message)
         return Outgoing(number, topic, message, priority, event_id, now_s, expires_s, envelope)
 
@@ -191,6 +193,8 @@ class RedisBus:
             raise texts.no_topics(consumer, names)
         for name in names:
             self._known(name)
+        _check_text("group", group)
+        _check_text("consumer", consumer)
         self._subscriptions = [each for each in self._subscriptions if not each.closed]
         for each in self._subscriptions:
             shared = [name for name in names if name in each.topics]
@@ -356,6 +360,7 @@ class RedisBus:
         self._end_subscriptions()
         await self.bell.close()
         await self.link.close()
+        self.post.give_up_queued()
 
     # What the link and the bell say
 
@@ -413,3 +418,13 @@ class RedisBus:
     def _submit_all(self, calls: Iterable[Call]) -> None:
         for call in calls:
             self.link.submit(call)
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raises ValueError for what the server, or a reader of signed frames, would not take."""
+    if not 0 < len(text) <= EVENT_ID_CHARS_MAX:
+        raise ValueError(f"{what} of {len(text)} characters; it takes 1 to {EVENT_ID_CHARS_MAX}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} {text!r} is no Unicode text") from None

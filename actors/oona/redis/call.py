@@ -5,7 +5,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from actors.oona.errors import BusError
+from actors.oona.errors import BusError, UncertainError
 from actors.oona.redis.wire import Op
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Ask(Call, Generic[T]):
             self.answer.set_result((self._decoder.decode(result), blobs))
         except msgspec.DecodeError as error:
             self.answer.set_exception(
-                BusError(f"the server's answer to {self.op[0]} makes no sense: {error}")
+                UncertainError(f"the server's answer to {self.op[0]} makes no sense: {error}")
             )
 
     def failed(self, error: BusError, sent: bool) -> None:

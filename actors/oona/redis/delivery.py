@@ -1,7 +1,7 @@
 """A message from Redis in a consumer's hands."""
 
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 
@@ -17,6 +17,10 @@ class Holder(Protocol):
     def ack(self, delivery: "RedisDelivery") -> None: ...
     def nack(self, delivery: "RedisDelivery", delay_s: float | None, error: str | None) -> None: ...
     def extend(self, delivery: "RedisDelivery", deadline_s: float) -> None: ...
+
+
+ERROR_CHARS_MAX: Final = 1_000
+"""Characters of a handler's error that are kept with a message."""
 
 
 class RedisDelivery:
@@ -67,7 +71,11 @@ class RedisDelivery:
         self._holder.ack(self)
 
     def nack(self, delay_s: float | None = None, error: str | None = None) -> None:
-        """Raises ValueError if the delay is negative or above the topic's `postpone_max_s`."""
+        """Raises ValueError if the delay is negative or above the topic's `postpone_max_s`.
+
+        Of the error's text the first 1,000 characters travel; what is no Unicode text becomes `?`."""
+        if error is not None:
+            error = error[:ERROR_CHARS_MAX].encode("utf-8", "replace").decode()
         self._holder.nack(self, delay_s, error)
 
     def extend(self, deadline_s: float) -> None:

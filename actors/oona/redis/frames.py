@@ -105,7 +105,6 @@ class LeylineFrames:
             "event_id": event_id,
             "priority": str(int(priority)),
             "sender": self._sender,
-            "created_ns": str(self._clock.wall_ns()),
         }
         return encode(BusEnvelope(kind, encode(message), attributes))
 

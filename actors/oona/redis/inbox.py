@@ -59,8 +59,8 @@ class Inbox:
 
     def read(self, taken: Taken, frame: Frame) -> msgspec.Struct | Unreadable:
         """The message of an entry; a refused one is counted."""
-        priority = Priority(taken.priority)
         try:
+            priority = Priority(taken.priority)
             taken_ns = taken.taken_ms * 1_000_000
             return self._frames.decode(taken.topic, taken.event_id, priority, frame, taken_ns)
         except ValueError as error:

@@ -20,7 +20,7 @@ import msgspec
 
 from actors.oona.errors import BusError, BusUnfitError, ClosedError, UncertainError, UnreachableError
 from actors.oona.redis.address import Address
-from actors.oona.redis.call import Call
+from actors.oona.redis.call import Call, Order
 from actors.oona.redis.connection import Exchange, LoadingError, LostError, ScriptGoneError, ServerError
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.script import SCRIPT
@@ -116,8 +116,15 @@ class Link:
             return
         self._waiting.append(call)
         if len(self._waiting) > self._options.waiting_ops_max and not self.up:
-            self._waiting.popleft()
+            self._forget_oldest_order()
         self._rouse()
+
+    def _forget_oldest_order(self) -> None:
+        """An acknowledgement or the like: what it would have settled comes again."""
+        for place, call in enumerate(self._waiting):
+            if isinstance(call, Order):
+                del self._waiting[place]
+                return
 
     async def open(self) -> None:
         """Connect for the first time and begin. Raises UnreachableError or BusUnfitError."""
@@ -215,10 +222,25 @@ class Link:
         self._introduce = False
         calls = list(self._owner.on_new_server())
         todo = [batch for batch in self._todo if not batch.introduction]
-        size = self._options.batch_ops_max
-        pieces = [calls[first : first + size] for first in range(0, len(calls), size)]
-        self._todo = deque(self._numbered(piece, introduction=True) for piece in pieces)
+        self._todo = deque(self._numbered(piece, introduction=True) for piece in self._pieces(calls))
         self._todo.extend(self._numbered(batch.calls) for batch in todo)
+
+    def _pieces(self, calls: list[Call]) -> list[list[Call]]:
+        """In order, each piece no larger than a batch may be."""
+        pieces: list[list[Call]] = []
+        size = 0
+        for call in calls:
+            size += call.size()
+            if (
+                pieces
+                and len(pieces[-1]) < self._options.batch_ops_max
+                and size <= self._options.batch_bytes_max
+            ):
+                pieces[-1].append(call)
+            else:
+                pieces.append([call])
+                size = call.size()
+        return pieces
 
     async def _send(self, batch: Batch) -> None:
         """Raises LostError; then the batch stays the first."""
@@ -244,7 +266,7 @@ class Link:
         for call, result in answered:
             try:
                 call.answered(result, blobs)
-            except msgspec.DecodeError as error:
+            except ValueError as error:  # also what is no text where there should be one
                 senseless = f"{self._address.shown} gave an answer without sense: {error}"
                 call.failed(UncertainError(senseless), sent=True)
 

@@ -276,10 +276,10 @@ class Post:
     # Given to a new server
 
     def again(self) -> list[Call]:
-        """What a server that may have lost its data has to be given once more; entries of before mean nothing."""
+        """What a server that may have lost its data has to be given once more."""
         retained = self.outbox.all_retained()
         for item in retained:
-            item.keys = ""
+            item.keys = ""  # entries of before mean nothing now
         return [Again(self, item) for item in retained]
 
     def again_answered(self, item: Outgoing, published: Published) -> None:
@@ -351,6 +351,10 @@ class Post:
         for topic in self._topics.values():
             topic.retries = 0
         self._send_away("refused", lambda _: ClosedError(texts.BUS_CLOSED))
+
+    def give_up_queued(self) -> None:
+        """Nobody will send what still lies here: count it as lost."""
+        self.lost += self.outbox.queued
 
     def tick(self) -> None:
         """Refuse those who waited too long, and try again for the others."""

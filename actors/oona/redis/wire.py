@@ -47,7 +47,7 @@ _WITH_KEYS: Final = ("accepted", "rerouted", "duplicate")
 
 
 class Published(msgspec.Struct, array_like=True, frozen=True):
-    """What became of a message: `what`, and the keys of its entries, the groups that are full, or a reason."""
+    """What became of a message: `what`, and the keys of its entries, the groups that are full, or why."""
 
     what: str
     detail: str | list[Fullness] = ""

@@ -221,3 +221,14 @@ def test_the_clock_sleeps_as_its_own_does() -> None:
         return task.done()
 
     assert asyncio.run(scenario())
+
+
+def test_the_same_message_under_the_same_id_is_the_same_bytes_whenever_it_is_encoded() -> None:
+    clock = HandClock()
+    frames = LeylineFrames(Keyring.from_environment(ENVIRONMENT), "esper-run", clock)
+    figures = {f"figure {n}": float(n) for n in range(40)}
+    one = msgspec.structs.replace(REPORT, metrics=figures)
+    other = msgspec.structs.replace(REPORT, metrics=dict(reversed(figures.items())))
+    first = frames.encode(topics.FIELD_REPORT, "id", Priority.NORMAL, one)
+    clock.now_s += 100
+    assert frames.encode(topics.FIELD_REPORT, "id", Priority.NORMAL, other) == first

@@ -32,6 +32,20 @@ def test_the_whole_id_goes_before_the_beginning_of_another() -> None:
     assert chosen(runs, "run-") is runs[0]
 
 
+@pytest.mark.parametrize("path", ["runs/b1", "runs/b1/", "./b1/", "/elsewhere/runs/b1"])
+def test_the_path_of_a_runs_folder_names_it_by_its_last_part(path: str) -> None:
+    assert chosen(RUNS, path) is RUNS[2]
+    with pytest.raises(NoSuchRun):
+        chosen(RUNS, "b1/runs")
+
+
+def test_of_several_that_begin_so_the_only_one_that_lives_is_meant() -> None:
+    runs = [a_run("r3", alive=False, ended=Ending()), a_run("r2"), a_run("r1", alive=False)]
+    assert chosen(runs, "r") is runs[1]
+    with pytest.raises(NoSuchRun, match="several runs begin with 'r'"):
+        chosen([runs[0], runs[2]], "r")
+
+
 def test_more_than_one_and_none_are_refused_with_those_that_there_are() -> None:
     with pytest.raises(
         NoSuchRun, match=r"several runs begin with 'b'; name one: b2 \(running\), b1 \(running\)"

@@ -2,11 +2,9 @@
 
 local reply_key = P .. 'reply:' .. CLIENT
 local answered = call('GET', reply_key)
-if answered then
-  answered = cmsgpack.unpack(answered)
-  if answered[1] == SEQ then
-    return answered[2]
-  end
+local number_at_front = answered and string.match(answered, '^(%d+)\n')
+if number_at_front == tostring(SEQ) then
+  return cmsgpack.unpack(string.sub(answered, #number_at_front + 2))
 end
 
 -- Every client comes by several times a second: after such a gap the server was away, or all of them.
@@ -55,6 +53,6 @@ write_now()
 write_state()
 local answer = {head('ok', generation), cmsgpack.pack(results), unpack(blobs)}
 if worth_keeping then
-  call('SET', reply_key, cmsgpack.pack({SEQ, answer}), 'EX', 600)
+  call('SET', reply_key, SEQ .. '\n' .. cmsgpack.pack(answer), 'EX', 600)
 end
 return answer

@@ -26,12 +26,29 @@ local function hand_out(taken, group, entry, rank, record, fields, consumer)
   }
 end
 
+-- How many entries may be read at a time: an answer is bounded in blobs (unpack takes some 8,000) and bytes.
+local BLOBS_MAX, BYTES_MAX, READ_MAX = 4000, 2 ^ 20, 64
+
+local function room_for(wanted, topic)
+  if blob_bytes() >= BYTES_MAX then
+    ring('m', topic) -- for the rest
+    return 0
+  end
+  local room = math.floor((BLOBS_MAX - #blobs) / 2)
+  if room <= 0 then
+    ring('m', topic)
+    return 0
+  end
+  return math.min(wanted, room, READ_MAX)
+end
+
 -- What waits once more comes before what is new.
 local function take_again(taken, group, rank, consumer, limit)
   local from, to = rank * RANK_SPAN, '(' .. exact((rank + 1) * RANK_SPAN)
   local stream = stream_key(group.topic.name, rank)
   while #taken < limit do
-    local entries = call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, limit - #taken)
+    local wanted = room_for(limit - #taken, group.topic)
+    local entries = wanted > 0 and call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, wanted) or {}
     if #entries == 0 then
       return
     end
@@ -42,7 +59,7 @@ local function take_again(taken, group, rank, consumer, limit)
       else
         local _, id = split(entry)
         local fields = fields_at(stream, id)
-        if fields[1] then
+        if fields[1] and is_text(fields[2]) then
           call('XCLAIM', stream, group.name, consumer, 0, id, 'JUSTID')
           hand_out(taken, group, entry, rank, record, fields, consumer)
         else
@@ -65,7 +82,10 @@ end
 local function take_new(taken, group, rank, consumer, limit)
   local stream = stream_key(group.topic.name, rank)
   while #taken < limit do
-    local wanted = limit - #taken
+    local wanted = room_for(limit - #taken, group.topic)
+    if wanted == 0 then
+      return
+    end
     local reply = call('XREADGROUP', 'GROUP', group.name, consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
     local entries = reply and reply[1][2] or {}
     local markers = markers_of(group, rank, entries)
@@ -77,6 +97,8 @@ local function take_new(taken, group, rank, consumer, limit)
         write_later('XACK', stream, id, group.name) -- settled while it waited, or not meant for this group
       elseif has_expired(record) then
         expire(group, rank .. ':' .. id, record)
+      elseif not is_text(found[2][2]) then
+        lose(group, rank .. ':' .. id, record)
       else
         hand_out(taken, group, rank .. ':' .. id, rank, record, found[2], consumer)
       end
@@ -96,7 +118,7 @@ local function take_lane(taken, group, first_rank, last_rank, consumer, limit)
     take_again(taken, group, rank, consumer, limit)
     take_new(taken, group, rank, consumer, limit)
   end
-  if #taken == before and limit > before and ledger_at(group, first_rank).waiting > 0 then
+  if #taken == before and limit > before and room_for(1, group.topic) > 0 and ledger_at(group, first_rank).waiting > 0 then
     lose_what_is_gone(group)
   end
 end
@@ -203,7 +225,7 @@ function OPS.extend(op)
   record.due_s = NOW + op[6]
   write_now()
   keep(group, op[4], record)
-  call('ZADD', group_key('ext', group), record.due_s, op[4])
+  create('ZADD', group_key('ext', group), record.due_s, op[4])
   return true
 end
 

@@ -10,8 +10,12 @@ local function lapse(group, limit)
   for _, kind in ipairs({'held', 'ext'}) do
     for _, entry in ipairs(due(kind, group, limit - done)) do
       local record = record_of(group, entry)
-      record.error = 'not acknowledged by ' .. record.holder .. ' before its deadline'
-      give_back(group, entry, record, nil)
+      if record then
+        record.error = 'not acknowledged by ' .. record.holder .. ' before its deadline'
+        give_back(group, entry, record, nil)
+      else
+        call('ZREM', group_key(kind, group), entry)
+      end
       done = done + 1
     end
   end
@@ -23,7 +27,7 @@ local function expire_due(group, limit)
   for _, entry in ipairs(entries) do
     local record = record_of(group, entry)
     call('ZREM', group_key('exp', group), entry)
-    if record.place ~= 'h' and record.place ~= 'e' then -- in hand, it may still be finished
+    if record and record.place ~= 'h' and record.place ~= 'e' then -- in hand, it may still be finished
       expire(group, entry, record)
     end
   end
@@ -33,7 +37,11 @@ end
 local function bring_back(group, limit)
   local entries = due('post', group, limit)
   for _, entry in ipairs(entries) do
-    line_up(group, entry, record_of(group, entry))
+    local record = record_of(group, entry)
+    call('ZREM', group_key('post', group), entry)
+    if record then
+      line_up(group, entry, record)
+    end
   end
   return #entries
 end

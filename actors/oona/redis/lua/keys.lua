@@ -1,6 +1,7 @@
 -- Every key that the bus touches. P is `esper:{<namespace>}:`; the braces keep a namespace in one hash slot.
 --
 --   P gen                 token of this state: another token means that the server lost its data
+--   P kept                seconds that what is written here is kept, once that was said (`retire`)
 --   P num                 number of the last publication
 --   P mode                conservative mode and depth (hash)
 --   P alive               when a client last came by; the first write of each batch finds out whether there is memory
@@ -39,6 +40,13 @@ local LOWEST_URGENT = 4  -- priorities from CRITICAL on are urgent
 local RANK_OF = {[5] = 0, [4] = 1, [3] = 3, [2] = 4, [1] = 5}
 
 local call = redis.call
+local created = {}
+
+-- Commands that may make a key: it gets the namespace's time to live at the end of the batch.
+local function create(command, key, ...)
+  created[key] = true
+  return call(command, key, ...)
+end
 
 local stream_keys = {}
 
@@ -56,6 +64,25 @@ end
 
 local function split(entry)
   return string.byte(entry) - 48, string.sub(entry, 3)
+end
+
+local TAILS = {'^[\194-\223][\128-\191]()', '^[\224-\239][\128-\191][\128-\191]()',
+  '^[\240-\244][\128-\191][\128-\191][\128-\191]()'}
+
+-- Whether it is UTF-8, more or less: who else writes here could name an entry by any bytes.
+local function is_text(bytes)
+  local at = string.find(bytes, '[\128-\255]')
+  while at do
+    local after
+    for _, tail in ipairs(TAILS) do
+      after = after or string.match(string.sub(bytes, at), tail)
+    end
+    if not after then
+      return false
+    end
+    at = string.find(bytes, '[\128-\255]', at + after - 1)
+  end
+  return true
 end
 
 local function rank_of(entry)

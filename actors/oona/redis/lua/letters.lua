@@ -32,7 +32,7 @@ function OPS.letters(op)
   for _, name in ipairs(op[2] and {op[2]} or all_topics()) do
     for _, letter_id in ipairs(call('ZRANGE', P .. 'dead:' .. name, 0, -1)) do
       local stored = cmsgpack.unpack(call('HGET', P .. 'letter:' .. name, letter_id))
-      if not op[3] or stored.group == op[3] then
+      if (not op[3] or stored.group == op[3]) and #blobs < BLOBS_MAX then
         list[#list + 1] = shown_letter(name, letter_id)
       end
     end

@@ -31,7 +31,7 @@ function OPS.declare(op)
     topic = {name = name, order = {}, groups = {}, books = {u = zeros(BOOKS), n = zeros(BOOKS), let_go = 0,
       letter_number = 0}}
     topics[name] = topic
-    call('SADD', P .. 'topics', name)
+    create('SADD', P .. 'topics', name)
   end
   topic.policy = policy
   topic.changed = true
@@ -58,7 +58,7 @@ function OPS.join(op)
     return {'groups_max', stored_groups(topic)}
   end
   group = group or make_group(topic, name, false, op[5] == true)
-  call('HSET', group_key('c', group), consumer, NOW)
+  create('HSET', group_key('c', group), consumer, NOW)
   return true
 end
 
@@ -154,7 +154,7 @@ function OPS.beat(op)
     local group = group_of(each[1], each[2])
     there[i] = group ~= nil and call('HEXISTS', group_key('c', group), each[3]) == 1
     if there[i] then
-      call('HSET', group_key('c', group), each[3], NOW)
+      create('HSET', group_key('c', group), each[3], NOW)
     end
   end
   return there

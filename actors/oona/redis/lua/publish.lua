@@ -79,9 +79,9 @@ local function add(stream, message)
     message.number, message.priority, message.published_s, message.expires_s, message.taken_ms or server_ms(), NOW,
   })
   if message.signature == '' then
-    return call('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope)
+    return create('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope)
   end
-  return call('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope, 'signature',
+  return create('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope, 'signature',
     message.signature)
 end
 

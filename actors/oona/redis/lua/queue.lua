@@ -59,7 +59,7 @@ local function record_of(group, entry)
 end
 
 local function keep(group, entry, record)
-  call('HSET', group_key('m', group), entry, packed(record))
+  create('HSET', group_key('m', group), entry, packed(record))
 end
 
 local function full(ledger, policy)
@@ -126,7 +126,7 @@ local function settle(group, entry, record)
   write_later('XACK', stream, id, group.name)
   if not record.shared then
     write_later('XDEL', stream, id)
-  elseif call('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
+  elseif create('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
     call('HDEL', P .. 'refs:' .. topic.name, entry)
     write_later('XDEL', stream, id)
   end
@@ -140,7 +140,7 @@ local function expire(group, entry, record)
   settle(group, entry, record)
 end
 
--- Its entry was deleted past these scripts: nothing is left to be delivered.
+-- Its entry was deleted or forged past these scripts: there is nothing that could be delivered.
 local function lose(group, entry, record)
   local ledger = ledger_at(group, rank_of(entry))
   ledger.dropped = ledger.dropped + 1
@@ -175,7 +175,7 @@ local function line_up(group, entry, record)
   local ledger = ledger_at(group, rank)
   ledger.waiting = ledger.waiting + 1
   write_now()
-  call('ZADD', group_key('again', group), rank * RANK_SPAN + record.number, entry)
+  create('ZADD', group_key('again', group), rank * RANK_SPAN + record.number, entry)
   keep(group, entry, record)
   group.topic.changed = true
   ring('m', group.topic)
@@ -201,8 +201,8 @@ local function bury(group, entry, record)
     topic.books.let_go = topic.books.let_go + 1
   end
   topic.books.letter_number = topic.books.letter_number + 1
-  call('ZADD', dead, topic.books.letter_number, letter_id)
-  call('HSET', letters, letter_id, cmsgpack.pack({
+  create('ZADD', dead, topic.books.letter_number, letter_id)
+  create('HSET', letters, letter_id, cmsgpack.pack({
     group = group.name, id = event_id, priority = plain[2], attempts = record.attempts, error = record.error,
     died_s = NOW, taken_ms = plain[5], envelope = fields[6] or '', signature = fields[8] or '',
   }))
@@ -233,7 +233,7 @@ local function give_back(group, entry, record, delay_s)
   local backoff_s = policy.backoff_s[math.min(record.attempts, #policy.backoff_s)]
   record.due_s = NOW + (delay_s or backoff_s)
   write_now()
-  call('ZADD', group_key('post', group), record.due_s, entry)
+  create('ZADD', group_key('post', group), record.due_s, entry)
   keep(group, entry, record)
   return 'back'
 end

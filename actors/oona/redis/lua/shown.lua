@@ -45,6 +45,7 @@ end
 -- Let every key of this namespace expire.
 function OPS.retire(op)
   local seconds = op[2]
+  call('SET', P .. 'kept', seconds, 'EX', seconds)
   for _, kind in ipairs({'gen', 'num', 'mode', 'alive', 'topics', 'reply:' .. CLIENT}) do
     call('EXPIRE', P .. kind, seconds)
   end

@@ -7,7 +7,7 @@ local SETTINGS = {
   groups_max = header[5][5], consumers_max = header[5][6], dead_after_s = header[5][7],
 }
 local BLOBS_AT = 3       -- ARGV index of the first blob
-local topics, bells, blobs = {}, {}, {}
+local topics, bells, blobs, bytes = {}, {}, {}, 0
 local mode, number
 
 local LEDGER = {'published', 'acked', 'dead_lettered', 'refused', 'shed', 'dropped', 'expired', 'pending',
@@ -135,7 +135,12 @@ local function blob_index(blob)
     return -1
   end
   blobs[#blobs + 1] = blob
+  bytes = bytes + #blob
   return #blobs - 1
+end
+
+local function blob_bytes()
+  return bytes
 end
 
 local function given_blob(index)
@@ -152,7 +157,7 @@ local function write_state()
       end
     end
     if topic.changed then
-      call('HSET', P .. 't:' .. name, 'policy', cmsgpack.pack(topic.policy), 'groups', cmsgpack.pack(topic.order),
+      create('HSET', P .. 't:' .. name, 'policy', cmsgpack.pack(topic.policy), 'groups', cmsgpack.pack(topic.order),
         'books', cmsgpack.pack(topic.books))
       for _, group_name in ipairs(topic.order) do
         write_group(topic.groups[group_name])
@@ -164,6 +169,10 @@ local function write_state()
   end
   if number then
     call('SET', P .. 'num', number, 'KEEPTTL')
+  end
+  local kept_s = call('GET', P .. 'kept')
+  for key in pairs(kept_s and created or {}) do
+    call('EXPIRE', key, kept_s)
   end
   for bell in pairs(bells) do
     call('PUBLISH', P .. 'bell', bell)

@@ -38,6 +38,7 @@ local function write_now()
   local todo = gathered_in_order
   gathered, gathered_in_order = {}, {}
   for _, arguments in ipairs(todo) do
+    created[arguments.key] = true
     for first = 1, #arguments, CHUNK do
       local last = math.min(first + CHUNK - 1, #arguments)
       if arguments.group then
