@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -28,16 +28,20 @@ from actors.oona.redis.server import Facts, facts, unreachable
 from actors.oona.redis.wire import Head, Op, Settings, evalsha, header, reply
 from actors.oona.texts import BUS_CLOSED
 
+FAILURES_MAX: Final = 6
+"""Times that a server may fail at a batch: it is read-only for a while, or out of reach of its replicas."""
+
 
 class Batch:
     """Operations that go together; the number tells the script whether it has seen them."""
 
-    __slots__ = ("calls", "introduction", "seq")
+    __slots__ = ("calls", "failures", "introduction", "seq")
 
     def __init__(self, seq: int, calls: list[Call], introduction: bool) -> None:
         self.seq = seq
         self.calls = calls
         self.introduction = introduction  # part of what a new server is told
+        self.failures = 0  # times that the server answered it with an error
 
 
 class Owner(Protocol):
@@ -299,9 +303,10 @@ class Link:
     def _give_up(self, batch: Batch, error: Exception) -> None:
         """The server can't execute this batch; whether part of it was done, nobody can say.
 
-        Raises LostError where it is something that it must know before all else.
+        Raises LostError, so that it is sent again after a rest, unless it has failed too often by then.
         """
-        if batch.introduction:
+        batch.failures += 1
+        if batch.introduction or batch.failures < FAILURES_MAX:
             raise LostError(str(error))
         self._todo.popleft()
         self._reason = str(error)
