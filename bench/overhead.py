@@ -40,7 +40,7 @@ from esper.tamiyo.baselines import NeverGrow
 from esper.workloads.registry import find_workload
 
 BUDGETS = (
-    Budget("dormant.ratio_high", 1.03),
+    Budget("dormant.ratio", 1.03),
     Budget("one_seed.ratio_to_flops", 1.03),
 )
 EPOCHS = {Size.SMALL: 7, Size.FULL: 13}

@@ -27,6 +27,7 @@ from actors.oona.redis.bus import RedisBus
 from actors.oona.redis.frames import LeylineFrames
 from actors.oona.redis.wire import pack
 from actors.runtime.clock import LoopClock
+from actors.runtime.interpreter import shared_interpreter
 from bench.measure import Budget, Size, percentiles, ratio_of
 from contracts import topics
 from contracts.messages import FieldReport, FieldReportOutcome
@@ -57,7 +58,7 @@ CONFIG = BusConfig(conservative=ConservativePolicy(high_mark=100_000))
 def run(size: Size) -> dict[str, object]:
     """Throughput, latencies, and how many times more the bare server moves."""
     messages = MESSAGES[size]
-    with server() as port:
+    with server() as port, shared_interpreter():
         took_s: list[float] = []
         native_s: list[float] = []
         for number in range(ROUNDS[size] + 1):
