@@ -1,5 +1,6 @@
-"""Seeds of the fault tests: a few by default, twenty more with `-m slow`, each printed; the sum of all."""
+"""Seeds of the fault tests: one by default, more with `-m slow` (`ESPER_FAULT_SEEDS=20`), and the sum of all."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
@@ -11,7 +12,8 @@ from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.redis_server import RedisServer
 
 QUICK = 1
-SLOW = 20
+SLOW = int(os.environ.get("ESPER_FAULT_SEEDS", "3"))
+"""Further seeds of every scenario; each costs minutes in all."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
