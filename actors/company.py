@@ -24,14 +24,16 @@ from actors.oona.bus import Bus
 from actors.oona.errors import RefusedError
 from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
+from actors.pipeline import Neighbours, Pipeline, spawn_pipeline
 from actors.reports import Reports
-from actors.runtime import ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
+from actors.runtime import ActorRef, ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
 from actors.runtime.governor import Governor
 from actors.tamiyo import Tamiyo
 from actors.tolaria import Begin, Conclusion, Halt, Tolaria, Workplace
 from actors.turn import Training, TurnTools
 from actors.witness import RunWitness
 from contracts.config import Config
+from contracts.control import Look
 from contracts.view import RunFacts
 from esper.kasmina.engine import Engine
 from esper.tamiyo.controller import Controller
@@ -75,6 +77,8 @@ class Play:
     """Blueprints' names by id."""
     display: Display
     journal: Journal | None = None
+    pipeline: Pipeline | None = None
+    """Compiles and fetches kernels ahead; without it modules are built on the spot."""
     policy_in_thread: bool = False
     """Whether the policy is asked in a thread: yes for one that nobody has measured."""
 
@@ -154,6 +158,12 @@ class Company:
         )
         reports = self.system.spawn("reports", lambda: Reports(play.observation, around.clock, self.bus))
         kasmina = self.system.spawn("kasmina", lambda: Kasmina(play.engine))
+        prefetch: ActorRef[Look] | None = None
+        if play.pipeline is not None:
+            near = Neighbours(
+                self.bus, around.clock, around.stream, tamiyo, kasmina, self.witness, play.run_id
+            )
+            prefetch = spawn_pipeline(self.system, play.pipeline, near)
         tools = TurnTools(around.now, around.clock.wall_ns, self._quiet, self.witness.probing)
         workplace = Workplace(
             training=play.training,
@@ -167,6 +177,8 @@ class Company:
             budgets=play.config.budgets,
             run_id=play.run_id,
             done=self._done,
+            prefetch=prefetch,
+            stock=play.pipeline.stock if play.pipeline is not None else None,
         )
         self._tolaria = self.system.spawn("tolaria", lambda: Tolaria(workplace), restarts=NEVER_AGAIN)
         lookout = Lookout(

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.runtime import Actor, handles
-from contracts.growth import SeedFigures
+from contracts.growth import Candidate, SeedFigures
+from contracts.kernels import KernelSpec
 from contracts.messages import AdaptationCommand, WallNs
 from contracts.request import Request
 from esper.kasmina.engine import Engine
@@ -23,13 +24,20 @@ class Adapt(Request[Verdict]):
 
 
 @dataclass(frozen=True, slots=True)
+class KernelsFor(Request[tuple[KernelSpec, ...]]):
+    """Which kernels would germinating these take, each as the next at its site? In the same order."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The trainer has applied this plan."""
 
     plan_id: str
 
 
-class Kasmina(Actor[Adapt | Commit]):
+class Kasmina(Actor[Adapt | KernelsFor | Commit]):
     """The shell around the grafting engine, which outlives a restart of the shell."""
 
     mailbox_size = 64
@@ -42,6 +50,11 @@ class Kasmina(Actor[Adapt | Commit]):
         return self._engine.propose(
             message.command, message.figures, message.epoch, message.now_ns, message.params
         )
+
+    @handles
+    async def on_kernels_for(self, message: KernelsFor) -> tuple[KernelSpec, ...]:
+        specs = [self._engine.kernel_for(candidate) for candidate in message.candidates]
+        return tuple({spec.key: spec for spec in specs if spec is not None}.values())
 
     @handles
     async def on_commit(self, message: Commit) -> None:

@@ -32,6 +32,13 @@ LOST_TEXT = (
     "until it is back the event log, observers and the event lines on this terminal are behind"
 )
 BUS_CONSERVATIVE = "bus_conservative"
+BUS_FULL = "bus_full"
+FULL_TEXT = (
+    "the bus's server has no memory left (maxmemory) and takes no messages; training goes on: "
+    "give it more, or let observers catch up"
+)
+BUS_OVERTAXED = "bus_overtaxed"
+OVERTAXED_TEXT = "the bus's server did not come to an answer in time, however often it was asked; that was given up"
 FRAMES_REFUSED = "frames_refused"
 
 
@@ -64,6 +71,8 @@ class Presence:
         self._clock = clock
         self._lost_s: float | None = None
         self._turned_away_s: float | None = None
+        self._full = False
+        self._given_up = 0
         self._refused: set[str] = set()
         self._beats = 0
 
@@ -119,6 +128,17 @@ class Presence:
             away_s, self._lost_s = now_s - self._lost_s, None
             self._witness.regained(BUS_LOST)
             self._display.event(f"the bus is back after {away_s:.0f} s", "info")
+        if link.full != self._full:
+            self._full = link.full
+            if link.full:
+                self._witness.lost(BUS_FULL, FULL_TEXT)
+                self._display.event(FULL_TEXT, "alert")
+            else:
+                self._witness.regained(BUS_FULL)
+                self._display.event("the bus's server has memory again", "info")
+        if link.given_up > self._given_up:
+            self._given_up = link.given_up
+            self._witness.alert(BUS_OVERTAXED, OVERTAXED_TEXT)
         for reason in sorted({reason for reason, count in link.refused.items() if count} - self._refused):
             self._refused.add(reason)
             self._witness.alert(

@@ -100,6 +100,8 @@ class Shown:
                 Console(file=self._out).print(Group(*screen.lines(view, ROWS_MOST)))
         if entry.ended is not None:
             self._close_with(entry, view, missing)
+        elif missing:
+            self._say_missing(view)
 
     def end(self, entry: RunEntry, view: RunView, missing: bool) -> None:
         self._display.update(view)
@@ -108,11 +110,14 @@ class Shown:
 
     def _close_with(self, entry: RunEntry, view: RunView, missing: bool) -> None:
         if missing:
-            self._print(f"what the bus kept ends at epoch {words.count(view.epoch)}")
+            self._say_missing(view)
         compared = comparison_line(entry)
         if compared:
             self._print(compared)
         self._print(closing_line(entry))
+
+    def _say_missing(self, view: RunView) -> None:
+        self._print(f"what the bus kept ends at epoch {words.count(view.epoch)}")
 
     def close(self) -> None:
         self._display.close()

@@ -5,15 +5,15 @@ from typing import TypeVar
 
 from actors.runtime import Actor, handles
 from actors.runtime.clock import Clock
-from contracts.control import Evaluate, Ready, Survey
-from contracts.growth import ProbePlan
+from contracts.control import Evaluate, Foresee, Ready, Survey
+from contracts.growth import Candidate, ProbePlan
 from contracts.messages import AdaptationCommand
 from esper.tamiyo.controller import Controller
 
 T = TypeVar("T")
 
 
-class Tamiyo(Actor[Evaluate | Survey | Ready]):
+class Tamiyo(Actor[Evaluate | Survey | Foresee | Ready]):
     """The shell around the controller, which outlives a restart of the shell.
 
     Not critical: without it the run goes on and every boundary does nothing. A policy of somebody
@@ -36,6 +36,10 @@ class Tamiyo(Actor[Evaluate | Survey | Ready]):
     @handles
     async def on_survey(self, message: Survey) -> ProbePlan | None:
         return await self._think(lambda: self._controller.survey(message.state, message.view))
+
+    @handles
+    async def on_foresee(self, message: Foresee) -> tuple[Candidate, ...]:
+        return await self._think(lambda: self._controller.foresee(message.view))
 
     @handles
     async def on_ready(self, _: Ready) -> bool:

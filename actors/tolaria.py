@@ -25,11 +25,12 @@ from actors.runtime import Actor, ActorError, ActorRef, AskTimeout, handles
 from actors.turn import Training, Turned, TurnTools, turn
 from contracts import topics
 from contracts.config import BudgetConfig
-from contracts.control import CloseWindows, Decided, Evaluate, Ready, Survey
+from contracts.control import CloseWindows, Decided, Evaluate, Look, Ready, Survey
 from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import AdaptationCommand, CommandType, EmergencyLevel, EmergencySignal, FieldReport
 from esper.boundary import Boundary
 from esper.kasmina.plan import Verdict
+from esper.kasmina.stock import Stock
 from esper.tolaria.results import Assembled, FinalFigures
 
 GUARD_MS = 1
@@ -106,6 +107,9 @@ class Workplace:
     budgets: BudgetConfig
     run_id: str
     done: asyncio.Future[Conclusion]
+    prefetch: ActorRef[Look] | None = None
+    """Is shown how growth stands after each boundary; None if nothing is fetched ahead."""
+    stock: Stock | None = None
 
 
 class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | Available]):
@@ -149,6 +153,7 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
     @handles
     async def on_turned(self, turned: Turned) -> None:
         self._settle(turned)
+        turned = self._without_left_out(turned)
         self._last = turned.assembled
         if turned.finished:
             self._at.witness.last_epoch(turned.assembled)
@@ -198,6 +203,17 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
             self._at.witness.probe(turned.probe)
         if turned.refused:
             self._at.witness.alert("probe_refused", turned.refused)
+        for seed in turned.result.set_aside:
+            told = f"{seed.seed_id} broke step {seed.step} and was set aside: {seed.reason}"
+            self._at.witness.alert("seed_set_aside", told)
+
+    def _without_left_out(self, turned: Turned) -> Turned:
+        """The same, with what could not be compiled named to the controller."""
+        left_out = self._at.stock.left_out if self._at.stock is not None else {}
+        if not left_out:
+            return turned
+        growth = msgspec.structs.replace(turned.assembled.growth, left_out=frozenset(left_out))
+        return replace(turned, assembled=replace(turned.assembled, growth=growth))
 
     async def _boundary(self, turned: Turned) -> Boundary:
         """Decide, and let training go on; nothing here waits for anything but the two answers."""
@@ -261,6 +277,9 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
         self._publish(topics.SYSTEM_STATE, assembled.state, Priority.NORMAL, assembled.state.packet_id)
         self._publish(topics.ADAPTATION_COMMAND, command, Priority.HIGH, command.command_id)
         self._at.witness.tell_others()
+        if self._at.prefetch is not None:
+            with suppress(ActorError):  # it is busy, or gone: what is not foreseen is built on the spot
+                self._at.prefetch.tell_nowait(Look(assembled.growth))
 
     async def _survey(self, boundary: Boundary) -> None:
         """What is to be measured before one of the next turns."""

@@ -14,7 +14,7 @@ from contracts.lifecycle import Stage
 from contracts.messages import TelemetryEvent, TelemetryLevel, TelemetryPacket, WallNs
 from contracts.registry import ControlFacts, Pulse
 from contracts.report import AlertFacts, EpochFacts
-from contracts.view import BoundaryView, EventKind, Phase, ProbeProgress, RunFacts, RunView
+from contracts.view import BoundaryView, EventKind, KernelProgress, Phase, ProbeProgress, RunFacts, RunView
 from esper.boundary import Boundary, StageChange, epoch_facts, take_down
 from esper.observer.standing import Standing, points
 from esper.report.record import Recorder
@@ -51,6 +51,7 @@ class RunWitness:
         self.counters = counters
         self.phase: Phase = "starting"
         self._probing: ProbeProgress | None = None
+        self._kernels: KernelProgress | None = None
         self._run_id = run_id
         self._facts = facts
         self._bus = bus
@@ -108,6 +109,21 @@ class RunWitness:
     def probing(self, done: int, total: int) -> None:
         """How far a probe is; called from the lane, replaces one value."""
         self._probing = ProbeProgress(done=done, total=total, candidates=total - done)
+
+    def kernels(self, ready: int, wanted: int) -> None:
+        """So many kernels are fetched, of so many that were looked for."""
+        self._kernels = KernelProgress(ready, wanted)
+        if ready == wanted:
+            self._tell([self._event("info", f"kernels: all {wanted} that are likely next are ready")])
+
+    def left_out(self, blueprint_id: str, reason: str) -> None:
+        """A blueprint could not be compiled."""
+        name = self._names.get(blueprint_id, blueprint_id)
+        self.alert("kernel_left_out", f"{blueprint_id} ({name}) is left out of this run: {reason}")
+
+    def no_store(self, reason: str) -> None:
+        """The kernel store can't be used."""
+        self.alert("no_kernel_store", f"modules are built on the spot, unchecked: {reason}")
 
     def alert(self, name: str, text: str) -> None:
         """Something is wrong that the report must show."""
@@ -171,6 +187,7 @@ class RunWitness:
             sites=growth.sites if growth is not None else (),
             boundary=boundary_view(self._boundaries_ms),
             probe=self._probing,
+            kernels=self._kernels,
             bus_depth=self._bus.metrics().depth,
             alerts=tuple(alert.text for alert in recorded.alerts[-ALERTS_SHOWN:] if _shown(alert)),
             conservative=growth.conservative if growth is not None else False,

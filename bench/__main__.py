@@ -20,6 +20,7 @@ NAMES: dict[str, str] = {
     "bus": "publish, deliver and acknowledge on the memory bus",
     "redis": "publish, deliver and acknowledge on the Redis bus, against the bare server",
     "signing": "sign a frame and admit one, against a bare HMAC of the same bytes",
+    "kernels": "query the catalogue, fetch a kernel, graft it, compile it",
     "codec": "the loop's messages to bytes and back, against protobuf written by hand",
     "boundary": "the pause between two epochs of a real run, part by part",
     "overhead": "a run with dormant sites, and with one seed, against the same loop in plain PyTorch",
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"over budget: {line}")
     broken = len(raised) + len(over)
     if arguments.check:
-        print(f"{broken} broken" if broken else "all budgets hold")
+        kept = "all budgets hold" if arguments.size == Size.FULL else "all of them ran; no budget was checked"
+        print(f"{broken} broken" if broken else kept)
     return 1 if raised or (arguments.check and over) else 0
 
 
@@ -85,6 +87,9 @@ def _measured(name: str, size: Size) -> tuple[dict[str, object], list[str]]:
     result = benchmark.run(size)
     for path, value in figures(result):
         print(f"  {path:44} {value:,.4g}" if isinstance(value, float) else f"  {path:44} {value}")
+    if size is not Size.FULL:
+        print("  (budgets are for the full size: none is checked)")
+        return result, []
     return result, [f"{name}.{line}" for line in broken_budgets(result, benchmark.BUDGETS)]
 
 
@@ -131,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="NAME", help=f"which of: {', '.join(NAMES)} (default: all)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE as one object")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a budget is broken as well")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a budget of the full size is broken as well")
     parser.add_argument(
         "--size", choices=[size.value for size in Size], default=Size.FULL.value, help="how much to do"
     )

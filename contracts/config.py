@@ -106,6 +106,10 @@ class GrowthConfig(_Section, frozen=True):
     """Rest of a site after a cull."""
     counterfactual_every: Positive = 2
     """Epochs between two measurements of a seed's gain."""
+    max_stage: Positive = 1
+    """Blueprints up to this curriculum stage are on offer: 2 adds cheap ones, 3 dear ones, 4 experiments."""
+    approved: tuple[str, ...] = ()
+    """Ids of the experimental blueprints that may be grown, once `max_stage` reaches theirs."""
     path: Path = Path()
     gates: GateConfig = GateConfig()
 
@@ -145,6 +149,25 @@ class TamiyoConfig(_Section, frozen=True):
     heuristic: HeuristicConfig = HeuristicConfig()
 
 
+class KernelConfig(_Section, frozen=True):
+    """Kernels: blueprints that are compiled for the sites' shapes before they are grown."""
+
+    prefetch: bool = True
+    """Compile in the background, in processes of their own, what the sites can use."""
+    store: str = ""
+    """Folder of the kernel store; empty is `kernels` in the user's cache."""
+    strategy: Literal["fast", "standard", "aggressive"] = "standard"
+    """Export only; compare outputs and gradients too; or also compile natively where that pays."""
+    workers: Annotated[int, Meta(ge=1, le=2)] = 2
+    """Compiler processes at once."""
+    compile_s: Seconds = 60.0
+    """Seconds that one kernel may take, after which its process is ended."""
+    memory_mb: Annotated[int, Meta(ge=512)] = 2048
+    """Resident memory that a compiler process may have."""
+    store_mb: Positive = 100
+    """Size of the store above which kernels that nobody holds are removed, the longest unused first."""
+
+
 class BudgetConfig(_Section, frozen=True):
     """What a boundary may take, in milliseconds."""
 
@@ -176,5 +199,6 @@ class Config(_Section, frozen=True):
     train: TrainConfig = TrainConfig()
     growth: GrowthConfig = GrowthConfig()
     tamiyo: TamiyoConfig = TamiyoConfig()
+    kernels: KernelConfig = KernelConfig()
     budgets: BudgetConfig = BudgetConfig()
     serve: ServeConfig = ServeConfig()

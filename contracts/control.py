@@ -2,7 +2,7 @@
 
 import msgspec
 
-from contracts.growth import GrowthView, ProbePlan
+from contracts.growth import Candidate, GrowthView, ProbePlan
 from contracts.messages import AdaptationCommand, FieldReport, SystemState
 from contracts.request import Request
 
@@ -18,6 +18,18 @@ class Survey(msgspec.Struct, Request[ProbePlan | None], frozen=True):
     """Is there anything to measure before the next decision? Asked while the next epoch trains."""
 
     state: SystemState
+    view: GrowthView
+
+
+class Foresee(msgspec.Struct, Request[tuple[Candidate, ...]], frozen=True):
+    """What may be germinated next, the likeliest first? Asked while the next epoch trains."""
+
+    view: GrowthView
+
+
+class Look(msgspec.Struct, frozen=True):
+    """An epoch has ended; this is how growth stands, for whoever prepares what comes next."""
+
     view: GrowthView
 
 

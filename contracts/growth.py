@@ -48,7 +48,7 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blending_epochs: Epochs = 0
     """While alpha rises to 1; 0 begins at 1."""
     shadowing_epochs: Epochs = 0
-    """Taken out again, while probes compare."""
+    """Taken out again, learning on the shadow path, while the host with it and without it is compared."""
     probation_epochs: Epochs = 8
     """Fully active and watched, before what it gained decides."""
 
@@ -73,6 +73,8 @@ class SeedFigures(msgspec.Struct, frozen=True):
     starved_tensors: int | None = None
     """Host tensors that receive no gradient with the seed in the forward pass."""
     isolation_violations: int = 0
+    pure: bool | None = None
+    """On equal inputs it gave equal bits, and left its input as it was; looked at in drills."""
     cleared: bool | None = None
     """After removal: no parameter, buffer or optimizer state of the seed is left."""
 
@@ -102,6 +104,10 @@ class SeedRecord(msgspec.Struct, frozen=True):
     rests_until: int = 0
     """First epoch in which an embargoed site may be used again."""
     rolled_back: bool = False
+    drill: bool = False
+    """Germinated in a drill: watched in every pass, and the first gate that refuses it ends it."""
+    kernel: str = ""
+    """Reference of the artifact that the module came from; empty if it was built on the spot."""
 
 
 class GateVerdict(msgspec.Struct, frozen=True):
@@ -229,6 +235,8 @@ class GrowthView(msgspec.Struct, frozen=True):
     flops: dict[str, int] = {}
     """Training FLOPs spent so far, by account."""
     conservative: bool = False
+    left_out: frozenset[str] = frozenset()
+    """Blueprints that could not be compiled: nothing of them is grown."""
 
     @property
     def active(self) -> tuple[SeedView, ...]:

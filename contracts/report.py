@@ -64,6 +64,8 @@ class GraftFacts(msgspec.Struct, frozen=True):
     parameters: dict[str, float] = {}
     """The blueprint's own settings (its width, say)."""
     blueprint_name: str = ""
+    kernel: str = ""
+    """Reference of the verified kernel that it was grafted from; empty if it was built on the spot."""
 
 
 class HostFacts(msgspec.Struct, frozen=True):
@@ -195,6 +197,19 @@ class AlertFacts(msgspec.Struct, frozen=True):
     cleared_epoch: int | None = None
 
 
+class KernelFacts(msgspec.Struct, frozen=True):
+    """What of the growth was compiled and fetched ahead."""
+
+    used: int = 0
+    """Grafts from a kernel that was ready."""
+    built: int = 0
+    """Grafts that were built on the spot."""
+    fetched: int = 0
+    """Kernels that were fetched, used or not."""
+    left_out: dict[str, str] = {}
+    """Blueprints that could not be compiled, and why."""
+
+
 class PolicyUpdateFacts(msgspec.Struct, frozen=True):
     """A policy that was offered."""
 
@@ -234,6 +249,7 @@ class Report(msgspec.Struct, frozen=True):
     commands: CommandFacts
     verdicts: VerdictFacts
     config: Config
+    kernels: KernelFacts = KernelFacts()
     compare: Comparison | None = None
     run_id: str = ""
     schema: Literal[1] = REPORT_SCHEMA

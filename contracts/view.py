@@ -63,6 +63,13 @@ class Event(msgspec.Struct, frozen=True):
     text: str
 
 
+class KernelProgress(msgspec.Struct, frozen=True):
+    """How much of what may be grown next is compiled and fetched."""
+
+    ready: int
+    wanted: int
+
+
 class RunView(msgspec.Struct, frozen=True):
     """Everything that is shown of a running run."""
 
@@ -82,6 +89,8 @@ class RunView(msgspec.Struct, frozen=True):
     sites: tuple[SiteView, ...] = ()
     boundary: BoundaryView | None = None
     probe: ProbeProgress | None = None
+    kernels: KernelProgress | None = None
+    """None until something was looked for."""
     bus_depth: int = 0
     alerts: tuple[str, ...] = ()
     conservative: bool = False

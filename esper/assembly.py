@@ -1,6 +1,7 @@
 """Puts the pure parts of one run together: sites, grafts, engine, policy, trainer."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -10,8 +11,10 @@ from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.kasmina.engine import Engine
 from esper.kasmina.graft import Grafts
 from esper.kasmina.sites import find_sites
+from esper.kasmina.stock import Stock
 from esper.tamiyo.choice import make_policy
 from esper.tamiyo.controller import Controller
+from esper.tamiyo.foresight import forecast
 from esper.tamiyo.observation import Observation
 from esper.tamiyo.policy import Policy
 from esper.tolaria.task import Task
@@ -29,6 +32,7 @@ class Parts:
     task: Task
     sites: tuple[SiteInfo, ...]
     grafts: Grafts
+    stock: Stock
     engine: Engine
     policy: Policy
     controller: Controller
@@ -54,14 +58,16 @@ def assemble_parts(
     sites = find_sites(task.model, config.growth.sites, task.train.inputs[:EXAMPLES], config.growth.layouts)
     grafts = Grafts(task.model, sites)
     chosen = make_policy(config, catalogue) if policy is None else policy
+    stock = Stock()
     return Parts(
         config=config,
         task=task,
         sites=sites,
         grafts=grafts,
-        engine=Engine(sites, config.growth, catalogue, config.run.seed),
+        stock=stock,
+        engine=Engine(sites, config.growth, catalogue, config.run.seed, stock),
         policy=chosen,
-        controller=Controller(chosen, run_id),
+        controller=Controller(chosen, run_id, partial(forecast, chosen, catalogue, config.growth)),
         observation=Observation(run_id, chosen.version, config.tamiyo.window_epochs),
         policy_in_thread=policy is not None,
         trainer=Trainer(

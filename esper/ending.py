@@ -43,6 +43,7 @@ def report_of(
         compare=comparison,
         run_id=trainer.run_id,
         policy=parts.policy.name,
+        kernels=parts.stock.facts(),
     )
     return build(recorded, closing)
 

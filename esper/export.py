@@ -19,6 +19,7 @@ from torch import nn
 from contracts.growth import SeedRecord, SiteInfo
 from contracts.lifecycle import LIVE
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.query import is_dangerous
 from esper.kasmina.graft import Grafts
 
 WEIGHTS = "model.safetensors"
@@ -106,11 +107,14 @@ def regrow(host: nn.Module, description: GrownModel, catalogue: Catalogue) -> Gr
 
     Raises:
         UnknownBlueprint: the catalogue does not have a seed's blueprint.
+        DamagedModel: a seed's blueprint is one that is never for use.
     """
     grafts = Grafts(host, description.sites)
     sites = {site.name: site for site in description.sites}
     for seed in description.seeds:
         blueprint = catalogue.get(seed.blueprint_id)
+        if is_dangerous(blueprint.descriptor):
+            raise DamagedModel(f"{seed.seed_id} is of {seed.blueprint_id}, which is grown in drills alone")
         generator = torch.Generator().manual_seed(0)
         grafts.insert(seed.seed_id, seed.site, blueprint.build(sites[seed.site], seed.parameters, generator))
         grafts.set_alpha(seed.seed_id, seed.alpha)

@@ -1,9 +1,10 @@
 """`python -m esper.run`: grow a network while it trains, and leave a folder that says what came of it.
 
-`python -m esper.run observe` follows such a run live from another process.
+`python -m esper.run observe` follows such a run live from another process. `python -m esper.run drill
+blueprints` lets dangerous blueprints loose in runs of its own, to show that the safety checks hold.
 
-Exit codes: 0 done, 2 bad usage or configuration or a folder that can't be written, 3 halted by an
-emergency, 130 interrupted.
+Exit codes: 0 done, 1 a drill that was not contained, 2 bad usage or configuration or a folder that can't
+be written, 3 halted by an emergency, 130 interrupted.
 """
 
 import argparse
@@ -27,17 +28,19 @@ from esper.folder import check_folder
 from esper.settings import ConfigError, load
 
 DONE, BAD_USAGE, HALTED, INTERRUPTED = 0, 2, 3, 130
-OBSERVE = "observe"
+OBSERVE, DRILL = "observe", "drill"
 
 WORKLOADS = ("mnist1d",)
 """The names in `esper.workloads.registry`, which loads torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, or observe, what the command line asks for."""
+    """Run, observe or drill what the command line asks for."""
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] == OBSERVE:
         return observe(observing_parser().parse_args(words[1:]))
+    if words and words[0] == DRILL:
+        return drill(drilling_parser().parse_args(words[1:]))
     arguments = parser().parse_args(words)
     try:
         config = configuration(arguments)
@@ -101,6 +104,30 @@ def observe(arguments: argparse.Namespace) -> int:
     finally:
         retelling.close()
     return DONE if received is None else 128 + received
+
+
+def drill(arguments: argparse.Namespace) -> int:
+    """Hold the drills of dangerous and harmless blueprints."""
+    from esper.drill.programme import drill_config, programme
+
+    try:
+        drills = programme([name for names in arguments.only for name in names])
+        if arguments.json is not None and not Path(arguments.json).absolute().parent.is_dir():
+            raise ValueError(f"--json {arguments.json}: its folder does not exist")
+    except ValueError as error:
+        return refuse([str(error)])
+    from actors.drill import Ground
+    from actors.drilling import hold_drills
+    from actors.tezzeret.failures import SandboxFailed
+    from esper.workloads.registry import find_workload
+
+    workload = find_workload(WORKLOADS[0])
+    ground = Ground(workload.task, workload.complete(drill_config(workload.name, arguments.seed)))
+    file = Path(arguments.json) if arguments.json is not None else None
+    try:
+        return hold_drills(ground, drills, file, sys.stdout)
+    except (SandboxFailed, ValueError, OSError) as error:
+        return refuse([str(error)])
 
 
 @contextmanager
@@ -232,6 +259,26 @@ def observing_parser() -> argparse.ArgumentParser:
     return new
 
 
+def drilling_parser() -> argparse.ArgumentParser:
+    """The options of `drill`."""
+    new = _Parser(
+        prog=f"python -m esper.run {DRILL}",
+        description="Let each of the eight dangerous blueprints loose in a real training run, and ten "
+        "harmless ones beside them: which check catches it, within how many steps, and what becomes of the "
+        "host.",
+        epilog="Exit codes: 0 all dangerous ones contained and all harmless ones let through, 1 not so, "
+        "2 bad usage or no quarantine to be had on this machine, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    new.add_argument("what", choices=("blueprints",), help="what is drilled")
+    new.add_argument(
+        "--only", action="append", nargs="+", default=[], metavar="ID", help="these blueprints alone"
+    )
+    new.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the runs (default: 0)")
+    new.add_argument("--json", type=_some, metavar="FILE", help="write the report there as well")
+    return new
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; every default is the configuration's own."""
     new = _Parser(
@@ -239,7 +286,8 @@ def parser() -> argparse.ArgumentParser:
         description="Grow a network while it trains: graft new modules where they pay, take out what hurts.",
         epilog="Exit codes: 0 done, 2 bad usage or configuration, a bus that can't be reached or a folder "
         "that can't be written, 3 halted by an emergency, 130 interrupted. "
-        f"`python -m esper.run {OBSERVE}` follows a run on a Redis from another process.",
+        f"`python -m esper.run {OBSERVE}` follows a run on a Redis from another process; "
+        f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained.",
         allow_abbrev=False,
     )
     new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")

@@ -33,6 +33,7 @@ from actors.nissa.http import ServeRefused, listen
 from actors.nissa.journal import Journal
 from actors.oona.errors import BusError
 from actors.oona.open import Door, keeping_house, open_bus, open_registry, try_door
+from actors.pipeline import Pipeline
 from actors.presence import Presence, present
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor
@@ -55,6 +56,7 @@ from esper.tamiyo.policy import Policy
 from esper.tolaria.task import Task
 from esper.tolaria.trainer import Trainer
 from esper.tolaria.trial import try_out
+from esper.workloads.cache import cache_folder
 from esper.workloads.registry import UnknownWorkload, find_workload
 
 LANE_CLOSES_S = 10.0
@@ -316,8 +318,19 @@ def _play(job: Job, parts: Parts, display: Display, journal: Journal) -> Play:
         names={blueprint.blueprint_id: blueprint.descriptor.name for blueprint in job.catalogue},
         display=display,
         journal=journal,
+        pipeline=_pipeline(job, parts),
         policy_in_thread=parts.policy_in_thread,
     )
+
+
+def _pipeline(job: Job, parts: Parts) -> Pipeline | None:
+    """None if nothing is to be compiled ahead, or could be: a compiler's process knows our catalogue only."""
+    config = job.config.kernels
+    if not config.prefetch or job.catalogue is not CATALOGUE:
+        return None
+    folder = Path(config.store).expanduser() if config.store else cache_folder() / "kernels"
+    approved = frozenset(job.config.growth.approved)
+    return Pipeline(folder, config, job.catalogue, approved, parts.stock)
 
 
 def _ending(outcome: Outcome, stopper: Stopper) -> Ending:

@@ -10,6 +10,7 @@ from actors.nissa.instruments import metrics_table
 from contracts.growth import Layout, SiteInfo
 from contracts.lifecycle import diagram
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.query import Query
 from esper.report.configtable import config_table
 from esper.session import Grown
 
@@ -49,6 +50,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 @pytest.mark.real
 def test_the_examples_of_a_model_of_ones_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("esper.session._pipeline", lambda job, parts: None)
     shared: dict[str, object] = {}
     for example in PYTHON[:2]:
         exec(compile(example, "README.md", "exec"), shared)
@@ -65,6 +67,8 @@ def test_the_example_blueprint_keeps_what_every_blueprint_promises() -> None:
     blueprint = shared["Places"]()  # type: ignore[operator]
     assert len(Catalogue((*CATALOGUE, blueprint))) == len(CATALOGUE) + 1
     site = SiteInfo("relu1", Layout.SEQUENCE, (4, 19), 4, 0)
+    offered = Catalogue((*CATALOGUE, blueprint)).query(Query(site=site, max_params=76, max_stage=1))
+    assert blueprint in offered
     module = blueprint.build(site, {}, torch.Generator())
     assert sum(p.numel() for p in module.parameters()) == blueprint.params(site, {}) == 76
     h = torch.randn(3, 4, 19)

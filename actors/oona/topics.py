@@ -23,6 +23,11 @@ TOPICS: Final[Mapping[str, TopicPolicy]] = {
         capacity=1_000, overflow=Overflow.DROP_OLDEST, ttl_s=60.0, stall_after_s=None, history=1_000
     ),
     topics.EMERGENCY: TopicPolicy(capacity=64, overflow=Overflow.REROUTE, history=64),
+    # What is wanted and what is there stands in the library: these only say when to look.
+    **dict.fromkeys(
+        topics.KERNELS,
+        TopicPolicy(capacity=512, overflow=Overflow.DROP_OLDEST, ttl_s=600.0, stall_after_s=None, history=64),
+    ),
 }
 
 

@@ -30,13 +30,14 @@ class BlueprintError(ValueError):
 class Blueprint(ABC):
     """One module design.
 
-    A subclass states its descriptor and layouts as class attributes. `knob` names the setting that
-    makes it larger (more of it never means fewer parameters); `fixed` holds the values that `fit`
-    gives to the other settings.
+    A subclass states its descriptor and layouts as class attributes. `tags` are plain words to find it by.
+    `knob` names the setting that makes it larger (more of it never means fewer parameters or FLOPs);
+    `fixed` holds the values that `fit` gives to the other settings.
     """
 
     descriptor: ClassVar[BlueprintDescriptor]
     layouts: ClassVar[frozenset[Layout]]
+    tags: ClassVar[tuple[str, ...]] = ()
     knob: ClassVar[str | None] = "width"
     fixed: ClassVar[Mapping[str, float]] = {}
 
@@ -73,29 +74,54 @@ class Blueprint(ABC):
         """
         return self._forward_flops(site, self.check(site, parameters))
 
+    def refusal(self, site: SiteInfo) -> str:
+        """Why it can't grow at a site of this size, with what would do; empty if it can.
+
+        It completes the sentence "BP013 (group norm) …".
+        """
+        return ""
+
+    def smallest(self) -> dict[str, float]:
+        """The smallest settings that `fit` gives."""
+        if self.knob is None:
+            return dict(self.fixed)
+        return {**self.fixed, self.knob: self.descriptor.allowed_parameters[self.knob].min_value}
+
     def largest(self, site: SiteInfo) -> int:
         """The knob's largest useful value at `site`."""
         return int(self.descriptor.allowed_parameters[self.knob].max_value) if self.knob else 0
 
-    def fit(self, site: SiteInfo, max_params: int) -> dict[str, float] | None:
-        """The largest settings with at most `max_params` parameters; None if the smallest have more.
+    def fit(self, site: SiteInfo, max_params: int, max_flops: int | None = None) -> dict[str, float] | None:
+        """The largest settings with at most `max_params` parameters and `max_flops` FLOPs a forward pass.
+
+        None if the smallest have more, or if it can't grow at a site of this size at all.
 
         Raises:
             BlueprintError: the site's layout is not one of this blueprint's.
         """
+        self._check_layout(site)
+        if self.refusal(site):
+            return None
+        smallest = self.smallest()
+        if not self._within(site, smallest, max_params, max_flops):
+            return None
         if self.knob is None:
-            return dict(self.fixed) if self.params(site, self.fixed) <= max_params else None
-        knob = self.knob
-        low = int(self.descriptor.allowed_parameters[knob].min_value) - 1
-        high = self.largest(site)
-        smallest = low
-        while low < high:  # invariant: `low` fits, or is one below the smallest; above `high` nothing fits
+            return smallest
+        low, high = int(smallest[self.knob]), self.largest(site)
+        while low < high:  # invariant: `low` fits; above `high` nothing fits
             middle = (low + high + 1) // 2
-            if self.params(site, {**self.fixed, knob: middle}) <= max_params:
+            if self._within(site, {**smallest, self.knob: middle}, max_params, max_flops):
                 low = middle
             else:
                 high = middle - 1
-        return {**self.fixed, knob: float(low)} if low > smallest else None
+        return {**smallest, self.knob: float(low)}
+
+    def _within(
+        self, site: SiteInfo, parameters: Mapping[str, float], max_params: int, max_flops: int | None
+    ) -> bool:
+        if self.params(site, parameters) > max_params:
+            return False
+        return max_flops is None or self.forward_flops(site, parameters) <= max_flops
 
     def check(self, site: SiteInfo, parameters: Mapping[str, float]) -> dict[str, int]:
         """The settings as whole numbers.
@@ -103,7 +129,9 @@ class Blueprint(ABC):
         Raises:
             BlueprintError: see `build`; the message says what would work.
         """
-        self._check_site(site)
+        self._check_layout(site)
+        if refusal := self.refusal(site):
+            raise BlueprintError(f"{self._label} {refusal}")
         allowed = self.descriptor.allowed_parameters
         if parameters.keys() != allowed.keys():
             raise BlueprintError(
@@ -119,7 +147,7 @@ class Blueprint(ABC):
                 )
         return {name: int(value) for name, value in parameters.items()}
 
-    def _check_site(self, site: SiteInfo) -> None:
+    def _check_layout(self, site: SiteInfo) -> None:
         if site.layout not in self.layouts:
             raise BlueprintError(
                 f"{self._label} does not grow on a {site.layout} (site {site.name}); "

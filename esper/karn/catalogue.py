@@ -6,16 +6,59 @@ from difflib import get_close_matches
 import torch
 from torch import nn
 
-from contracts.growth import Candidate, Layout, SiteInfo
-from esper.karn.blueprint import Blueprint
+from contracts.growth import Candidate, SiteInfo
+from esper.karn.blueprint import Blueprint, BlueprintError
+from esper.karn.blueprints.adversarial_noise import AdversarialNoise
 from esper.karn.blueprints.bottleneck import Bottleneck
+from esper.karn.blueprints.channel_attention import ChannelAttention
+from esper.karn.blueprints.conv_transformer import ConvTransformer
 from esper.karn.blueprints.convolution import Convolution
+from esper.karn.blueprints.cross_attention import CrossAttention
+from esper.karn.blueprints.deadlock import Deadlock
+from esper.karn.blueprints.deformable_convolution import DeformableConvolution
+from esper.karn.blueprints.dense_connections import DenseConnections
 from esper.karn.blueprints.depthwise_separable import DepthwiseSeparable
 from esper.karn.blueprints.dilated_convolution import DilatedConvolution
+from esper.karn.blueprints.dynamic_convolution import DynamicConvolution
+from esper.karn.blueprints.eight_head_attention import EightHeadAttention
+from esper.karn.blueprints.endless_loop import EndlessLoop
+from esper.karn.blueprints.exploding_gradient import ExplodingGradient
+from esper.karn.blueprints.fast_weights import FastWeights
+from esper.karn.blueprints.feature_pyramid import FeaturePyramid
+from esper.karn.blueprints.four_head_attention import FourHeadAttention
 from esper.karn.blueprints.gated_linear import GatedLinear
+from esper.karn.blueprints.graph_attention import GraphAttention
+from esper.karn.blueprints.group_norm import GroupNorm
+from esper.karn.blueprints.grouped_convolution import GroupedConvolution
+from esper.karn.blueprints.hierarchical_attention import HierarchicalAttention
+from esper.karn.blueprints.highway import Highway
 from esper.karn.blueprints.identity import Identity
+from esper.karn.blueprints.layer_norm import LayerNorm
+from esper.karn.blueprints.layer_scale import LayerScale
+from esper.karn.blueprints.learned_activation import LearnedActivation
+from esper.karn.blueprints.learned_positions import LearnedPositions
+from esper.karn.blueprints.linear_map import LinearMap
+from esper.karn.blueprints.local_attention import LocalAttention
 from esper.karn.blueprints.low_rank import LowRank
+from esper.karn.blueprints.memory import Memory
+from esper.karn.blueprints.memory_leak import MemoryLeak
+from esper.karn.blueprints.mixture_of_experts import MixtureOfExperts
+from esper.karn.blueprints.neural_ode import NeuralOde
+from esper.karn.blueprints.non_local import NonLocal
+from esper.karn.blueprints.operation_choice import OperationChoice
+from esper.karn.blueprints.pooling_branches import PoolingBranches
+from esper.karn.blueprints.position_mixing import PositionMixing
+from esper.karn.blueprints.recursive_block import RecursiveBlock
+from esper.karn.blueprints.rms_norm import RmsNorm
+from esper.karn.blueprints.shared_state import SharedState
+from esper.karn.blueprints.single_head_attention import SingleHeadAttention
+from esper.karn.blueprints.spatial_attention import SpatialAttention
 from esper.karn.blueprints.squeeze_excite import SqueezeExcite
+from esper.karn.blueprints.sudden_nan import SuddenNan
+from esper.karn.blueprints.temporal_convolution import TemporalConvolution
+from esper.karn.blueprints.transformer_block import TransformerBlock
+from esper.karn.blueprints.vanishing_gradient import VanishingGradient
+from esper.karn.query import Index, Query, is_dangerous
 
 
 class UnknownBlueprint(KeyError):
@@ -44,6 +87,7 @@ class Catalogue:
             if blueprint.blueprint_id in self._by_id:
                 raise ValueError(f"two blueprints have the id {blueprint.blueprint_id}; each needs its own")
             self._by_id[blueprint.blueprint_id] = blueprint
+        self._index = Index(self)
 
     def get(self, blueprint_id: str) -> Blueprint:
         """The blueprint of this id.
@@ -61,13 +105,21 @@ class Catalogue:
 
         Raises:
             UnknownBlueprint: there is none of that id.
-            BlueprintError: the site or the settings are not the blueprint's.
+            BlueprintError: the site or the settings are not the blueprint's, or it is one that is grown in
+                drills alone: those are not built for whoever asks.
         """
-        return self.get(candidate.blueprint_id).build(site, candidate.parameters, generator)
+        blueprint = self.get(candidate.blueprint_id)
+        if is_dangerous(blueprint.descriptor):
+            raise BlueprintError(f"{candidate.blueprint_id} is grown in drills alone")
+        return blueprint.build(site, candidate.parameters, generator)
 
-    def offers(self, layout: Layout) -> tuple[Blueprint, ...]:
-        """The blueprints that grow on `layout`, in the order of their ids."""
-        return tuple(blueprint for blueprint in self if layout in blueprint.layouts)
+    def query(self, query: Query) -> tuple[Blueprint, ...]:
+        """Every blueprint that the query allows, in the order of curriculum stage, risk and id.
+
+        Raises:
+            BlueprintError: the query's site is not what its layout says.
+        """
+        return self._index.find(query)
 
     def __iter__(self) -> Iterator[Blueprint]:
         return iter(self._by_id.values())
@@ -86,5 +138,47 @@ CATALOGUE = Catalogue(
         DepthwiseSeparable(),
         SqueezeExcite(),
         Bottleneck(),
+        LinearMap(),
+        LayerScale(),
+        LayerNorm(),
+        RmsNorm(),
+        GroupNorm(),
+        LearnedActivation(),
+        Highway(),
+        ChannelAttention(),
+        SpatialAttention(),
+        GroupedConvolution(),
+        DynamicConvolution(),
+        DeformableConvolution(),
+        TemporalConvolution(),
+        LearnedPositions(),
+        SingleHeadAttention(),
+        FourHeadAttention(),
+        EightHeadAttention(),
+        CrossAttention(),
+        NonLocal(),
+        LocalAttention(),
+        GraphAttention(),
+        TransformerBlock(),
+        ConvTransformer(),
+        FeaturePyramid(),
+        DenseConnections(),
+        PoolingBranches(),
+        PositionMixing(),
+        MixtureOfExperts(),
+        HierarchicalAttention(),
+        Memory(),
+        NeuralOde(),
+        OperationChoice(),
+        FastWeights(),
+        RecursiveBlock(),
+        ExplodingGradient(),
+        VanishingGradient(),
+        SuddenNan(),
+        EndlessLoop(),
+        MemoryLeak(),
+        Deadlock(),
+        SharedState(),
+        AdversarialNoise(),
     )
 )

@@ -54,13 +54,14 @@ def convolution(
     *,
     dilation: int = 1,
     groups: int = 1,
+    kernel: int = KERNEL,
 ) -> Layer:
-    """A kernel-3 convolution, zero-padded to keep the length; all zero without a generator."""
+    """A convolution, zero-padded to keep the length; all zero without a generator. `kernel` is odd."""
     layer = _CONVOLUTIONS[site.layout](
         fan_in,
         fan_out,
-        KERNEL,
-        padding=dilation,
+        kernel,
+        padding=dilation * (kernel // 2),
         dilation=dilation,
         groups=groups,
         device=_UNFILLED,
@@ -73,21 +74,37 @@ def pointwise_params(site: SiteInfo, fan_in: int, fan_out: int, *, bias: bool = 
     return fan_in * fan_out + fan_out * bias
 
 
-def convolution_params(site: SiteInfo, fan_in: int, fan_out: int, *, groups: int = 1) -> int:
-    return taps(site) * (fan_in // groups) * fan_out + fan_out
+def convolution_params(
+    site: SiteInfo, fan_in: int, fan_out: int, *, groups: int = 1, kernel: int = KERNEL
+) -> int:
+    return taps(site, kernel) * (fan_in // groups) * fan_out + fan_out
 
 
 def pointwise_flops(site: SiteInfo, fan_in: int, fan_out: int) -> int:
     return 2 * positions(site) * fan_in * fan_out
 
 
-def convolution_flops(site: SiteInfo, fan_in: int, fan_out: int, *, groups: int = 1) -> int:
-    return 2 * positions(site) * taps(site) * (fan_in // groups) * fan_out
+def convolution_flops(
+    site: SiteInfo, fan_in: int, fan_out: int, *, groups: int = 1, kernel: int = KERNEL
+) -> int:
+    return 2 * positions(site) * taps(site, kernel) * (fan_in // groups) * fan_out
 
 
-def taps(site: SiteInfo) -> int:
+def taps(site: SiteInfo, kernel: int = KERNEL) -> int:
     """Weights of one kernel between one channel and another: 3 or 3 · 3."""
-    return int(KERNEL ** _DIMENSIONS[site.layout])
+    return int(kernel ** _DIMENSIONS[site.layout])
+
+
+def channel_shape(site: SiteInfo) -> tuple[int, ...]:
+    """The shape of one number a channel that multiplies a batch: (C, 1, ...), or (C,) for tokens."""
+    if site.layout is Layout.TOKENS:
+        return (site.channels,)
+    return (site.channels, *(1 for _ in site.shape[1:]))
+
+
+def drawn(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> nn.Parameter:
+    """A parameter of its own, uniform in ±`bound`."""
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
 
 
 def _fill(layer: Layer, generator: torch.Generator | None) -> None:

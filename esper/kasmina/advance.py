@@ -8,10 +8,7 @@ from contracts.lifecycle import MAIN_LINE, Stage
 from esper.kasmina.draft import Draft, Refused, legal, next_slot
 from esper.kasmina.gates import judge
 from esper.kasmina.plan import Change, Fossilize, Isolate, Note, Remove, SetAlpha
-from esper.kasmina.upkeep import ramp
-
-_BEFORE_CONTACT = frozenset({Stage.GERMINATED, Stage.TRAINING})
-"""Stages before the host has ever run with the seed: there is nothing to roll back."""
+from esper.kasmina.upkeep import BEFORE_CONTACT, ramp
 
 
 def planned_epochs(record: SeedRecord, stage: Stage) -> int:
@@ -69,7 +66,7 @@ def cull(record: SeedRecord, rollback: bool, embargo_epochs: int, epoch: int) ->
         Refused: the seed is in no stage that can be culled.
     """
     legal(record, Stage.CULLED)
-    granted = rollback and record.stage not in _BEFORE_CONTACT
+    granted = rollback and record.stage not in BEFORE_CONTACT
     culled = replace(
         record,
         stage=Stage.CULLED,
@@ -79,6 +76,12 @@ def cull(record: SeedRecord, rollback: bool, embargo_epochs: int, epoch: int) ->
         rolled_back=granted,
     )
     return Draft((Remove(culled, granted),))
+
+
+def expelled(record: SeedRecord, refused: Refused, embargo_epochs: int, epoch: int) -> Refused:
+    """The same refusal, upon which the seed is taken out, with rollback if the host has run with it."""
+    culled = cull(record, True, embargo_epochs, epoch)
+    return Refused(f"{refused}; it is a drill's seed and is taken out", refused.gates, culled.changes)
 
 
 def fine_tune(record: SeedRecord, epoch: int) -> Draft:
@@ -121,8 +124,8 @@ def _enter(record: SeedRecord, stage: Stage, epoch: int) -> Change:
     match stage:
         case Stage.TRAINING:
             return Isolate(moved, learns=True)
-        case Stage.SHADOWING:
-            return Isolate(moved, learns=False)
+        case Stage.SHADOWING:  # it keeps up with the host, which goes on without it: else G3 judges the wait
+            return Isolate(moved, learns=True)
         case Stage.BLENDING:
             alpha = ramp(record.path.blending_epochs, 0)
             return SetAlpha(replace(moved, alpha=alpha), alpha)

@@ -13,11 +13,17 @@ Records: TypeAlias = Mapping[str, SeedRecord]
 
 
 class Refused(Exception):
-    """A command that changes nothing; the message is what the sender is told."""
+    """A command that is not carried out; the message is what the sender is told.
 
-    def __init__(self, reason: str, gates: tuple[GateVerdict, ...] = ()) -> None:
+    `changes` is what follows from the refusal itself: nothing, but for a drill's seed.
+    """
+
+    def __init__(
+        self, reason: str, gates: tuple[GateVerdict, ...] = (), changes: tuple[Change, ...] = ()
+    ) -> None:
         super().__init__(reason)
         self.gates = gates
+        self.changes = changes
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,18 @@ from dataclasses import dataclass
 import msgspec
 
 from contracts.config import GrowthConfig
-from contracts.growth import SeedFigures, SeedRecord, SiteInfo
+from contracts.growth import Candidate, SeedFigures, SeedRecord, SiteInfo
+from contracts.kernels import KernelSpec
 from contracts.lifecycle import ACTIVE, LIVE, OPERATION_TARGET, SeedOperation, Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType, WallNs
 from esper.karn.catalogue import Catalogue
-from esper.kasmina.advance import advance, cull, fine_tune
+from esper.kasmina.advance import advance, cull, expelled, fine_tune
 from esper.kasmina.draft import Draft, Records, Refused, after, legal, number, slot
 from esper.kasmina.germination import Germination
 from esper.kasmina.outcomes import Outcome, Outcomes
+from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import GraftPlan, Note, Remove, Verdict
+from esper.kasmina.stock import Stock
 from esper.kasmina.upkeep import upkeep
 
 NS_PER_MS = 1_000_000
@@ -66,11 +69,17 @@ class Engine:
     """
 
     def __init__(
-        self, sites: Iterable[SiteInfo], config: GrowthConfig, catalogue: Catalogue, seed: int
+        self,
+        sites: Iterable[SiteInfo],
+        config: GrowthConfig,
+        catalogue: Catalogue,
+        seed: int,
+        stock: Stock | None = None,
+        permission: DrillPermission | None = None,
     ) -> None:
         self._sites = {site.name: site for site in sites}
         self._config = config
-        self._germination = Germination(self._sites, config, catalogue, seed)
+        self._germination = Germination(self._sites, config, catalogue, seed, stock, permission)
         self._records: dict[str, SeedRecord] = {}
         for name in self._sites:
             self._records[slot(name, 0).seed_id] = slot(name, 0)
@@ -83,6 +92,10 @@ class Engine:
         """Every seed in the order of its site, the oldest of a site first."""
         order = {name: position for position, name in enumerate(self._sites)}
         return tuple(sorted(self._records.values(), key=lambda one: (order[one.site], number(one))))
+
+    def kernel_for(self, candidate: Candidate) -> KernelSpec | None:
+        """The kernel that germinating `candidate` next would take; None if its site is full or unknown."""
+        return self._germination.spec(candidate, self._records)
 
     def propose(
         self,
@@ -159,7 +172,7 @@ class Engine:
         try:
             draft, refusal = plan(), ""
         except Refused as error:
-            draft, refusal = Draft(gates=error.gates), str(error)
+            draft, refusal = Draft(error.changes, error.gates), str(error)
         whole = due + draft
         plan_id = f"{self._commits}/{epoch}/{name}"
         applied = not refusal
@@ -211,7 +224,13 @@ class Engine:
                 fossils = sum(
                     one.site == record.site and one.stage is Stage.FOSSILIZED for one in now.records.values()
                 )
-                return advance(record, OPERATION_TARGET[operation], figures, self._config, now.epoch, fossils)
+                try:
+                    target = OPERATION_TARGET[operation]
+                    return advance(record, target, figures, self._config, now.epoch, fossils)
+                except Refused as refused:
+                    if record.drill and refused.gates:  # in a drill no gate is asked twice
+                        raise expelled(record, refused, self._config.embargo_epochs, now.epoch) from None
+                    raise
 
     def _termination(self, seed_id: str, epoch: int) -> Draft:
         record = _target(self._records, seed_id)

@@ -39,6 +39,10 @@ class Check:
         return {name: value for name, value in named.items() if value is not None and not math.isinf(value)}
 
 
+_LEARNING = frozenset({Stage.TRAINING, Stage.BLENDING, Stage.SHADOWING, Stage.PROBATIONARY})
+"""Stages in which a seed's gradient is one that it learns from."""
+
+
 def judge(gate: Gate, record: SeedRecord, figures: SeedFigures, config: GateConfig) -> GateVerdict:
     """The gate's verdict on `record`'s seed from what was measured of it.
 
@@ -58,17 +62,22 @@ def judge(gate: Gate, record: SeedRecord, figures: SeedFigures, config: GateConf
 
 
 def breach(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> GateVerdict | None:
-    """The verdict that a seed has broken isolation too often to be kept; None if it has not.
+    """The verdict that a seed can't be kept; None if it can, or if what would tell was not measured.
 
-    It is that of the gate which asks for isolation where the seed is: G1 up to BLENDING, then G3.
+    Numbers that are not finite, or a mean gradient beyond G1's bounds while it learns, don't wait for the
+    next gate: a seed that is live does harm until then. It is the verdict of the gate that asks for the same
+    where the seed is: G1 up to BLENDING, then G3.
     """
-    check = _isolation(figures, config)
-    failure = check.failure()
-    if not failure:
+    checks = [_isolation(figures, config), _holds("finite", figures.finite), _holds("pure", figures.pure)]
+    if record.stage in _LEARNING:
+        checks.append(_gradient(figures, config))
+    broken = [check for check in checks if check.value is not None and check.failure()]
+    if not broken:
         return None
     gate = Gate.G1_GRADIENT_HEALTH if record.stage <= Stage.BLENDING else Gate.G3_INTERFACE
-    reason = f"{failure}; the seed is taken out"
-    return GateVerdict(gate, False, reason, check.figures(), record.seed_id)
+    reason = f"{'; '.join(check.failure() for check in broken)}; the seed is taken out"
+    shown = {name: value for check in broken for name, value in check.figures().items()}
+    return GateVerdict(gate, False, reason, shown, record.seed_id)
 
 
 def _sanity(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> tuple[Check, ...]:
@@ -82,7 +91,7 @@ def _sanity(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> tup
 def _gradient_health(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> tuple[Check, ...]:
     return (
         _holds("finite", figures.finite),
-        Check("grad_norm", figures.grad_norm, config.grad_norm_min, config.grad_norm_max),
+        _gradient(figures, config),
         _isolation(figures, config),
     )
 
@@ -120,6 +129,10 @@ def _reset(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> tupl
 
 def _holds(name: str, flag: bool | None) -> Check:
     return Check(name, None if flag is None else float(flag), low=1.0)
+
+
+def _gradient(figures: SeedFigures, config: GateConfig) -> Check:
+    return Check("grad_norm", figures.grad_norm, config.grad_norm_min, config.grad_norm_max)
 
 
 def _isolation(figures: SeedFigures, config: GateConfig) -> Check:

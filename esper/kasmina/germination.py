@@ -1,24 +1,28 @@
 """Plans GERMINATE: may this blueprint grow at this site now, and if so, the module itself."""
 
-import hashlib
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import msgspec
-import torch
 
 from contracts.blueprint import BlueprintTier
 from contracts.config import GrowthConfig
-from contracts.growth import Path, SeedRecord, SiteInfo
+from contracts.growth import Candidate, Path, SeedRecord, SiteInfo
+from contracts.kernels import Design, KernelSpec, design_of
 from contracts.lifecycle import ACTIVE, Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation
 from esper.karn.blueprint import Blueprint, BlueprintError, whole
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
-from esper.kasmina.draft import Records, Refused, legal, number
+from esper.kasmina.draft import Records, Refused, legal, next_slot, number
+from esper.kasmina.draw import draw_of, stream_of
+from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import Insert
+from esper.kasmina.stock import Stock
 
+DRILL_TRAINING_EPOCHS = 2
+"""Epochs that a drill's seed learns in isolation, at least."""
 PATH_SETTINGS = frozenset(Path.__struct_fields__)
 """Names in a GERMINATE's parameters that set the seed's path; all others are the blueprint's."""
 
@@ -31,6 +35,10 @@ class Germination:
     config: GrowthConfig
     catalogue: Catalogue
     seed: int
+    stock: Stock | None = None
+    """Kernels that are ready; without one everything is built on the spot."""
+    permission: DrillPermission | None = None
+    """What may be germinated in a drill; None in every other run."""
 
     def plan(
         self,
@@ -54,6 +62,8 @@ class Germination:
         except BlueprintError as error:
             raise Refused(str(error)) from error
         self._check_limits(records, params, params_now)
+        path = _path(self.config.path, asked.parameters)
+        drill = self._is_drill(command, design_of(site, blueprint.blueprint_id, own), path)
         record = SeedRecord(
             seed_id=free.seed_id,
             site=site.name,
@@ -61,11 +71,36 @@ class Germination:
             blueprint_id=blueprint.blueprint_id,
             params=params,
             parameters=own,
-            path=_path(self.config.path, asked.parameters),
+            path=path,
             born_epoch=epoch,
             stage_epoch=epoch,
+            drill=drill,
         )
-        return Insert(record, blueprint.build(site, own, self._stream(record.seed_id)))
+        return self._insert(record, site, blueprint)
+
+    def spec(self, candidate: Candidate, records: Records) -> KernelSpec | None:
+        """The kernel that germinating `candidate` next would take; None if its site is full or unknown."""
+        site = self.sites.get(candidate.site)
+        if site is None:
+            return None
+        newest = max((one for one in records.values() if one.site == site.name), key=number)
+        if newest.stage is Stage.FOSSILIZED:
+            return None
+        free = newest if newest.stage is Stage.DORMANT else next_slot(newest)
+        return self._spec(site, candidate.blueprint_id, candidate.parameters, free.seed_id)
+
+    def _insert(self, record: SeedRecord, site: SiteInfo, blueprint: Blueprint) -> Insert:
+        """The seed with its module: a ready kernel, or one of the same bits that is built on the spot."""
+        spec = self._spec(site, record.blueprint_id, record.parameters, record.seed_id)
+        kernel = self.stock.take(spec) if self.stock is not None else None
+        if kernel is not None:
+            return Insert(msgspec.structs.replace(record, kernel=kernel.ref.ref), kernel.module)
+        return Insert(record, blueprint.build(site, record.parameters, stream_of(spec.draw)))
+
+    def _spec(
+        self, site: SiteInfo, blueprint_id: str, parameters: Mapping[str, float], seed_id: str
+    ) -> KernelSpec:
+        return KernelSpec(design_of(site, blueprint_id, parameters), draw_of(self.seed, seed_id))
 
     def _site(self, command: AdaptationCommand) -> SiteInfo:
         name = command.annotations.get("site")
@@ -97,14 +132,46 @@ class Germination:
             blueprint = self.catalogue.get(asked.blueprint_id)
         except UnknownBlueprint as error:
             raise Refused(str(error)) from error
+        self._check_left_out(blueprint)
         about = blueprint.descriptor
         label = f"{about.blueprint_id} ({about.name}) is {about.tier.name}"
         if about.quarantine_only or about.tier not in (BlueprintTier.SAFE, BlueprintTier.EXPERIMENTAL):
-            raise Refused(f"{label}{' and quarantine-only' * about.quarantine_only}: it is never germinated")
+            if _says_drill(command) and self.permission is not None:
+                return blueprint
+            raise Refused(
+                f"{label}{' and quarantine-only' * about.quarantine_only}: "
+                "it is never germinated outside of a drill that this run has permission for"
+            )
         needs_approval = about.approval_required or about.tier is BlueprintTier.EXPERIMENTAL
         if needs_approval and command.annotations.get("approved") != "true":
             raise Refused(f"{label} and needs approval: annotations['approved'] == 'true'")
         return blueprint
+
+    def _is_drill(self, command: AdaptationCommand, design: Design, path: Path) -> bool:
+        """Whether it is germinated in a drill; of any tier, it then has to have passed its trial."""
+        if not _says_drill(command):
+            return False
+        if self.permission is None:
+            raise Refused("this run has no drill permission, and no command can give it one")
+        if not self.permission.covers(design):
+            raise Refused(
+                f"{design.blueprint_id} has not passed its trial in quarantine: not with these settings here"
+            )
+        if path.training_epochs < DRILL_TRAINING_EPOCHS or 0 in (
+            path.blending_epochs,
+            path.shadowing_epochs,
+            path.probation_epochs,
+        ):
+            raise Refused(
+                "a drill takes the isolated path: "
+                f"training_epochs from {DRILL_TRAINING_EPOCHS}, the other stages from 1"
+            )
+        return True
+
+    def _check_left_out(self, blueprint: Blueprint) -> None:
+        why = self.stock.left_out.get(blueprint.blueprint_id) if self.stock is not None else None
+        if why is not None:
+            raise Refused(f"{blueprint.blueprint_id} ({blueprint.descriptor.name}) is left out: {why}")
 
     def _check_limits(self, records: Records, params: int, params_now: int) -> None:
         active = sum(one.stage in ACTIVE for one in records.values())
@@ -120,10 +187,9 @@ class Germination:
                 f"at most {max(limit - params_now, 0)} fit"
             )
 
-    def _stream(self, seed_id: str) -> torch.Generator:
-        """The seed's random stream: the same for the same run seed and seed id, on any machine."""
-        digest = hashlib.sha256(f"{self.seed}/{seed_id}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+def _says_drill(command: AdaptationCommand) -> bool:
+    return command.annotations.get("drill") == "true"
 
 
 def _path(default: Path, parameters: Mapping[str, float]) -> Path:

@@ -7,7 +7,7 @@ and whether the host's outputs, with isolated seeds in the model, are bit for bi
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from esper.kasmina.aside import Inputs, call, device_of, spared_buffers
 from esper.kasmina.footprint import differences, same_bits, take
 from esper.kasmina.graft import Grafts
+from esper.kasmina.purity import WRITES, guarded_input
 from esper.kasmina.stream import RandomStream
 
 _KEPT = 100
@@ -41,22 +42,32 @@ class IsolationMonitor:
         """Forward passes that checks have taken so far, all of the same cost."""
 
     @contextmanager
-    def watching(self, seed_id: str, *batch: Inputs, exact: bool = False) -> Iterator[None]:
+    def watching(
+        self, seed_id: str, *batch: Inputs, exact: bool = False, strict: bool = False
+    ) -> Iterator[None]:
         """What happens inside (a shadow step) may leave nothing but on the seed itself.
 
         Looks at the other tensors' versions, gradients and flags, at modes, hooks and buffers, at the
         tensors of `batch` and torch's global random stream; `exact` also compares bits, which costs a
-        copy of the model and its gradients. Everything found in one go is one violation.
+        copy of the model and its gradients. `strict` compares the bits of the seed's own input too: to
+        write there does no harm on the shadow path, and will once the seed is live. Everything found in
+        one go is one violation.
 
         Raises:
             GraftError: there is no such seed.
         """
         bystanders = self._grafts.bystanders(seed_id)
         before = take(bystanders, batch, exact=exact)
+        guard = None
         try:
-            yield
+            with ExitStack() as stack:
+                if strict:
+                    guard = stack.enter_context(guarded_input(self._grafts, seed_id))
+                yield
         finally:
             found = differences(before, take(bystanders, batch, exact=exact))
+            if guard is not None and guard.written:
+                found.append(WRITES)
             if found:
                 self._note(seed_id, "; ".join(found))
 

@@ -1,6 +1,6 @@
 """What happens at a boundary without a command.
 
-Alpha rises, a seed that was not isolated is taken out, and a culled seed's site comes free. One step a
+Alpha rises, a seed that can't be kept is taken out, and a culled seed's site comes free. One step a
 boundary for each seed, whatever is asked at it: asking twice in one epoch plans the same.
 """
 
@@ -14,6 +14,9 @@ from contracts.lifecycle import ACTIVE, Gate, Stage, transition
 from esper.kasmina.draft import Draft, Records, next_slot
 from esper.kasmina.gates import breach, judge
 from esper.kasmina.plan import Change, Note, Remove, SetAlpha
+
+BEFORE_CONTACT = frozenset({Stage.GERMINATED, Stage.TRAINING})
+"""Stages before the host has ever run with the seed: there is nothing to roll back."""
 
 
 def ramp(blending_epochs: int, age_epochs: int) -> float:
@@ -59,12 +62,18 @@ def _step(record: SeedRecord, figures: SeedFigures, config: GrowthConfig, epoch:
 
 
 def _quarantine(record: SeedRecord, embargo_epochs: int, epoch: int) -> Remove:
-    """Take a seed out that has touched the host while it was isolated."""
+    """Take a seed out that can't be kept; if the host has run with it, the host goes back to before it."""
     step = transition(record.stage, Stage.CULLED)
+    rollback = record.stage not in BEFORE_CONTACT
     gone = replace(
-        record, stage=step.target, stage_epoch=epoch, alpha=0.0, rests_until=epoch + embargo_epochs
+        record,
+        stage=step.target,
+        stage_epoch=epoch,
+        alpha=0.0,
+        rests_until=epoch + embargo_epochs,
+        rolled_back=rollback,
     )
-    return Remove(gone, rollback=False)
+    return Remove(gone, rollback)
 
 
 def _moved(record: SeedRecord, target: Stage, epoch: int) -> Note:

@@ -19,6 +19,7 @@ from contracts.report import (
     Figure,
     FinalFacts,
     HostFacts,
+    KernelFacts,
     PartQuantiles,
     Report,
     VerdictFacts,
@@ -44,6 +45,7 @@ class Closing(msgspec.Struct, frozen=True):
     ended: Ending = Ending()
     compare: Comparison | None = None
     run_id: str = ""
+    kernels: KernelFacts = KernelFacts()
     policy: str = ""
     """Who really decided; empty if it was the configured one."""
 
@@ -71,6 +73,7 @@ def build(recorded: Recorded, closing: Closing) -> Report:
         commands=CommandFacts(dict(recorded.applied), tuple(recorded.refused), recorded.late),
         verdicts=VerdictFacts(dict(recorded.passed), tuple(recorded.failed)),
         config=config,
+        kernels=closing.kernels,
         compare=closing.compare,
         run_id=closing.run_id,
     )

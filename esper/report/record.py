@@ -75,6 +75,7 @@ class Recorder:
             reason=reason or (known.reason if known else ""),
             parameters=record.parameters or (known.parameters if known else {}),
             blueprint_name=blueprint_name or (known.blueprint_name if known else ""),
+            kernel=record.kernel or (known.kernel if known else ""),
         )
 
     def gain(self, seed_id: str, gain: Figure) -> None:

@@ -136,7 +136,7 @@ def _machinery(view: RunView) -> Iterator[Text]:
             f"p50 {words.milliseconds(p50)}  ",
             (f"p99 {words.milliseconds(p99)}", "red" if p99 > budget else "green"),
             (f"  of {budget:g} ms", "dim"),
-            f"   bus {words.count(view.bus_depth)} waiting",
+            f"   bus {words.count(view.bus_depth)} waiting{_kernels(view)}",
         )
     probe = view.probe
     if probe is not None:
@@ -148,6 +148,11 @@ def _machinery(view: RunView) -> Iterator[Text]:
             f" {words.count(probe.done)} of {words.counted(probe.total, 'step', 'steps')}",
             f", {words.counted(probe.candidates, 'contender', 'contenders')}{lead}",
         )
+
+
+def _kernels(view: RunView) -> str:
+    found = view.kernels
+    return f"   kernels {found.ready} of {found.wanted} ready" if found is not None else ""
 
 
 def _labelled(label: str, *parts: str | tuple[str, str]) -> Text:

@@ -21,6 +21,10 @@ class Germinate(msgspec.Struct, frozen=True):
     candidate: Candidate
     path: Path
     reason: str = ""
+    approved: bool = False
+    """The blueprint is experimental, and the run's configuration approves of it."""
+    drill: bool = False
+    """Part of a drill, for which the engine needs a permission of its own."""
 
 
 class Advance(msgspec.Struct, frozen=True):
@@ -53,13 +57,15 @@ def command_for(action: Action, command_id: str, issued_by: str, now_ns: WallNs)
                 issued_by,
                 annotations={"action": "wait", "reason": reason},
             )
-        case Germinate(candidate, path, reason):
+        case Germinate(candidate, path, reason, approved, drill):
+            notes = {"action": "germinate", "site": candidate.site, "reason": reason}
+            flags = {"approved": approved, "drill": drill}
             stay = {name: float(epochs) for name, epochs in msgspec.structs.asdict(path).items()}
             return _seed_command(
                 SeedOperation.GERMINATE,
                 "",
                 (command_id, issued_by, now_ns),
-                {"action": "germinate", "site": candidate.site, "reason": reason},
+                notes | {name: "true" for name, said in flags.items() if said},
                 candidate.blueprint_id,
                 {**candidate.parameters, **stay},
             )

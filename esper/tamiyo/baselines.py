@@ -3,10 +3,13 @@
 import random
 from collections.abc import Callable
 
-from contracts.growth import Candidate, GrowthView, Path, ProbePlan, SiteInfo
+from contracts.config import GrowthConfig
+from contracts.growth import Candidate, GrowthView, ProbePlan, SiteInfo
 from contracts.messages import SystemState
 from esper.karn.catalogue import Catalogue
 from esper.tamiyo.action import Action, Germinate, Wait
+from esper.tamiyo.foresight import on_offer
+from esper.tamiyo.offer import offered
 from esper.tamiyo.passage import due
 
 
@@ -23,12 +26,16 @@ class NeverGrow:
     def act(self, state: SystemState, view: GrowthView) -> Action:
         return Wait("this policy never grows")
 
+    def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
+        return ()
+
 
 class GrowBlindly:
     """Germinates a fixed number of seeds at random times, sites and blueprints.
 
     Times are uniform over an early window of the budget. Each seed gets an equal part of the
-    parameters that are left, so that the network ends near its limit, as every other policy may.
+    parameters that are left, so that the network ends near its limit, as every other policy may;
+    blueprints that can't be sized to their part are left out.
     """
 
     name = "random"
@@ -39,13 +46,13 @@ class GrowBlindly:
         self,
         catalogue: Catalogue,
         rng: random.Random,
-        path: Path,
+        growth: GrowthConfig,
         seeds: int = 3,
         window: tuple[float, float] = (0.05, 0.5),
     ) -> None:
         self._catalogue = catalogue
         self._rng = rng
-        self._path = path
+        self._growth = growth
         self._times = sorted(rng.uniform(*window) for _ in range(seeds))
 
     def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
@@ -63,20 +70,30 @@ class GrowBlindly:
         if choice is None:
             return Wait("no site is free")
         self._times.pop(0)
-        return Germinate(choice, self._path, "drawn blindly")
+        approved = choice.blueprint_id in self._growth.approved
+        return Germinate(choice, self._growth.path, "drawn blindly", approved)
+
+    def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
+        """Anything that can be sized, anywhere."""
+        if not self._times:
+            return ()
+        every = on_offer(self._catalogue, self._growth, view, self._allotment(view))
+        return tuple(one for one in every if self._catalogue.get(one.blueprint_id).knob)
+
+    def _allotment(self, view: GrowthView) -> int:
+        """Parameters that the next seed may have."""
+        return (view.max_params - view.params) // max(1, len(self._times))
 
     def _draw(self, view: GrowthView) -> Candidate | None:
         free = [site.site for site in view.sites if site.free]
         if not free:
             return None
         site = self._rng.choice(free)
-        allotment = (view.max_params - view.params) // len(self._times)
-        fitting = [
-            blueprint for blueprint in self._catalogue.offers(site.layout) if blueprint.fit(site, allotment)
-        ]
+        allotment = self._allotment(view)
+        fitting = [one for one in offered(self._catalogue, [site], self._growth, allotment) if one.knob]
         if not fitting:
             return None
-        blueprint = self._rng.choice(fitting)
+        blueprint = self._rng.choice(sorted(fitting, key=lambda one: one.blueprint_id))
         settings = blueprint.fit(site, allotment)
         assert settings is not None
         return candidate_for(blueprint.descriptor.blueprint_id, site, settings, blueprint.params)

@@ -12,13 +12,15 @@ from collections import deque
 from statistics import fmean
 
 from contracts.config import GrowthConfig, HeuristicConfig
-from contracts.growth import GrowthView, ProbePlan, SeedView
+from contracts.growth import Candidate, GrowthView, ProbePlan, SeedView
 from contracts.lifecycle import SeedOperation, Stage
 from contracts.messages import SystemState
 from esper.karn.catalogue import Catalogue
 from esper.tamiyo.action import Action, Advance, Cull, Germinate, Wait
+from esper.tamiyo.foresight import on_offer
+from esper.tamiyo.offer import offered
 from esper.tamiyo.passage import next_step
-from esper.tamiyo.race import best_kinds, fitted, kind_race, site_order, site_race
+from esper.tamiyo.race import SHORT_LIST, best_kinds, fitted, kind_race, site_order, site_race
 
 CULLS_MAX = 2
 """Culls in a row after which the network is taken to be as large as it should be."""
@@ -81,6 +83,17 @@ class Heuristic:
             return Wait(self._over)
         return self._germinate(view)
 
+    def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
+        """The winner at its sites; before the races are run, all that may enter, the short list first."""
+        if self._wants_nothing(view) or view.active:
+            return ()
+        allotment = self._allotment(view)
+        every = on_offer(self._catalogue, self._growth, view, allotment)
+        if self._sites:
+            chosen = [one for one in every if one.blueprint_id == self._kinds[0] and one.site in self._sites]
+            return tuple(sorted(chosen, key=lambda one: self._sites.index(one.site)))
+        return tuple(sorted(every, key=lambda one: one.blueprint_id not in (self._kinds or SHORT_LIST)))
+
     def _wants_nothing(self, view: GrowthView) -> bool:
         return (
             bool(self._over)
@@ -113,19 +126,15 @@ class Heuristic:
 
     def _race(self, view: GrowthView) -> ProbePlan | None:
         if not self._kinds:
-            return kind_race(view, self._catalogue, self._config, self._allotment(view))
+            return kind_race(view, self._catalogue, self._growth, self._config, self._allotment(view))
         blueprints = [self._catalogue.get(kind) for kind in self._kinds]
         return site_race(view, blueprints, self._catalogue, self._config, self._allotment(view))
 
     def _obstacle(self, view: GrowthView) -> str:
         """Why there can be no race."""
         room = view.max_params - view.params
-        if not any(
-            site.free and fitted(blueprint, site.site, self._allotment(view))
-            for site in view.sites
-            for blueprint in self._catalogue
-            if site.site.layout in blueprint.layouts
-        ):
+        free = [site.site for site in view.sites if site.free]
+        if not offered(self._catalogue, free, self._growth, self._allotment(view)):
             return f"no blueprint fits the {room} parameters that are left for {self._left(view)} seeds"
         return "the budget is too small to find out what pays; give the run more epochs or GFLOP"
 
@@ -158,7 +167,8 @@ class Heuristic:
             )
             return Wait(self._over)
         self._tries += 1
-        return Germinate(candidate, self._growth.path, f"won its races; turn {self._turn + 1}")
+        approved = candidate.blueprint_id in self._growth.approved
+        return Germinate(candidate, self._growth.path, f"won its races; turn {self._turn + 1}", approved)
 
     def _tend(self, seed: SeedView, view: GrowthView) -> Action | None:
         """What one growing seed is due for."""

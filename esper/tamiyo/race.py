@@ -8,8 +8,7 @@ first each blueprint at every site at once, then the finalists at one site at a 
 
 from collections.abc import Iterable, Sequence
 
-from contracts.blueprint import BlueprintTier
-from contracts.config import HeuristicConfig
+from contracts.config import GrowthConfig, HeuristicConfig
 from contracts.growth import (
     Candidate,
     Contender,
@@ -21,6 +20,7 @@ from contracts.growth import (
 )
 from esper.karn.blueprint import Blueprint
 from esper.karn.catalogue import Catalogue
+from esper.tamiyo.offer import offered
 
 STEPS_MIN = 50
 """Shorter rounds rank harmless modules first: a useful graft costs loss in its first steps."""
@@ -31,28 +31,36 @@ GROWTH_MAX = 10
 """How many times its present cost a network is expected to come to at most."""
 SHORT_LIST = ("BP003", "BP008", "BP004")
 """What races where the budget is too small for all: one of each family that learns a map of its own."""
+FIRST_STAGE = 1
+"""Blueprints up to this curriculum stage race together or not at all."""
 SPREAD = 1.5
 """A blueprint that is grafted at every site at once is built this much smaller at each."""
 
 
 def kind_race(
-    view: GrowthView, catalogue: Catalogue, config: HeuristicConfig, allotment: int
+    view: GrowthView, catalogue: Catalogue, growth: GrowthConfig, config: HeuristicConfig, allotment: int
 ) -> ProbePlan | None:
-    """Every blueprint at every site that it fits, in two rounds.
+    """The blueprints on offer, each at every site that it fits, in two rounds.
 
-    None if there are fewer than two to compare, or if the budget is too small to do it properly.
+    All of the first curriculum stage race, and of the later ones as many as the budget can compare
+    properly, in the order of a query; where it can't pay for the first stage, the short list races alone.
+    None if there are fewer than two to compare, or if the budget is too small even for that.
     """
     sites = [site.site for site in view.sites if site.free]
-    entered = [
-        contender
-        for blueprint in trusted(catalogue, sites)
-        if (contender := _everywhere(blueprint, sites, int(allotment / SPREAD))) is not None
-    ]
+    room = int(allotment / SPREAD)
+    kinds = offered(catalogue, sites, growth, room)
+    entered = [one for kind in kinds if (one := _everywhere(kind, sites, room)) is not None]
+    always = sum(kind.descriptor.stage <= FIRST_STAGE for kind in kinds)
+    costs = [_step_flops(one, view, catalogue) for one in entered]
+    fewest = max(always, 2)
+    for size in range(len(entered), fewest - 1, -1):
+        first = _steps(config.kind_shares[0], costs[:size], view, stretch=size == fewest)
+        if first >= STEPS_MIN:
+            return _kind_plan(_by_id(entered[:size]), first, view, catalogue, config)
     favourites = [one for one in entered if one.grafts[0].blueprint_id in SHORT_LIST]
-    for contenders in (entered, favourites):
-        first = steps_for(config.kind_shares[0], contenders, view, catalogue)
-        if len(contenders) >= 2 and first >= STEPS_MIN:
-            return _kind_plan(contenders, first, view, catalogue, config)
+    first = steps_for(config.kind_shares[0], favourites, view, catalogue)
+    if len(favourites) >= 2 and first >= STEPS_MIN:
+        return _kind_plan(_by_id(favourites), first, view, catalogue, config)
     return None
 
 
@@ -118,16 +126,6 @@ def site_order(report: ProbeReport, view: GrowthView, kinds: Sequence[str], tie:
     return tuple(order)
 
 
-def trusted(catalogue: Catalogue, sites: Sequence[SiteInfo]) -> list[Blueprint]:
-    """Safe blueprints that at least one of the sites takes, in the catalogue's order."""
-    layouts = {site.layout for site in sites}
-    return [
-        blueprint
-        for blueprint in catalogue
-        if blueprint.descriptor.tier is BlueprintTier.SAFE and layouts & blueprint.layouts
-    ]
-
-
 def fitted(blueprint: Blueprint, site: SiteInfo, max_params: int) -> Candidate | None:
     """The largest form of the blueprint that the site takes within `max_params`."""
     if site.layout not in blueprint.layouts:
@@ -145,8 +143,13 @@ def steps_for(share: float, contenders: Iterable[Contender], view: GrowthView, c
     round would mislead; else the few that it pays for are returned.
     """
     costs = [_step_flops(contender, view, catalogue) for contender in contenders]
+    return _steps(share, costs, view, stretch=True)
+
+
+def _steps(share: float, costs: Sequence[int], view: GrowthView, *, stretch: bool) -> int:
+    """`steps_for` contenders of so many training FLOPs a step; more is paid only with `stretch`."""
     steps = int(share * budget_flops(view) / (sum(costs) + view.step_flops))
-    return min(STEPS_MAX, max(STEPS_MIN, steps) if 2 * steps >= STEPS_MIN else steps)
+    return min(STEPS_MAX, max(STEPS_MIN, steps) if stretch and 2 * steps >= STEPS_MIN else steps)
 
 
 def budget_flops(view: GrowthView) -> float:
@@ -158,6 +161,10 @@ def budget_flops(view: GrowthView) -> float:
         return float(view.budget_flops)
     steps = view.epoch_steps * view.epoch / max(view.progress, 1e-9)
     return steps * view.step_flops * min(GROWTH_MAX, view.max_params / view.params)
+
+
+def _by_id(contenders: Iterable[Contender]) -> list[Contender]:
+    return sorted(contenders, key=lambda one: one.grafts[0].blueprint_id)
 
 
 def _everywhere(blueprint: Blueprint, sites: Sequence[SiteInfo], max_params: int) -> Contender | None:

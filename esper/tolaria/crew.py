@@ -1,11 +1,12 @@
 """Who takes part in the steps of an epoch, and how an isolated seed takes its part."""
 
+import math
 from contextlib import nullcontext
 
 from torch import Tensor, nn
 
 from contracts.lifecycle import Stage
-from esper.kasmina.graft import Grafts
+from esper.kasmina.graft import GraftError, Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.shadow import ShadowPath
 from esper.tolaria.costs import SHADOW, CostBook
@@ -13,12 +14,14 @@ from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.loop import Crew, ShadowStep, Watched
 from esper.tolaria.task import LossFn
+from esper.tolaria.trial import WRONG
 
 
 class Shadow:
     """One seed's passes on the shadow path in one epoch, each booked.
 
-    The first pass of the epoch is watched for what it might leave on the host.
+    The first pass of the epoch is watched for what it might leave on the host; in a drill all are, bit by
+    bit. A pass that raises is one without a finite result: it is the seed's own fault.
     """
 
     def __init__(
@@ -36,11 +39,21 @@ class Shadow:
         self._ledger = ledger
         self._isolation = isolation
         self._watched = False
+        self._drill = seed.record.drill
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> ShadowStep:
         seed_id = self._seed_id
-        with nullcontext() if self._watched else self._isolation.watching(seed_id, inputs, targets):
-            result, flops = self._costs.of_seed(SHADOW, seed_id, lambda: self._path.backward(inputs, targets))
+        unwatched = self._watched and not self._drill
+        watching = self._isolation.watching(seed_id, inputs, targets, exact=self._drill, strict=self._drill)
+        try:
+            with nullcontext() if unwatched else watching:
+                result, flops = self._costs.of_seed(
+                    SHADOW, seed_id, lambda: self._path.backward(inputs, targets)
+                )
+        except GraftError:
+            raise
+        except WRONG:
+            return ShadowStep(finite=False, rms_ratio=math.inf, grad_norm=0.0)
         self._watched = True
         self._ledger.add(Account.SHADOW, flops)
         return ShadowStep(result.finite, result.rms_ratio, result.grad_norm)

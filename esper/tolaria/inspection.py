@@ -14,6 +14,7 @@ from esper.kasmina.counterfactual import Batches, Score, compare
 from esper.kasmina.gauge import gauge, starved
 from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
+from esper.kasmina.purity import impurity
 from esper.tolaria.costs import CostBook
 from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.growth import Seed
@@ -52,13 +53,16 @@ class Inspection:
         What it gains is compared every `counterfactual_every` epochs of a stage and at the stage's
         planned end. A new seed is gauged once, a live one with the first comparison of a stage, a
         blending one every epoch. Whether it starves the host is looked at once in each stage in which
-        it is, or is about to be, in the forward pass.
+        it is, or is about to be, in the forward pass. In a drill it is looked at every epoch whether the seed
+        is a function at all.
 
         Returns:
             Whether it was compared.
         """
         if not seed.live:
             self._check_isolation(seed)
+        if seed.record.drill:
+            self._check_purity(seed)
         stage = seed.record.stage
         due = self._comparison_due(seed, epoch)
         anew = seed.live and due and seed.gauged_in is not stage
@@ -87,6 +91,15 @@ class Inspection:
         before = self.isolation.passes
         self.isolation.check(self.batch[0])
         return self.isolation.passes - before
+
+    def _check_purity(self, seed: Seed) -> None:
+        found = self._booked(
+            Account.GAUGE,
+            "purity",
+            seed,
+            lambda: impurity(self.grafts, seed.record.seed_id, self.batch[0]),
+        )
+        seed.measured(pure=not found)
 
     def _gauge(self, seed: Seed) -> None:
         inputs, targets = self.batch

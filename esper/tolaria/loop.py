@@ -19,6 +19,7 @@ from esper.tolaria.gradients import FiniteCheck, drop_gradients, gradients_of, n
 from esper.tolaria.loader import Loader
 from esper.tolaria.rates import Rates
 from esper.tolaria.task import LossFn
+from esper.tolaria.trial import WRONG
 
 SAMPLE_EVERY = 10
 """Steps between two samples for telemetry."""
@@ -64,7 +65,7 @@ class Watched:
     finite: bool = True
 
     def saw(self, grad_norm: float) -> None:
-        """One more step with a gradient."""
+        """One more step's gradient; 0 if nothing depended on the seed's parameters."""
         self.norm_sum += grad_norm
         self.norms += 1
 
@@ -114,6 +115,8 @@ class StepLoop:
     shadow_every: int
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     stop_requested: bool = False
+    broken_at: int = -1
+    """Global number of the newest step that ended in an error."""
     _finite: FiniteCheck = field(default_factory=FiniteCheck)
     _grad_norm: float = 0.0
 
@@ -122,28 +125,33 @@ class StepLoop:
 
         Raises:
             TrainingDiverged: a loss or gradient was not finite; that step was not taken.
+            what a step raised, of `WRONG`: `broken_at` says in which.
         """
         model, loss_fn, rates, optimizer = self.model, self.loss_fn, self.rates, self.optimizer
         parameters, watched = crew.parameters, crew.watched
         loss_sum, step, rate, shadow_passes = 0.0, first_step, 0.0, 0
-        for inputs, targets in self.loader.batches(0 if self.stop_requested else steps):
-            rate = rates.apply(pace.start + (step - first_step) * pace.per_step)
-            for parameter in parameters:
-                parameter.grad = None
-            loss = loss_fn(model(inputs), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            value = loss.item()
-            self._see(step, value, rate, gradients_of(parameters))
-            if watched:
-                shadow_passes += self._watch(watched, step, inputs, targets)
-            if self.clip_norm:
-                for owner in crew.owners:
-                    nn.utils.clip_grad_norm_(owner, self.clip_norm)
-            optimizer.step()
-            loss_sum += value
-            step += 1
-            if self.stop_requested:
-                break
+        try:
+            for inputs, targets in self.loader.batches(0 if self.stop_requested else steps):
+                rate = rates.apply(pace.start + (step - first_step) * pace.per_step)
+                for parameter in parameters:
+                    parameter.grad = None
+                loss = loss_fn(model(inputs), targets)
+                loss.backward()  # type: ignore[no-untyped-call]
+                value = loss.item()
+                self._see(step, value, rate, gradients_of(parameters))
+                if watched:
+                    shadow_passes += self._watch(watched, step, inputs, targets)
+                if self.clip_norm:
+                    for owner in crew.owners:
+                        nn.utils.clip_grad_norm_(owner, self.clip_norm)
+                optimizer.step()
+                loss_sum += value
+                step += 1
+                if self.stop_requested:
+                    break
+        except WRONG:
+            self.broken_at = step
+            raise
         taken = step - first_step
         return Trained(taken, loss_sum / taken if taken else math.nan, rate, self._grad_norm, shadow_passes)
 
@@ -162,9 +170,8 @@ class StepLoop:
         passes = 0
         for seed in watched:
             if seed.shadow is None:
-                gradients = gradients_of(seed.parameters)
-                if gradients:
-                    seed.saw(norm(gradients))
+                if seed.parameters:
+                    seed.saw(norm(gradients_of(seed.parameters)))
             elif step % self.shadow_every == 0:
                 passes += 1
                 self._shadow(seed, seed.shadow(inputs, targets))
@@ -175,5 +182,5 @@ class StepLoop:
         if not result.finite:
             seed.finite = False
             drop_gradients(seed.parameters)  # its own fault: the host goes on as if it were not there
-        elif gradients_of(seed.parameters):
+        elif seed.parameters:
             seed.saw(result.grad_norm)

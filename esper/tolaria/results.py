@@ -7,6 +7,16 @@ from contracts.messages import SystemState
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """A live seed that was taken out of the forward pass in the middle of an epoch, and why."""
+
+    seed_id: str
+    step: int
+    """Global number of the step that broke."""
+    reason: str
+
+
+@dataclass(frozen=True)
 class EpochResult:
     """One epoch. Losses are means over examples; accuracies are shares, None where not defined.
 
@@ -26,6 +36,8 @@ class EpochResult:
     stopped: bool = False
     foreign_rate_changes: int = 0
     """Learning rates that someone else had changed, found and overwritten during the epoch."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Seeds that broke the epoch, which was then trained again without them."""
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,18 @@ class SafePoint:
         if learns:
             self._pace(seed)
 
+    def set_aside(self, seed_id: str) -> None:
+        """Take a live seed that broke a step out of the forward pass; its figures say that it is not sound.
+
+        Its record stays as it is: the next boundary takes it out for good.
+        """
+        seed = self._growth.seeds[seed_id]
+        self._grafts.isolate(seed_id)
+        seed.live = seed.learns = False
+        seed.forget_gain()
+        seed.measured(finite=False)
+        self.version += 1
+
     def _pace(self, seed: Seed) -> None:
         if not seed.paced:
             seed.paced = True

@@ -13,7 +13,7 @@ Everything is synchronous and runs in one thread, whichever calls; only `stop` i
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -21,20 +21,25 @@ import torch
 from contracts.config import Config
 from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import WallNs
-from esper.kasmina.graft import Grafts
+from esper.kasmina.graft import GraftError, Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.plan import GraftPlan
 from esper.tolaria.boundary import Standing, assemble
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.fork import Build, Original
+from esper.tolaria.growth import Seed
 from esper.tolaria.loop import Crew, Sample, Trained
 from esper.tolaria.machine import build_machine
 from esper.tolaria.measure import Measured, judge, measure
 from esper.tolaria.probe import Bench, Probe
-from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
+from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures, SetAside
 from esper.tolaria.snapshot import Position, Snapshot, restore_snapshot, take_snapshot
 from esper.tolaria.task import Task, check_data
+from esper.tolaria.trial import WRONG
+
+RESCUES_MAX = 8
+"""Times in a run that an epoch is trained again without a seed that broke it; then the run ends as broken."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Trainer:
         self._purse = self._machine.purse
         self._host_params = sum(p.numel() for _, p in grafts.host_named_parameters())
         self._params = sum(p.numel() for p in grafts.model.parameters())
-        self._epoch = self._step = 0
+        self._epoch = self._step = self._rescues = 0
         self._last: EpochResult | None = None
         self._evidence: ProbeReport | None = None
         grafts.model.train()
@@ -121,19 +126,23 @@ class Trainer:
 
         After `stop` the epoch ends at once, with nothing validated; `result.stopped` says so.
 
+        An epoch that breaks while seeds are live whose fate is undecided is trained again from its beginning
+        without the youngest of them, then without the next, at most `RESCUES_MAX` times in a run: the
+        epoch's `set_aside` names them, and what the attempts cost stays spent.
+
         Raises:
             TrainingDiverged: a loss or gradient was not finite. The step was not taken, the steps before
                 it were, and are booked.
+            what else a step raised, of `WRONG`, booked alike.
         """
         started = self._time.seconds()
         self._enter()
         rates = self._machine.parts.rates
         foreign = rates.foreign_changes
-        crew = self._machine.crew()
-        trained = self._train(crew)
+        crew, trained, aside = self._train()
         self._epoch += 1
         stopped = self._machine.loop.stop_requested
-        measured = self._newest_validation() if stopped else self._look(crew)
+        measured = self._newest_validation() if stopped else self._look(crew, {one.seed_id for one in aside})
         self._last = EpochResult(
             epoch=self._epoch,
             steps=trained.steps,
@@ -145,6 +154,7 @@ class Trainer:
             spent_flops=self.ledger.spent,
             wall_s=self._time.seconds() - started,
             stopped=stopped,
+            set_aside=aside,
             foreign_rate_changes=rates.foreign_changes - foreign,
         )
         return self._last
@@ -249,7 +259,32 @@ class Trainer:
         """Torch's thread count belongs to the thread: set it in whichever one runs this."""
         torch.set_num_threads(self._config.run.threads)
 
-    def _train(self, crew: Crew) -> Trained:
+    def _train(self) -> tuple[Crew, Trained, tuple[SetAside, ...]]:
+        """The epoch's steps, if need be without seeds that break them."""
+        growth, crew = self._machine.parts.growth, self._machine.crew()
+        suspects = [seed_id for seed_id in self._grafts.live_ids() if growth.seeds[seed_id].open]
+        if not suspects:
+            return crew, self._steps(crew), ()
+        here, aside = self.snapshot(), list[SetAside]()
+        while True:
+            try:
+                return crew, self._steps(crew), tuple(aside)
+            except (TrainingDiverged, *WRONG) as error:
+                if not suspects or self._rescues == RESCUES_MAX:
+                    raise
+                self._rescues += 1
+                aside.append(SetAside(suspects[-1], self._step, str(error) or type(error).__name__))
+                self._go_back(here, suspects.pop())
+                crew = self._machine.crew()
+
+    def _go_back(self, here: Snapshot, seed_id: str) -> None:
+        """To the epoch's beginning, without a seed; what was spent since is gone."""
+        spent = self.ledger.accounts()
+        self.restore(here)
+        self.ledger.restore(spent)
+        self._machine.safe_point.set_aside(seed_id)
+
+    def _steps(self, crew: Crew) -> Trained:
         """The epoch's steps, booked."""
         steps, pace = self._purse.steps(self._epoch), self._purse.pace(self._epoch)
         first = self._step
@@ -259,6 +294,9 @@ class Trainer:
         except TrainingDiverged as diverged:
             self._book(diverged.step - first)
             raise
+        except WRONG:
+            self._book(self._machine.loop.broken_at - first)
+            raise
         self._book(trained.steps)
         return trained
 
@@ -266,8 +304,8 @@ class Trainer:
         self._step += steps
         self._purse.book_steps(steps)
 
-    def _look(self, crew: Crew) -> Measured:
-        """Validate, then measure what is due of open seeds while the budget lasts."""
+    def _look(self, crew: Crew, aside: Collection[str]) -> Measured:
+        """Validate, then measure what is due of open seeds while the budget lasts; not of those set aside."""
         task, inspection, growth = self._task, self._machine.inspection, self._machine.parts.growth
         measured = measure(self._grafts.model, self._machine.validation, task.loss_fn, task.accuracy_fn)
         for watched in crew.watched:
@@ -275,10 +313,20 @@ class Trainer:
         cost = inspection.cost(self._machine.costs.step, self._purse.forward)
         compared = False
         for seed in growth.open_seeds():
-            if cost <= self._purse.left:
-                compared |= inspection.inspect(seed, self._epoch, measured)
+            if cost <= self._purse.left and seed.record.seed_id not in aside:
+                compared |= self._inspect(seed, measured)
         self._purse.book_validation(compared)
         return measured
+
+    def _inspect(self, seed: Seed, measured: Measured) -> bool:
+        """Whether it was compared; one that raises is not sound, which the next boundary acts on."""
+        try:
+            return self._machine.inspection.inspect(seed, self._epoch, measured)
+        except GraftError:
+            raise
+        except WRONG:
+            seed.measured(finite=False)
+            return False
 
     def _newest_validation(self) -> Measured:
         """What the last full epoch ended with; NaN before the first."""

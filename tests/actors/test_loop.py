@@ -100,7 +100,7 @@ def alerts(played: Played, name: str) -> list[str]:
 
 
 def blind(seed: int = 0) -> GrowBlindly:
-    return GrowBlindly(CATALOGUE, random.Random(seed), CONFIG.growth.path, window=(0.05, 0.4))
+    return GrowBlindly(CATALOGUE, random.Random(seed), CONFIG.growth, window=(0.05, 0.4))
 
 
 class Scripted(NeverGrow):

@@ -32,8 +32,9 @@ class Child:
         if secret is not None:
             environment["ESPER_LEYLINE_SECRET"] = secret
         with self._files["out"].open("wb") as out, self._files["err"].open("wb") as err:
+            plain = () if "observe" in words else ("--set", "kernels.prefetch=false")
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "esper.run", *words], stdout=out, stderr=err, env=environment
+                [sys.executable, "-m", "esper.run", *words, *plain], stdout=out, stderr=err, env=environment
             )
 
     @property

@@ -21,8 +21,10 @@ from esper.run import BAD_USAGE, DONE, HALTED, INTERRUPTED, WORKLOADS, main
 from esper.workloads import registry
 from tests.actors.test_display import HIDE_CURSOR, SHOW_CURSOR, rest_of
 
-TINY = ("--epochs", "8", "--set", "train.epoch_steps=4", "--set", "train.validation_examples=200")
+PLAIN = ("--set", "kernels.prefetch=false")
+TINY = ("--epochs", "8", "--set", "train.epoch_steps=4", "--set", "train.validation_examples=200", *PLAIN)
 GROWS = (
+    *PLAIN,
     "--policy", "random", "--epochs", "30", "--set", "train.epoch_steps=4",
     "--set", "growth.path.probation_epochs=2", "--set", "train.validation_examples=200",
     "--set", "budgets.epoch_boundary_ms=60000", "--set", "budgets.tamiyo_inference_ms=60000",
@@ -212,14 +214,16 @@ def test_training_that_diverges_halts_with_its_report_written(tmp_path: Path) ->
 
 @pytest.mark.real
 def test_ctrl_c_ends_a_run_cleanly_with_its_report_written(tmp_path: Path) -> None:
-    with running(tmp_path, "--gflop", "100") as process:
-        wait_for_training(tmp_path)
+    runs, store = tmp_path / "runs", tmp_path / "kernels"
+    with running(runs, "--gflop", "100", "--set", f"kernels.store={store}") as process:
+        wait_for_training(runs)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, err
     assert "Traceback" not in err
-    assert read(run_folder(tmp_path) / "report.json").ended.kind == "interrupted"
+    assert read(run_folder(runs) / "report.json").ended.kind == "interrupted"
     assert "report" in out
+    assert store.is_dir()
 
 
 @pytest.mark.real
@@ -229,7 +233,7 @@ def test_a_second_ctrl_c_ends_the_process_and_gives_the_terminal_back(pause_s: f
     environment = {**os.environ, "TERM": "xterm"}
     seen: list[str] = []
     reader = threading.Thread(target=lambda: seen.append(rest_of(master).decode()))
-    with running(tmp_path, "--gflop", "300", stdout=slave, env=environment) as process:
+    with running(tmp_path, "--gflop", "300", *PLAIN, stdout=slave, env=environment) as process:
         os.close(slave)
         reader.start()
         wait_for_training(tmp_path)

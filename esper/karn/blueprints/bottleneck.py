@@ -19,8 +19,10 @@ class Bottleneck(Blueprint):
         description="A two-layer perceptron at each position.",
         allowed_parameters={"width": BlueprintParameterBounds(1, 4096)},
         risk=0.08,
+        stage=1,
     )
     layouts = EVERY_LAYOUT
+    tags = ("map",)
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:
         return nn.Sequential(

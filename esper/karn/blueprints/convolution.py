@@ -4,6 +4,7 @@ He et al. 2016, without its batch normalisation: a seed keeps no running statist
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -22,8 +23,10 @@ class Convolution(Blueprint):
         description="Two kernel-3 convolutions, to a few channels and back.",
         allowed_parameters={"width": BlueprintParameterBounds(1, 4096)},
         risk=0.1,
+        stage=1,
     )
     layouts = SPATIAL
+    tags: ClassVar[tuple[str, ...]] = ("convolution",)
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:
         width, dilation = size["width"], size.get("dilation", 1)

@@ -30,8 +30,10 @@ class DepthwiseSeparable(Blueprint):
         description="A kernel-3 convolution in each channel apart, then a pointwise bottleneck.",
         allowed_parameters={"width": BlueprintParameterBounds(1, 4096)},
         risk=0.1,
+        stage=1,
     )
     layouts = SPATIAL
+    tags = ("convolution", "separable")
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:
         channels = site.channels

@@ -21,5 +21,7 @@ class DilatedConvolution(Convolution):
             "dilation": BlueprintParameterBounds(2, 64),
         },
         risk=0.12,
+        stage=1,
     )
+    tags: ClassVar[tuple[str, ...]] = ("convolution", "dilated")
     fixed: ClassVar[Mapping[str, float]] = {"dilation": 2.0}

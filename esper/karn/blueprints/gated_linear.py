@@ -64,8 +64,10 @@ class GatedLinear(Blueprint):
         description="Two maps to a few channels, one gating the other, normalised, then back.",
         allowed_parameters={"width": BlueprintParameterBounds(1, 4096)},
         risk=0.1,
+        stage=1,
     )
     layouts = EVERY_LAYOUT
+    tags = ("gate", "map")
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:
         layer = convolution if site.layout in SPATIAL else pointwise

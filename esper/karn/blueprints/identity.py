@@ -1,6 +1,7 @@
 """BP001, identity: a scale a channel, h + g · h with g = 0 at the start."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,10 @@ class Identity(Blueprint):
         tier=BlueprintTier.SAFE,
         description="A learned scale for each channel, the identity at the start.",
         risk=0.02,
+        stage=1,
     )
     layouts = EVERY_LAYOUT
+    tags: ClassVar[tuple[str, ...]] = ("scale",)
     knob = None
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:

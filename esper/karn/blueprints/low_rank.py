@@ -19,8 +19,10 @@ class LowRank(Blueprint):
         description="A linear map of the channels through a few dimensions.",
         allowed_parameters={"rank": BlueprintParameterBounds(1, 4096)},
         risk=0.05,
+        stage=1,
     )
     layouts = EVERY_LAYOUT
+    tags = ("linear", "low-rank")
     knob = "rank"
 
     def largest(self, site: SiteInfo) -> int:

@@ -36,8 +36,10 @@ class SqueezeExcite(Blueprint):
         description="Each channel rescaled by a function of all channels' means.",
         allowed_parameters={"width": BlueprintParameterBounds(1, 4096)},
         risk=0.05,
+        stage=1,
     )
     layouts = SPATIAL
+    tags = ("attention", "channel", "gate")
 
     def _build(self, site: SiteInfo, size: Mapping[str, int], generator: torch.Generator) -> nn.Module:
         return Excite(

@@ -14,6 +14,7 @@ from esper.karn.blueprints.identity import Identity
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.kasmina.engine import Engine
 from esper.kasmina.plan import Fossilize, GraftPlan, Insert, Isolate, Remove, SetAlpha, Verdict
+from esper.kasmina.stock import Stock
 from tests import strategies
 
 SITES = tuple(SiteInfo(name, Layout.SEQUENCE, (4, 9), 4, depth) for depth, name in enumerate("abc"))
@@ -73,9 +74,10 @@ class Rig:
     params: int = 338
     world: World = field(default_factory=World)
     commands: int = 0
+    stock: Stock | None = None
 
     def __post_init__(self) -> None:
-        self.engine = Engine(SITES, self.config, TIERED, seed=0)
+        self.engine = Engine(SITES, self.config, TIERED, seed=0, stock=self.stock)
 
     def record(self, seed_id: str = "a#0") -> SeedRecord:
         return next(one for one in self.engine.records() if one.seed_id == seed_id)

@@ -82,7 +82,7 @@ def test_a_path_of_nothing_takes_a_seed_through_every_stage_at_one_boundary(rig:
     verdict = rig.do(rig.command(FOSSILIZE))
     kinds = [type(change) for change in verdict.plan.changes]
     assert kinds == [Isolate, SetAlpha, Isolate, SetAlpha, Fossilize, Note]
-    assert [change.learns for change in verdict.plan.changes if isinstance(change, Isolate)] == [True, False]
+    assert [change.learns for change in verdict.plan.changes if isinstance(change, Isolate)] == [True, True]
     assert [change.alpha for change in verdict.plan.changes if isinstance(change, SetAlpha)] == [1.0, 1.0]
     assert [gate.gate.name[:2] for gate in verdict.gates] == ["G0", "G1", "G2", "G3", "G4"]
     assert rig.record("a#0").stage is Stage.FOSSILIZED

@@ -29,6 +29,14 @@ def test_to_germinate_names_site_blueprint_settings_and_path() -> None:
             "probation_epochs": 4.0,
         },
     )
+    assert "approved" not in command.annotations
+
+
+def test_to_germinate_says_that_it_is_approved_only_if_it_is() -> None:
+    approved = Germinate(Candidate("relu1", "BP036"), Path(), "won", approved=True)
+    annotations = command_for(approved, "c1", "tamiyo/heuristic", 5).annotations
+    assert annotations["approved"] == "true"
+    assert annotations["site"] == "relu1"
 
 
 def test_to_advance_and_to_cull_name_the_seed() -> None:

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from contracts.config import GrowthConfig
 from contracts.growth import Path
 from contracts.lifecycle import Stage
 from esper.karn.catalogue import CATALOGUE
@@ -11,7 +12,7 @@ from esper.tamiyo.action import Germinate, Wait
 from esper.tamiyo.baselines import GrowBlindly, NeverGrow
 from tests.esper.tamiyo.views import seed, state, view
 
-PATH = Path(0, 0, 0, 2)
+GROWTH = GrowthConfig(path=Path(0, 0, 0, 2))
 
 
 def test_never_grow_only_waits() -> None:
@@ -23,7 +24,7 @@ def test_never_grow_only_waits() -> None:
 
 @pytest.mark.parametrize("number", range(20))
 def test_blind_growth_germinates_its_number_within_the_window_and_the_limit(number: int) -> None:
-    policy = GrowBlindly(CATALOGUE, random.Random(number), PATH, seeds=3, window=(0.1, 0.4))
+    policy = GrowBlindly(CATALOGUE, random.Random(number), GROWTH, seeds=3, window=(0.1, 0.4))
     params, grown = 338, []
     for epoch in range(100):
         action = policy.act(state(epoch), view(epoch, progress=epoch / 100, params=params))
@@ -37,7 +38,7 @@ def test_blind_growth_germinates_its_number_within_the_window_and_the_limit(numb
 
 
 def test_blind_growth_waits_while_every_site_is_taken() -> None:
-    policy = GrowBlindly(CATALOGUE, random.Random(0), PATH, seeds=3, window=(0.0, 0.01))
+    policy = GrowBlindly(CATALOGUE, random.Random(0), GROWTH, seeds=3, window=(0.0, 0.01))
     long = Path(training_epochs=50)
     taken = tuple(seed(Stage.TRAINING, site, stage_epoch=9, path=long) for site in ("body.0", "body.1"))
     assert isinstance(policy.act(state(9), view(9, taken, progress=0.5, max_active=5)), Wait)
@@ -45,7 +46,7 @@ def test_blind_growth_waits_while_every_site_is_taken() -> None:
 
 def test_different_seeds_grow_differently() -> None:
     def first(number: int) -> object:
-        policy = GrowBlindly(CATALOGUE, random.Random(number), PATH, window=(0.0, 0.01))
+        policy = GrowBlindly(CATALOGUE, random.Random(number), GROWTH, window=(0.0, 0.01))
         return policy.act(state(9), view(9, progress=0.5))
 
     assert len({str(first(number)) for number in range(10)}) > 3

@@ -2,17 +2,28 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.blueprint import BlueprintTier
-from contracts.config import HeuristicConfig
-from contracts.growth import Candidate, Contender, ProbeReport, ProbeScore
+from contracts.config import GrowthConfig, HeuristicConfig
+from contracts.growth import Candidate, Contender, GrowthView, ProbePlan, ProbeReport, ProbeScore
 from esper.karn.catalogue import CATALOGUE
-from esper.tamiyo.race import BACKWARD, STEPS_MAX, STEPS_MIN, best_kinds, kind_race, site_order, site_race
+from esper.tamiyo.offer import offered
+from esper.tamiyo.race import (
+    BACKWARD,
+    FIRST_STAGE,
+    STEPS_MAX,
+    STEPS_MIN,
+    best_kinds,
+    kind_race,
+    site_order,
+    site_race,
+)
 from tests.esper.tamiyo.views import SITES, view
 
 CONFIG = HeuristicConfig()
+GROWTH = GrowthConfig()
 DEPTHS = {site.name: site.depth for site in SITES}
 
 
@@ -24,14 +35,20 @@ def report(*gains: tuple[str, str, float], steps: int = 100) -> ProbeReport:
     return ProbeReport("p", 5, scores, 10, 0.1)
 
 
-def test_every_safe_blueprint_races_at_every_site_that_it_fits() -> None:
-    plan = kind_race(view(), CATALOGUE, CONFIG, 300)
+def raced_kinds(plan: ProbePlan | None) -> set[str]:
+    return {one.grafts[0].blueprint_id for one in plan.contenders} if plan is not None else set()
+
+
+def test_every_safe_blueprint_of_the_first_stage_races_at_every_site_that_it_fits() -> None:
+    plan = kind_race(view(), CATALOGUE, GROWTH, CONFIG, 300)
     assert plan is not None
     raced = {contender.grafts[0].blueprint_id for contender in plan.contenders}
     safe = {
         one.blueprint_id
         for one in CATALOGUE
-        if one.descriptor.tier is BlueprintTier.SAFE and SITES[0].layout in one.layouts
+        if one.descriptor.tier is BlueprintTier.SAFE
+        and one.descriptor.stage <= FIRST_STAGE
+        and SITES[0].layout in one.layouts
     }
     assert raced == safe
     for contender in plan.contenders:
@@ -40,17 +57,12 @@ def test_every_safe_blueprint_races_at_every_site_that_it_fits() -> None:
 
 
 def test_no_contender_is_larger_than_its_allotment() -> None:
-    plan = kind_race(view(), CATALOGUE, CONFIG, 300)
+    plan = kind_race(view(), CATALOGUE, GROWTH, CONFIG, 300)
     assert plan is not None
     assert all(graft.params <= 300 for one in plan.contenders for graft in one.grafts)
 
 
-@pytest.mark.parametrize("budget", [1.2e10, 3e10, 1e12])
-def test_a_race_costs_about_its_share_of_the_budget(budget: float) -> None:
-    situation = msgspec.structs.replace(view(), budget_flops=int(budget))
-    plan = kind_race(situation, CATALOGUE, CONFIG, 300)
-    assert plan is not None
-    steps = plan.rounds[0].steps
+def first_round_flops(plan: ProbePlan, situation: GrowthView) -> int:
     sites = {site.name: site for site in SITES}
     forks = [
         situation.step_flops
@@ -62,13 +74,51 @@ def test_a_race_costs_about_its_share_of_the_budget(budget: float) -> None:
         )
         for one in plan.contenders
     ]
-    cost = steps * (sum(forks) + situation.step_flops)
+    return plan.rounds[0].steps * (sum(forks) + situation.step_flops)
+
+
+@pytest.mark.parametrize("budget", [1.2e10, 3e10, 1e12])
+def test_a_race_costs_about_its_share_of_the_budget(budget: float) -> None:
+    situation = msgspec.structs.replace(view(), budget_flops=int(budget))
+    plan = kind_race(situation, CATALOGUE, GROWTH, CONFIG, 300)
+    assert plan is not None
+    steps, cost = plan.rounds[0].steps, first_round_flops(plan, situation)
     assert STEPS_MIN <= steps <= STEPS_MAX
     assert cost <= CONFIG.kind_shares[0] * budget or steps == STEPS_MIN
 
 
 def test_a_budget_that_can_not_pay_for_a_telling_race_gets_none() -> None:
-    assert kind_race(msgspec.structs.replace(view(), budget_flops=10**8), CATALOGUE, CONFIG, 300) is None
+    assert (
+        kind_race(msgspec.structs.replace(view(), budget_flops=10**8), CATALOGUE, GROWTH, CONFIG, 300) is None
+    )
+
+
+@given(st.integers(2, 4), st.floats(9, 13))
+@settings(max_examples=30)
+def test_later_stages_race_as_far_as_the_budget_goes_in_the_order_of_a_query(
+    max_stage: int, digits: float
+) -> None:
+    situation = msgspec.structs.replace(view(), budget_flops=int(10**digits))
+    growth = GrowthConfig(max_stage=max_stage)
+    first = kind_race(situation, CATALOGUE, GROWTH, CONFIG, 300)
+    plan = kind_race(situation, CATALOGUE, growth, CONFIG, 300)
+    kinds, core = raced_kinds(plan), raced_kinds(first)
+    order = [one.blueprint_id for one in offered(CATALOGUE, SITES, growth, 200)]
+    assert core <= kinds
+    assert kinds in (core, set(order[: len(kinds)]))
+    if plan is not None and kinds > core:
+        assert plan.rounds[0].steps >= STEPS_MIN
+        assert first_round_flops(plan, situation) <= CONFIG.kind_shares[0] * int(10**digits)
+
+
+def test_a_rich_budget_races_every_stage_and_a_poor_one_the_first() -> None:
+    growth = GrowthConfig(max_stage=3)
+    everything = {one.blueprint_id for one in offered(CATALOGUE, SITES, growth, 200)}
+    rich = kind_race(msgspec.structs.replace(view(), budget_flops=10**13), CATALOGUE, growth, CONFIG, 300)
+    poor = kind_race(msgspec.structs.replace(view(), budget_flops=12 * 10**9), CATALOGUE, growth, CONFIG, 300)
+    assert raced_kinds(rich) == everything > {f"BP{number:03}" for number in range(1, 9)}
+    assert len(everything) > 12
+    assert {f"BP{number:03}" for number in range(1, 9)} <= raced_kinds(poor) < everything
 
 
 def test_the_finalists_race_at_one_site_at_a_time() -> None:
@@ -81,7 +131,7 @@ def test_the_finalists_race_at_one_site_at_a_time() -> None:
 
 
 def test_a_race_that_nothing_fits_is_not_asked_for() -> None:
-    assert kind_race(view(), CATALOGUE, CONFIG, 0) is None
+    assert kind_race(view(), CATALOGUE, GROWTH, CONFIG, 0) is None
     assert site_race(view(), [CATALOGUE.get("BP004")], CATALOGUE, CONFIG, 1) is None
 
 

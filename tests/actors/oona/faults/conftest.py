@@ -1,4 +1,4 @@
-"""Seeds of the fault tests: one by default, more with `-m slow` (`ESPER_FAULT_SEEDS=20`), and the sum of all."""
+"""Seeds of the fault tests: one by default, `ESPER_FAULT_SEEDS` more with `-m slow`; and the sum of all."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -1,0 +1,103 @@
+"""The blueprint pipeline of one run: Urza, Tezzeret, and who carries requests and kernels between them."""
+
+import random
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from actors.karn import Karn
+from actors.kasmina import KernelsFor
+from actors.lane import ThreadLane
+from actors.oona.bus import Bus
+from actors.prefetch import Audience, Depot, Prefetch
+from actors.runtime import ActorRef, ActorSystem, Clock
+from actors.tezzeret.actor import Tezzeret
+from actors.tezzeret.requests import Crier, Requests
+from actors.tezzeret.sandbox import Limits
+from actors.tezzeret.shop import Shop
+from actors.tezzeret.smith import Smith
+from actors.urza import Urza
+from contracts.config import KernelConfig
+from contracts.control import Foresee, Look
+from contracts.kernels import Strategy
+from esper.karn.catalogue import Catalogue
+from esper.kasmina.stock import Stock
+from esper.tezzeret.agenda import Policy
+from esper.urza.library import Library
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What the pipeline of a run is made of."""
+
+    folder: Path
+    """Of the kernel store."""
+    config: KernelConfig
+    catalogue: Catalogue
+    approved: frozenset[str]
+    """Experimental blueprints that may be made."""
+    stock: Stock
+
+    def open_library(self) -> Library:
+        """The store, for the thread that calls.
+
+        Raises:
+            Unavailable: it can't be used.
+        """
+        limit_bytes = self.config.store_mb * MIB
+        return Library(self.folder, limit_bytes=limit_bytes, catalogue=self.catalogue)
+
+    def shop(self) -> Shop:
+        """How Tezzeret works."""
+        config, strategy = self.config, Strategy(self.config.strategy)
+        return Shop(
+            folder=self.folder,
+            policy=Policy(strategy=strategy, at_most=config.workers),
+            limits=Limits(
+                job_s=config.compile_s,
+                memory_bytes=config.memory_mb * MIB,
+                fork=strategy is Strategy.AGGRESSIVE,
+            ),
+            catalogue=self.catalogue,
+        )
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The actors of the run that prefetching asks, and what it tells."""
+
+    bus: Bus
+    clock: Clock
+    stream: random.Random
+    tamiyo: ActorRef[Foresee]
+    kasmina: ActorRef[KernelsFor]
+    audience: Audience
+    run_id: str
+
+
+def spawn_pipeline(system: ActorSystem, pipeline: Pipeline, near: Neighbours) -> ActorRef[Look]:
+    """Add the pipeline's actors; returns whom to show how growth stands."""
+    urza = system.spawn("urza", lambda: Urza(pipeline.open_library, partial(ThreadLane, "urza")))
+    crier = Crier(near.bus, near.run_id)
+    tezzeret = system.spawn(
+        "tezzeret",
+        lambda: Tezzeret(
+            lambda announce: Smith(pipeline.open_library, pipeline.shop(), near.stream, announce),
+            crier.announce,
+        ),
+    )
+    karn = system.spawn("karn", lambda: Karn(pipeline.catalogue, pipeline.approved))
+    system.spawn("requests", lambda: Requests(near.bus, crier, urza, karn, tezzeret))
+    depot = Depot(
+        bus=near.bus,
+        clock=near.clock,
+        stock=pipeline.stock,
+        tamiyo=near.tamiyo,
+        kasmina=near.kasmina,
+        urza=urza,
+        audience=near.audience,
+        run_id=near.run_id,
+    )
+    return system.spawn("prefetch", lambda: Prefetch(depot))

@@ -1,0 +1,175 @@
+"""Kernels ahead of their use: what the policy may germinate next is fetched, or asked for, beside training.
+
+    Look(view) ─▶ Tamiyo: what is likely? ─▶ Kasmina: which kernels are those? ─▶ Urza: fetch
+                                                                    there ─▶ the stock
+                                                                not there ─▶ wanted; a request on Oona
+    Oona: ready ─▶ Urza: fetch ─▶ the stock          Oona: error ─▶ the blueprint is left out of this run
+
+Nothing waits for this: a germination takes what the stock holds, and what it does not hold is built on the
+spot. What is wanted stands in Urza's catalogue; messages only say when to look.
+"""
+
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from actors.hearing import Ear, Heard
+from actors.kasmina import KernelsFor
+from actors.oona.bus import Bus
+from actors.oona.telling import tell
+from actors.runtime import Actor, ActorError, ActorRef, handles
+from actors.runtime.clock import Clock
+from actors.urza import Fetch, GivenUp, Hold, Want
+from contracts import topics
+from contracts.control import Foresee, Look
+from contracts.growth import GrowthView
+from contracts.kernels import KernelArtifactError, KernelArtifactReady, KernelPrefetchRequest, KernelSpec
+from esper.kasmina.stock import Stock
+from esper.urza.errors import Damaged, Missing
+from esper.urza.kernel import Kernel
+
+PATIENCE_S = 5.0
+"""Deadline of every question that is asked here: nobody but this actor waits for the answers."""
+REQUESTS_MAX = 1_000
+"""Kernels that are waited for; the oldest are forgotten, and built on the spot if they are grown."""
+
+
+class Audience(Protocol):
+    """Is told how far it is."""
+
+    def kernels(self, ready: int, wanted: int) -> None:
+        """So many kernels were fetched, of so many that were looked for."""
+
+    def left_out(self, blueprint_id: str, reason: str) -> None:
+        """A blueprint could not be compiled."""
+
+    def no_store(self, reason: str) -> None:
+        """The store can't be used: everything is built on the spot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depot:
+    """What prefetching works with; all of it outlives a restart."""
+
+    bus: Bus
+    clock: Clock
+    stock: Stock
+    tamiyo: ActorRef[Foresee]
+    kasmina: ActorRef[KernelsFor]
+    urza: ActorRef[Fetch | Want | GivenUp | Hold]
+    audience: Audience
+    run_id: str
+
+
+class Prefetch(Actor[Look | Heard]):
+    """Not critical: without it every module is built on the spot."""
+
+    critical = False
+    mailbox_size = 64
+    asks = ("tamiyo", "kasmina", "urza")
+
+    def __init__(self, depot: Depot) -> None:
+        self._at = depot
+        self._seen: Hashable = None
+        self._requested: dict[str, KernelSpec] = {}
+        """By request id, the oldest first."""
+        self._looked_for: set[str] = set()
+        self._ready = 0
+        self._unusable = False
+
+    async def on_start(self) -> None:
+        answers = (topics.KERNEL_READY, topics.KERNEL_ERROR)
+        self._ear = Ear(self._at.bus, answers, "kasmina", self.context.me.tell)
+        self._ear.open()
+
+    async def on_stop(self) -> None:
+        await self._ear.close()
+
+    @handles
+    async def on_look(self, message: Look) -> None:
+        if self._unusable or _gist(message.view) == self._seen:
+            return
+        self._seen = _gist(message.view)
+        try:
+            likely = await self._at.tamiyo.ask(Foresee(message.view), deadline_s=PATIENCE_S)
+            specs = await self._at.kasmina.ask(KernelsFor(likely), deadline_s=PATIENCE_S)
+            for spec in specs:
+                await self._provide(spec)
+        except ActorError:
+            self._seen = None  # one of them is busy or ill: at the next boundary again
+
+    @handles
+    async def on_heard(self, heard: Heard) -> None:
+        with heard.delivery, suppress(ActorError):  # if Urza is ill, the module is built on the spot
+            match heard.delivery.message:
+                case KernelArtifactReady(request_id=request_id):
+                    spec = self._requested.pop(request_id, None)
+                    if spec is not None:
+                        await self._fetch(spec)
+                case KernelArtifactError(request_id=request_id, blueprint_id=blueprint_id, reason=reason):
+                    if self._requested.pop(request_id, None) is not None:
+                        self._leave_out(blueprint_id, reason)
+                case _:
+                    pass
+
+    async def _provide(self, spec: KernelSpec) -> None:
+        """See to it that the kernel comes into the stock, if it can be had."""
+        if self._at.stock.holds(spec) or spec.key in self._requested or self._unusable:
+            return
+        self._looked_for.add(spec.key)
+        if not await self._fetch(spec):
+            await self._request(spec)
+
+    async def _fetch(self, spec: KernelSpec) -> bool:
+        """Whether the kernel is in the stock, or nothing can be done for it."""
+        answer = await self._at.urza.ask(Fetch(spec), deadline_s=PATIENCE_S)
+        match answer:
+            case Kernel():
+                self._at.stock.put(spec, answer)
+                await self._at.urza.tell(Hold(answer.ref.ref, self._at.run_id))  # until the store is closed
+                self._ready += 1
+                self._at.audience.kernels(self._ready, len(self._looked_for))
+            case Missing() | Damaged():
+                return False
+            case _:
+                self._do_without(str(answer))
+        return True
+
+    async def _request(self, spec: KernelSpec) -> None:
+        wanted = await self._at.urza.ask(Want(spec), deadline_s=PATIENCE_S)
+        if wanted is True:
+            self._remember(spec)
+            blueprint_id, issued_at = spec.design.blueprint_id, self._at.clock.wall_ns()
+            request = KernelPrefetchRequest(spec.key, blueprint_id, self._at.run_id, issued_at)
+            tell(self._at.bus, topics.KERNEL_REQUEST, request, f"{self._at.run_id}/{spec.key}")
+            self._at.audience.kernels(self._ready, len(self._looked_for))
+        elif wanted is False:
+            given_up = await self._at.urza.ask(GivenUp(), deadline_s=PATIENCE_S)
+            if isinstance(given_up, dict) and spec.design.key in given_up:
+                reason = f"{given_up[spec.design.key]} (found out by an earlier run)"
+                self._leave_out(spec.design.blueprint_id, reason)
+        else:
+            self._do_without(str(wanted))
+
+    def _remember(self, spec: KernelSpec) -> None:
+        self._requested[spec.key] = spec
+        if len(self._requested) > REQUESTS_MAX:
+            del self._requested[next(iter(self._requested))]
+
+    def _leave_out(self, blueprint_id: str, reason: str) -> None:
+        if blueprint_id not in self._at.stock.left_out:
+            self._at.stock.leave_out(blueprint_id, reason)
+            self._at.audience.left_out(blueprint_id, reason)
+
+    def _do_without(self, reason: str) -> None:
+        if not self._unusable:
+            self._unusable = True
+            self._at.audience.no_store(reason)
+
+
+def _gist(view: GrowthView) -> Hashable:
+    """What a forecast rests on; it is asked for again when this has changed."""
+    free = tuple(site.site.name for site in view.sites if site.free)
+    evidence = view.evidence.probe_id if view.evidence is not None else ""
+    return view.params, free, evidence, view.left_out, view.conservative

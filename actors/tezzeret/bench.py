@@ -1,0 +1,56 @@
+"""One place at which kernels are made: a sandbox and the thread that waits for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.lane import JobFailed, ThreadLane
+from actors.tezzeret.orders import Order, decode_delivery, encode_order
+from actors.tezzeret.sandbox import Limits, Sandbox
+from esper.karn.catalogue import Catalogue
+from esper.tezzeret.agenda import Task
+from esper.tezzeret.forge import Forged, unexamined
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of a task."""
+
+    task: Task
+    outcome: Forged | BaseException
+
+
+class Bench:
+    """Takes one task at a time."""
+
+    def __init__(self, worker: str, limits: Limits, scratch: Path, catalogue: Catalogue) -> None:
+        self._sandbox = Sandbox(worker, limits, scratch=scratch)
+        self._catalogue = catalogue
+        self._lane = ThreadLane("tezzeret bench")
+        self.task: Task | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None if none runs."""
+        return self._sandbox.pid
+
+    def begin(self, task: Task, finish: Callable[[Finished], None]) -> None:
+        """Make it, and call `finish` from the bench's own thread."""
+        assert self.task is None, "one at a time"
+        self.task = task
+
+        def hand_in(outcome: object) -> None:
+            assert isinstance(outcome, Forged | JobFailed)
+            finish(Finished(task, outcome.error if isinstance(outcome, JobFailed) else outcome))
+
+        self._lane.submit(lambda: self._made(task), hand_in)
+
+    def close(self) -> None:
+        """Kill the process, whatever it does; from any thread, and without waiting."""
+        self._sandbox.kill()
+        self._lane.submit(self._sandbox.close, lambda outcome: None)
+        self._lane.close(0.0)
+
+    def _made(self, task: Task) -> Forged:
+        promised = unexamined(task.spec.design, task.strategy, self._catalogue)
+        return decode_delivery(self._sandbox.call(encode_order(Order(*task))), promised)

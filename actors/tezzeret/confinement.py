@@ -1,0 +1,129 @@
+"""What a sandbox's process does to itself before any of the work's code is imported.
+
+Order matters: the filter comes last, as it denies nothing that the steps before it need.
+"""
+
+import ctypes
+import faulthandler
+import os
+import resource
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.tezzeret import seccomp
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+NICE: Final = 19
+FILES_MAX: Final = 256
+"""Open files of the process."""
+FILE_BYTES_MAX: Final = 1 << 30
+"""Of any one file that it writes."""
+_NETWORK: Final = frozenset({"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname"})
+_STARTS: Final = frozenset(
+    {"os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+)
+
+
+refusals: Counter[str] = Counter()
+"""What Python's code in this process tried and was refused so far, by the name of the audit event."""
+
+
+class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the parent lays down on the command line; none of it is secret."""
+
+    module: str
+    reads: int
+    """File descriptor of the jobs."""
+    writes: int
+    """File descriptor of the answers."""
+    parent: int
+    """Process id; the process ends with this one."""
+    data_bytes: int
+    """RLIMIT_DATA: what the process may allocate."""
+    fork: bool
+    background: bool
+
+
+class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the process is confined, in its own words."""
+
+    filtered: bool
+    """A system call filter is in place."""
+    why_not: str = ""
+
+
+def confine(terms: Terms) -> Hello:
+    """Bind the process to `terms`; what can't be had but the filter is an error."""
+    faulthandler.enable()  # a crash then names the Python lines
+    _die_with(terms.parent)
+    if terms.fork:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of its children stay in its family
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, FILES_MAX)
+    _limit(resource.RLIMIT_FSIZE, FILE_BYTES_MAX)
+    _limit_soft(resource.RLIMIT_DATA, terms.data_bytes)
+    if terms.background:
+        give_way()
+    sys.addaudithook(_hook(_NETWORK if terms.fork else _NETWORK | _STARTS))
+    try:
+        seccomp.install(terms.fork)
+    except seccomp.NoFilter as refused:
+        return Hello(filtered=False, why_not=str(refused))
+    return Hello(filtered=True)
+
+
+def give_way() -> None:
+    """Run only while nobody else wants the processor.
+
+    The kernel may schedule whole sessions against each other (autogroup), and then the nice value within
+    one says nothing outside it: the session's own is set as well.
+    """
+    os.nice(NICE)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICE))
+
+
+def _die_with(parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the signal was set
+        os._exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), None, None, None) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def _limit(which: int, most: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (bound, bound))
+
+
+def _limit_soft(which: int, most: int) -> None:
+    """The parent may set another later."""
+    hard = resource.getrlimit(which)[1]
+    resource.setrlimit(which, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _hook(denied: frozenset[str]) -> Callable[[str, tuple[object, ...]], None]:
+    """Second line behind the filter: refuses with the name of what was tried."""
+
+    def refuse(event: str, arguments: tuple[object, ...]) -> None:
+        if event in denied:
+            refusals[event] += 1
+            raise PermissionError(f"{event} is not allowed in a sandbox")
+
+    return refuse

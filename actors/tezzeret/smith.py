@@ -1,0 +1,253 @@
+"""Makes what is wanted, kernel by kernel, and publishes it: Tezzeret's acting half.
+
+    prefetch ──▶ inbox ──▶ foreman's thread: store, agenda ──tasks──▶ benches (at most two) ──▶ sandboxes
+                   ▲              │                                      │
+                   └──────────────┼──────────── finished ◀───────────────┘
+                                  └──▶ announce: ready, error, catalogue update, standing
+
+The store and the agenda are used by the foreman's thread alone. What is wanted and what is made lies in the
+store, durably; the agenda only orders it. So a smith may be killed at any moment: the next one goes on with
+what is still wanted. Whatever a blueprint does to its process is a failure of that one kernel. While the
+store can't be used, what was to be done to it is kept and done again.
+"""
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Final, TypeAlias
+
+from actors.oona.breaker import Breaker
+from actors.tezzeret.bench import Finished
+from actors.tezzeret.benches import Benches
+from actors.tezzeret.failures import Closed, JobRaised, SandboxFailed
+from actors.tezzeret.frames import BadFrame
+from actors.tezzeret.orders import BadDelivery
+from actors.tezzeret.shop import Announce, Shop, Standing, Store, error, ready, update
+from contracts.kernels import Certificate, KernelSpec, Strategy
+from esper.karn.blueprint import BlueprintError
+from esper.karn.catalogue import UnknownBlueprint
+from esper.tezzeret.agenda import Agenda, Task
+from esper.tezzeret.forge import RANK, Forged, draw, unexamined
+from esper.urza.errors import Unavailable, Unfit
+
+log = logging.getLogger(__name__)
+
+STORE_REST_S: Final = 2.0
+"""Seconds until a store that couldn't be used is tried again."""
+WAIT_S_MIN: Final = 0.05
+"""Shortest wait for something to become due."""
+_JUDGED: Final = (JobRaised, BadDelivery, BadFrame, UnknownBlueprint, BlueprintError, Unfit)
+"""Failures that another attempt would only repeat."""
+_Note: TypeAlias = Callable[[Store], None]
+
+
+class Smith:
+    """Runs from `start` to `stop`, once; its methods may be called from any thread, and only `stop` waits.
+
+    `announce` is called from the foreman's thread.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        shop: Shop,
+        stream: random.Random,
+        announce: Announce,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.standing = Standing()
+        self._open_store = open_store
+        self._shop = shop
+        self._announce = announce
+        self._now = now
+        self._agenda = Agenda(shop.policy, stream, lambda: Breaker(shop.breaker))
+        self._benches = Benches(shop)
+        self._inbox: queue.SimpleQueue[_Note] = queue.SimpleQueue()
+        self._undone: _Note | None = None  # taken from the inbox, and the store was not to be had
+        self._remembers = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tezzeret smith", daemon=True)
+
+    def start(self) -> None:
+        """Take up what the store says is wanted."""
+        self._thread.start()
+
+    def prefetch(self, specs: Sequence[KernelSpec]) -> None:
+        """These are wanted, in order of likely use, ahead of all that waits.
+
+        Each is announced as ready, now or later, or as an error.
+        """
+        self._inbox.put(partial(self._take_orders, tuple(specs)))
+
+    def conserve(self, on: bool) -> None:
+        """Begin only one thing at a time, and do least for it; or no longer."""
+        self._inbox.put(partial(self._set_conservative, on))
+
+    def stop(self, timeout_s: float) -> bool:
+        """Kill what runs and end; False if the thread had not ended by then. The unfinished stays wanted."""
+        self._stopping.set()
+        self._inbox.put(lambda store: None)
+        self._benches.close()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # The foreman's thread ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with closing(self._open_store()) as store:
+                    self._agenda.want(self._forgotten(store))
+                    while not self._stopping.is_set():
+                        self._turn(store)
+            except Unavailable as unavailable:
+                log.warning("the kernel store can't be used: %s", unavailable)
+                self._tell_standing(str(unavailable))
+                self._stopping.wait(STORE_REST_S)
+
+    def _forgotten(self, store: Store) -> tuple[KernelSpec, ...]:
+        """What the store wants when it is opened first; later the agenda knows, and in which order."""
+        if self._remembers:
+            return ()
+        wanted = store.wanted()
+        self._remembers = True
+        return wanted
+
+    def _turn(self, store: Store) -> None:
+        task = self._agenda.begin(self._now())
+        if task is not None:
+            self._set_about(store, task)
+        self._tell_standing()
+        self._undone = self._undone or self._next_note(wait=task is None)
+        if self._undone is not None:
+            self._undone(store)
+            self._undone = None
+
+    def _next_note(self, *, wait: bool) -> _Note | None:
+        try:
+            return self._inbox.get(timeout=self._wait_s()) if wait else self._inbox.get_nowait()
+        except queue.Empty:
+            if wait and self._agenda.rest_s(self._now()) is None and not self._benches.busy:
+                self._benches.let_go()
+            return None
+
+    def _wait_s(self) -> float | None:
+        """Seconds after which something is due; None if only a note brings anything."""
+        rest_s = self._agenda.rest_s(self._now())
+        if rest_s is not None:
+            return max(rest_s, WAIT_S_MIN)
+        return self._shop.idle_s if self._benches.hired and not self._benches.busy else None
+
+    # What is done -----------------------------------------------------------------------------------
+
+    def _set_about(self, store: Store, task: Task) -> None:
+        try:
+            certificate = self._known(store, task)
+            if certificate is not None:
+                self._publish(store, task, draw(task.spec, certificate, self._shop.catalogue))
+            elif not self._benches.begin(task, lambda made: self._inbox.put(partial(self._finish, made))):
+                self._agenda.withdrawn(task.spec)
+        except Unavailable:
+            self._agenda.withdrawn(task.spec)
+            raise
+        except _JUDGED as judged:
+            self._fail(task, judged)
+
+    def _known(self, store: Store, task: Task) -> Certificate | None:
+        """What makes an export needless: the design's certificate, or that none is to be had."""
+        design = task.spec.design
+        if task.strategy is Strategy.EMERGENCY:
+            return unexamined(design, task.strategy, self._shop.catalogue)
+        known = store.certificate(design)
+        return known if known is not None and RANK[known.strategy] >= RANK[task.strategy] else None
+
+    def _finish(self, finished: Finished, store: Store) -> None:
+        task, outcome = finished.task, finished.outcome
+        self._benches.free(task)
+        if isinstance(outcome, Forged):
+            try:
+                self._publish(store, task, outcome)
+            except Unfit as unfit:
+                self._fail(task, unfit)
+        elif isinstance(outcome, Closed):
+            self._agenda.withdrawn(task.spec)
+        else:
+            self._fail(task, outcome)
+
+    def _publish(self, store: Store, task: Task, forged: Forged) -> None:
+        ref = store.publish(task.spec, forged.certificate, forged.weights, forged.program)
+        self._agenda.done(task.spec)
+        self._announce(update(task.spec, ref, forged.certificate))
+        self._announce(ready(task.spec, ref, forged.certificate))
+
+    def _fail(self, task: Task, failure: BaseException) -> None:
+        expected = isinstance(failure, (*_JUDGED, SandboxFailed))
+        reason = (
+            str(failure) if isinstance(failure, SandboxFailed) else f"{type(failure).__name__}: {failure}"
+        )
+        log.warning(
+            "kernel %s of %s failed: %s",
+            task.spec.key[:12], task.spec.design.blueprint_id, reason,
+            exc_info=None if expected else failure,
+        )  # fmt: skip
+        lost = self._agenda.failed(task.spec, reason, self._now(), compiler_well=isinstance(failure, _JUDGED))
+        if not lost:
+            self._inbox.put(lambda store: store.failed(task.spec, reason, final=False))
+        for spec in lost:
+            self._inbox.put(partial(self._give_up, spec, reason))
+
+    def _give_up(self, spec: KernelSpec, reason: str, store: Store) -> None:
+        store.failed(spec, reason, final=True)
+        self._announce(error(spec, reason))
+
+    # What is told -----------------------------------------------------------------------------------
+
+    def _take_orders(self, specs: tuple[KernelSpec, ...], store: Store) -> None:
+        wanted = []
+        for spec in specs:
+            if self._stopping.is_set():
+                return
+            refusal = self._refusal(spec)
+            if refusal:
+                self._announce(error(spec, refusal))
+            elif store.want(spec):
+                wanted.append(spec)
+            else:
+                self._answer(spec, store)
+        self._agenda.want(wanted)
+
+    def _refusal(self, spec: KernelSpec) -> str:
+        """Why this can't be made at all; empty if it can."""
+        try:
+            blueprint = self._shop.catalogue.get(spec.design.blueprint_id)
+            blueprint.check(spec.design.site, spec.design.parameters)
+        except (UnknownBlueprint, BlueprintError) as refused:
+            return str(refused)
+        if blueprint.descriptor.quarantine_only:
+            return f"{blueprint.blueprint_id} is for quarantine only; no kernel of it is made"
+        return ""
+
+    def _answer(self, spec: KernelSpec, store: Store) -> None:
+        """It is not wanted: it is there, or never will be."""
+        ref, certificate = store.find(spec), store.certificate(spec.design)
+        if ref is not None and certificate is not None:
+            self._announce(ready(spec, ref, certificate))
+        else:
+            reason = store.given_up().get(spec.design.key, "the list of wanted kernels is full")
+            self._announce(error(spec, reason))
+
+    def _set_conservative(self, on: bool, store: Store) -> None:
+        self._agenda.conservative = on
+
+    def _tell_standing(self, trouble: str = "") -> None:
+        standing = Standing(self._agenda.progress(), self._agenda.conservative, trouble)
+        if standing != self.standing:
+            self.standing = standing
+            self._announce(standing)

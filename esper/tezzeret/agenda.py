@@ -1,0 +1,254 @@
+"""What is made next: a queue in order of likely use, with retries, breakers and a careful mode.
+
+             ┌────────────── rests, then tried again ◀─────────────┐
+    want ─▶ waiting ──begin──▶ busy ──done──▶ finished             │
+                                 └──failed──▶ tries left? ──yes────┘
+                                                 └──no──▶ given up, with every other draw of its design
+
+A breaker for each blueprint leaves a blueprint out that fails again and again. One for the compiler as a
+whole opens when several *different* blueprints fail in a row: the fault is then not theirs, and until a probe
+succeeds the plain module is taken, marked as an emergency, for blueprints that never failed themselves.
+Time is passed in, in seconds.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from contracts.kernels import KernelSpec, Strategy
+
+
+class Breaker(Protocol):
+    """Stops further tries after failures in a row, and later lets one probe through."""
+
+    @property
+    def closed(self) -> bool: ...
+    def permits(self, now_s: float, wanted: int) -> int: ...
+    def began(self) -> None: ...
+    def withdrawn(self) -> None: ...
+    def succeeded(self) -> None: ...
+    def failed(self, now_s: float) -> None: ...
+    def retry_in_s(self, now_s: float) -> float: ...
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The agenda's bounds."""
+
+    strategy: Strategy = Strategy.STANDARD
+    at_most: int = 2
+    """Kernels made at a time."""
+    second_from: int = 6
+    """Kernels that must wait for two to be made at a time: another process takes seconds to start."""
+    attempts_max: int = 3
+    backoff_s: tuple[float, ...] = (0.5, 4.0)
+    """Rest before the second, third, ... attempt; the last repeats."""
+    jitter: float = 0.25
+    """Share by which a rest is longer or shorter, at random."""
+
+
+class Task(NamedTuple):
+    """One kernel to make, and how."""
+
+    spec: KernelSpec
+    strategy: Strategy
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far it is; every kernel that was wanted is in exactly one of done, left and failed."""
+
+    done: int = 0
+    left: int = 0
+    failed: int = 0
+    busy: tuple[str, ...] = ()
+    """Blueprints whose kernels are being made; part of `left`."""
+    left_out: dict[str, str] = {}
+    """Blueprints that failed too often, with the last reason."""
+
+
+@dataclass(slots=True)
+class _Item:
+    spec: KernelSpec
+    design: str
+    attempts: int = 0
+    not_before_s: float = 0.0
+    task: Task | None = None
+
+
+@dataclass(slots=True)
+class _Record:
+    """One blueprint's."""
+
+    breaker: Breaker
+    reason: str = ""
+    """Of the newest failure."""
+    failed_ever: bool = False
+
+
+@dataclass(slots=True)
+class _Counts:
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass
+class Agenda:
+    """Pure: says what to do, and is told what came of it."""
+
+    policy: Policy
+    stream: random.Random
+    new_breaker: Callable[[], Breaker]
+    conservative: bool = False
+    """One at a time, and only exported: whoever asks for care has no time for comparisons."""
+    _items: dict[str, _Item] = field(default_factory=dict)  # by the spec's key, in order
+    _records: dict[str, _Record] = field(default_factory=dict)  # by blueprint
+    _failing: set[str] = field(default_factory=set)  # blueprints that failed since the last success
+    _counts: _Counts = field(default_factory=_Counts)
+    _wide: bool = False  # a second one was begun since the queue was last empty
+
+    def __post_init__(self) -> None:
+        self._compiler = self.new_breaker()
+
+    def want(self, specs: Iterable[KernelSpec]) -> None:
+        """Put these ahead of all that waits, in this order; those that wait already move."""
+        ahead: dict[str, _Item] = {}
+        for spec in specs:
+            key = spec.key
+            ahead[key] = self._items.get(key) or _Item(spec, spec.design.key)
+        self._items = ahead | {key: item for key, item in self._items.items() if key not in ahead}
+
+    def begin(self, now_s: float) -> Task | None:
+        """The next thing to make, which is then busy; None if there is none now."""
+        waiting = [item for item in self._items.values() if item.task is None]
+        busy = len(self._items) - len(waiting)
+        if busy >= self._room(len(waiting)):
+            return None
+        for item in self._startable(waiting, now_s):
+            strategy = self._strategy(item, now_s)
+            if strategy is None:
+                continue
+            self._wide = self._wide or busy > 0
+            if strategy is not Strategy.EMERGENCY:
+                self._compiler.began()
+                self._record(item).breaker.began()
+            item.task = Task(item.spec, strategy)
+            return item.task
+        return None
+
+    def rest_s(self, now_s: float) -> float | None:
+        """Seconds until `begin` may give something though nothing else happens; None: never."""
+        waiting = [item for item in self._items.values() if item.task is None]
+        if len(self._items) - len(waiting) >= self._room(len(waiting)):
+            return None
+        return min((self._rest_s(item, now_s) for item in self._idle(waiting)), default=None)
+
+    def done(self, spec: KernelSpec) -> None:
+        """A busy one was made."""
+        item = self._items.pop(spec.key)
+        if not self._items:
+            self._wide = False
+        if not _in_emergency(item):
+            self._compiler.succeeded()
+            self._record(item).breaker.succeeded()
+            self._failing.clear()
+        self._counts.done += 1
+
+    def withdrawn(self, spec: KernelSpec) -> None:
+        """A busy one was broken off, by nobody's fault; it waits where it was."""
+        item = self._items[spec.key]
+        if not _in_emergency(item):
+            self._compiler.withdrawn()
+            self._record(item).breaker.withdrawn()
+        item.task = None
+
+    def failed(
+        self, spec: KernelSpec, reason: str, now_s: float, *, compiler_well: bool
+    ) -> tuple[KernelSpec, ...]:
+        """A busy one came to nothing. Gives those that are given up by that: none, if it is tried again.
+
+        `compiler_well`: the compiler's process did its work and judged the blueprint; another try would give
+        the same, so that there is none.
+        """
+        item = self._items[spec.key]
+        self._note_failure(item, reason, now_s, compiler_well)
+        item.task = None
+        item.attempts += 1
+        if not compiler_well and item.attempts < self.policy.attempts_max:
+            item.not_before_s = now_s + self._backoff_s(item.attempts)
+            return ()
+        return self._give_up(item)
+
+    def progress(self) -> Progress:
+        busy = (item.spec.design.blueprint_id for item in self._items.values() if item.task is not None)
+        out = {name: one.reason for name, one in self._records.items() if not one.breaker.closed}
+        return Progress(self._counts.done, len(self._items), self._counts.failed, tuple(busy), out)
+
+    def _room(self, waiting: int) -> int:
+        if self.conservative or not (self._wide or waiting >= self.policy.second_from):
+            return 1
+        return self.policy.at_most
+
+    def _idle(self, waiting: list[_Item]) -> list[_Item]:
+        """Those of no design that is being made: once that is done, its other draws cost next to nothing."""
+        designs = {item.design for item in self._items.values() if item.task is not None}
+        return [item for item in waiting if item.design not in designs]
+
+    def _startable(self, waiting: list[_Item], now_s: float) -> Iterator[_Item]:
+        for item in self._idle(waiting):
+            if item.not_before_s <= now_s and self._record(item).breaker.permits(now_s, 1):
+                yield item
+
+    def _rest_s(self, item: _Item, now_s: float) -> float:
+        record = self._record(item)
+        held_up = self._compiler.retry_in_s(now_s) if record.failed_ever else 0.0
+        return max(item.not_before_s - now_s, record.breaker.retry_in_s(now_s), held_up, 0.0)
+
+    def _strategy(self, item: _Item, now_s: float) -> Strategy | None:
+        """How to make it now; None if it has to wait."""
+        if not self._compiler.permits(now_s, 1):
+            return None if self._record(item).failed_ever else Strategy.EMERGENCY
+        if self.conservative:
+            return Strategy.FAST
+        if self.policy.strategy is Strategy.AGGRESSIVE and item.attempts:
+            return Strategy.STANDARD  # it may have been the native compiler
+        return self.policy.strategy
+
+    def _note_failure(self, item: _Item, reason: str, now_s: float, compiler_well: bool) -> None:
+        record, blueprint_id = self._record(item), item.spec.design.blueprint_id
+        record.reason, record.failed_ever = reason, True
+        if _in_emergency(item):
+            return
+        record.breaker.failed(now_s)
+        if compiler_well:
+            self._compiler.succeeded()
+            self._failing.clear()
+        elif blueprint_id not in self._failing or not self._compiler.closed:
+            self._failing.add(blueprint_id)
+            self._compiler.failed(now_s)
+
+    def _backoff_s(self, attempts: int) -> float:
+        rests = self.policy.backoff_s
+        spread = 1.0 + self.policy.jitter * self.stream.uniform(-1.0, 1.0)
+        return rests[min(attempts, len(rests)) - 1] * spread
+
+    def _give_up(self, item: _Item) -> tuple[KernelSpec, ...]:
+        lost = tuple(
+            one.spec for one in self._items.values() if one.design == item.design and one.task is None
+        )
+        for spec in lost:
+            del self._items[spec.key]
+        self._counts.failed += len(lost)
+        return lost
+
+    def _record(self, item: _Item) -> _Record:
+        blueprint_id = item.spec.design.blueprint_id
+        if blueprint_id not in self._records:
+            self._records[blueprint_id] = _Record(self.new_breaker())
+        return self._records[blueprint_id]
+
+
+def _in_emergency(item: _Item) -> bool:
+    assert item.task is not None, "only what was begun has an outcome"
+    return item.task.strategy is Strategy.EMERGENCY

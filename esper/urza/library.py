@@ -1,0 +1,312 @@
+"""The library: publishes kernels atomically, fetches them verified, and keeps the list of what is wanted.
+
+    want ─▶ work list ─▶ (Tezzeret makes it) ─▶ publish ─▶ staged file ─▶ renamed ─▶ row in the catalogue
+      ▲                                                                                │
+      └── damaged: file to quarantine, row struck out ◀── verify on every load ◀── fetch
+
+A row appears after its file is whole and durable, and in one transaction; a file without a row is nobody's,
+and taken in or set aside when the store is opened. Whatever changes files that have a name holds the
+catalogue's write lock, so that several processes can use one store. A library belongs to one thread.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from contracts.kernels import Certificate, Design, KernelSpec
+from esper.karn.blueprint import BlueprintError
+from esper.karn.catalogue import CATALOGUE, Catalogue, UnknownBlueprint
+from esper.urza import upkeep
+from esper.urza.errors import Damaged, Missing, Unavailable
+from esper.urza.kernel import Kernel
+from esper.urza.ledger import FILE
+from esper.urza.names import ArtifactRef, Kind, parts
+from esper.urza.objects import objects_at
+from esper.urza.opening import open_program
+from esper.urza.presence import Presence, opening
+from esper.urza.press import Press
+from esper.urza.reader import Reader
+from esper.urza.records import Artifact, GivenUp, Records
+from esper.urza.seal import Seal
+from esper.urza.upkeep import Collected
+
+LIMIT_BYTES = 100 << 20
+USES_MAX = 256
+"""Uses remembered before they are written down: a fetch that waited for the disk would be no fetch."""
+WANTED_MAX = 10_000
+
+
+class LibraryStatistics(NamedTuple):
+    """As of now; the last three since this library was opened."""
+
+    kernels: int
+    programs: int
+    bytes: int
+    limit_bytes: int
+    wanted: int
+    given_up: int
+    quarantined: int
+    held: int
+    published: int
+    fetched: int
+    damaged: int
+
+
+class Library:
+    """One store, as one thread of one process uses it.
+
+    Methods that take a specification or a design raise `UnknownBlueprint` or `BlueprintError` where the
+    catalogue of blueprints can't build it, and every method `Unavailable` where the store can't be used now.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        objects: str | None = None,
+        limit_bytes: int = LIMIT_BYTES,
+        catalogue: Catalogue = CATALOGUE,
+    ) -> None:
+        """Open the store in `folder`; its files lie at the fsspec address `objects`, else there too.
+
+        What a crash left behind is put in order. A catalogue that is damaged is set aside and made anew from
+        the files that are sound (`rebuilt` then says why); lists of wanted work, holds and tags are lost.
+        """
+        self._folder = folder
+        self.limit_bytes = limit_bytes
+        self._uses: dict[str, None] = {}
+        self._fetched = 0
+        self._open = True
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._presence = Presence(folder)
+        except OSError as error:
+            raise Unavailable(f"{folder}: {error.strerror}") from None
+        try:
+            with opening(folder):
+                self._objects = objects_at(objects, folder, self._presence.user)
+                ledger, self.rebuilt = upkeep.open_ledger(folder / FILE)
+                self._records = Records(ledger)
+                self.taken_in = upkeep.put_in_order(self._records, self._objects, self._presence, folder)
+        except BaseException:
+            self._presence.close()
+            raise
+        self._reader = Reader(self._records, self._objects, catalogue)
+        self._press = Press(self._records, self._objects, self._reader, folder)
+
+    def find(self, spec: KernelSpec) -> ArtifactRef | None:
+        """The newest kernel of this specification that was made by the present code and versions."""
+        self._look_again()
+        found = self._reader.found(spec)
+        return None if found is None else found.named
+
+    def fetch(self, spec: KernelSpec) -> Kernel:
+        """A module of the caller's own, built and filled from a verified file.
+
+        Raises:
+            Missing: there is none.
+            Damaged: there was one, and it is not what was published. It is in quarantine and wanted again.
+        """
+        self._look_again()
+        kernel = self._reader.fetch(spec)
+        self._note_use(kernel.ref.ref)
+        self._fetched += 1
+        return kernel
+
+    def publish(
+        self, spec: KernelSpec, certificate: Certificate, weights: bytes, program: bytes | None = None
+    ) -> ArtifactRef:
+        """Store a kernel (`weights` as `weights_of` in `esper.urza.weights` gives them), and its program.
+
+        All of it is visible afterwards, or nothing. If there is one already that rests on as much, that one
+        is the answer. The kernel is no longer wanted, and its design no longer given up.
+
+        Raises:
+            Unfit: the weights are not those of the specification, the certificate assumes other code or
+                versions than there are, or it is too large. Nothing was stored.
+        """
+        self._look_again()
+        ref = self._press.publish(spec, certificate, weights, program, self.limit_bytes)
+        if self._records.bytes() > self.limit_bytes:
+            self._write_uses()
+            upkeep.collect(self._records, self._objects, self._presence, self.limit_bytes, keeping=ref.ref)
+        return ref
+
+    def want(self, spec: KernelSpec) -> bool:
+        """Put a kernel on the durable list of work; True if it is on it now.
+
+        It is not if it is there already, if its design was given up, or if the list is full.
+        """
+        self._look_again()
+        if self._reader.found(spec) is not None or self._is_given_up(spec.design):
+            return False
+        with self._records.ledger.transaction():
+            if self._records.count("work") < WANTED_MAX:
+                self._records.want(spec)
+        return self._records.is_wanted(spec)
+
+    def wanted(self) -> tuple[KernelSpec, ...]:
+        """What is to be made, in the order of asking."""
+        self._look_again()
+        out = {one.design.key for one in self._records.given_up() if self._still(one)}
+        return tuple(spec for spec in self._records.wanted() if spec.design.key not in out)
+
+    def attempts(self, spec: KernelSpec) -> int:
+        """How often making a wanted kernel has failed."""
+        return self._records.attempts(spec)
+
+    def failed(self, spec: KernelSpec, reason: str, final: bool) -> None:
+        """Note that making it failed; finally, its whole design is given up for the present code."""
+        self._look_again()
+        with self._records.ledger.transaction():
+            self._records.failed(spec, reason)
+            if final:
+                self._records.give_up(spec.design, self._reader.guard(spec.design), reason)
+
+    def given_up(self) -> dict[str, str]:
+        """Why, by the key of the design, for designs whose code and versions are still the same."""
+        self._look_again()
+        return {one.design.key: one.reason for one in self._records.given_up() if self._still(one)}
+
+    def certificate(self, design: Design) -> Certificate | None:
+        """What was found out about a design with the present code and versions."""
+        self._look_again()
+        found = self._records.certificate(design)
+        return found if found is not None and found.guard_digest == self._reader.guard(design) else None
+
+    def program(self, ref: str) -> bytes:
+        """The exported program stored with a kernel, or under this name itself; its seal was checked.
+
+        The bytes are code for whoever opens them; the library never does.
+
+        Raises:
+            Missing: there is none.
+            Damaged: it was not sealed here, or changed since. It is in quarantine.
+        """
+        self._look_again()
+        asked = self._row(ref)
+        of_kernel = asked.kind == Kind.KERNEL
+        row = self._records.program(asked.design_key, asked.guard) if of_kernel else asked
+        if row is None:
+            raise Missing(f"there is no program for {ref}")
+        try:
+            header, content = open_program(self._objects, row.ref, Seal.of(self._folder, make=False))
+            if (header.spec.key, header.certificate.guard_digest) != (row.spec_key, row.guard):
+                raise Damaged("it is the program of another specification")
+        except Damaged as error:
+            with self._records.ledger.transaction():
+                self._reader.put_away(row, error.reason)
+            raise
+        self._note_use(row.ref)
+        return content
+
+    def hold(self, ref: str, holder: str) -> None:
+        """Keep an artifact from being collected until `release`, or until this process is gone.
+
+        Raises:
+            Missing: it isn't there.
+        """
+        self._look_again()
+        with self._records.ledger.transaction():
+            self._row(ref)
+            self._records.hold(ref, holder, self._presence.user)
+
+    def release(self, holder: str) -> None:
+        """Let go all that is held here for a holder."""
+        with self._records.ledger.transaction():
+            self._records.release(self._presence.user, holder)
+
+    def tag(self, ref: str, *tags: str) -> None:
+        """Put words on an artifact.
+
+        Raises:
+            Missing: it isn't there.
+        """
+        with self._records.ledger.transaction():
+            self._row(ref)
+            self._records.tag(ref, tags)
+
+    def tagged(self, tag: str) -> tuple[ArtifactRef, ...]:
+        """All artifacts with a word on them, by name."""
+        return tuple(row.named for row in self._records.tagged(tag))
+
+    def versions(self, spec: KernelSpec) -> tuple[ArtifactRef, ...]:
+        """All kernels of a specification, those of other code or versions too; the newest last."""
+        return tuple(row.named for row in self._records.versions(spec.key))
+
+    def collect(self) -> Collected:
+        """Remove what was used least recently, until the store is within its limit; never what is held."""
+        self._write_uses()
+        return upkeep.collect(self._records, self._objects, self._presence, self.limit_bytes)
+
+    def stats(self) -> LibraryStatistics:
+        count = self._records.ledger.number
+        return LibraryStatistics(
+            kernels=count("SELECT count(*) FROM artifacts WHERE kind = 'kernel'"),
+            programs=count("SELECT count(*) FROM artifacts WHERE kind = 'program'"),
+            bytes=self._records.bytes(),
+            limit_bytes=self.limit_bytes,
+            wanted=self._records.count("work"),
+            given_up=self._records.count("given_up"),
+            quarantined=self._records.count("quarantine"),
+            held=count("SELECT count(DISTINCT ref) FROM holds"),
+            published=self._press.published,
+            fetched=self._fetched,
+            damaged=self._reader.damaged,
+        )
+
+    def close(self) -> None:
+        """Write down what is left to write; what is held here is let go. More than once does no harm."""
+        if not self._open:
+            return
+        self._open = False
+        with suppress(Unavailable):
+            self._write_uses()
+        self._presence.close()
+        self._records.ledger.close()
+        self._objects.close()
+
+    def _look_again(self) -> None:
+        """Change over where another process has put a new catalogue in place of a damaged one."""
+        if self._records.ledger.replaced:
+            self._records.ledger.close()
+            with opening(self._folder):
+                self._records.ledger, _ = upkeep.open_ledger(self._folder / FILE)
+
+    def _row(self, ref: str) -> Artifact:
+        parts(ref)  # nothing is looked up by what is no name
+        row = self._records.artifact(ref)
+        if row is None:
+            raise Missing(f"there is no artifact {ref}")
+        return row
+
+    def _still(self, given_up: GivenUp) -> bool:
+        """Whether what a design was given up for is still how things are."""
+        try:
+            return self._reader.guard(given_up.design) == given_up.guard
+        except (UnknownBlueprint, BlueprintError):
+            return False
+
+    def _is_given_up(self, design: Design) -> bool:
+        return self._records.given_up_guard(design) == self._reader.guard(design)
+
+    def _note_use(self, ref: str) -> None:
+        self._uses.pop(ref, None)
+        self._uses[ref] = None
+        if len(self._uses) > USES_MAX:
+            self._write_uses()
+
+    def _write_uses(self) -> None:
+        if self._uses:
+            with self._records.ledger.transaction():
+                self._records.use(self._uses)
+            self._uses.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

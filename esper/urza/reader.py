@@ -1,0 +1,86 @@
+"""Looks kernels up and opens them; what turns out damaged is put away."""
+
+from torch import nn
+
+from contracts.kernels import Design, KernelSpec
+from esper.karn.catalogue import Catalogue
+from esper.karn.guard import guard_digest
+from esper.urza import upkeep
+from esper.urza.errors import Damaged, Missing
+from esper.urza.kernel import Kernel
+from esper.urza.objects import Objects
+from esper.urza.opening import build, open_kernel
+from esper.urza.records import Artifact, Records
+
+
+class Reader:
+    """Reads one store's kernels as the present code and versions make them."""
+
+    def __init__(self, records: Records, objects: Objects, blueprints: Catalogue) -> None:
+        self._records = records
+        self._objects = objects
+        self._blueprints = blueprints
+        self.damaged = 0
+        """Artifacts put away so far."""
+
+    def guard(self, design: Design) -> str:
+        return guard_digest(design, self._blueprints)
+
+    def build(self, spec: KernelSpec) -> nn.Module:
+        return build(spec, self._blueprints)
+
+    def found(self, spec: KernelSpec) -> Artifact | None:
+        """The newest kernel of a specification, as the catalogue has it."""
+        return self._records.kernel(spec.key, self.guard(spec.design))
+
+    def fetch(self, spec: KernelSpec) -> Kernel:
+        """See `Library.fetch`."""
+        row = self.found(spec)
+        if row is None:
+            raise Missing(f"there is no kernel {spec.key} of {spec.design.blueprint_id}")
+        module = self.build(spec)
+        try:
+            return self._opened(spec, row, module)
+        except Damaged:
+            return self._judged(spec, module)
+
+    def glimpsed(self, spec: KernelSpec, module: nn.Module) -> Kernel | None:
+        """The newest kernel if it is sound, as things are just now."""
+        row = self.found(spec)
+        try:
+            return None if row is None else self._opened(spec, row, module)
+        except Damaged:
+            return None
+
+    def sound(self, spec: KernelSpec, module: nn.Module) -> tuple[Kernel | None, Damaged | None]:
+        """The newest kernel that is sound, and what was wrong with one before it; within a transaction.
+
+        Those before it are put away.
+        """
+        first: Damaged | None = None
+        while (row := self.found(spec)) is not None:
+            try:
+                return self._opened(spec, row, module), first
+            except Damaged as error:
+                first = first or error
+                self.put_away(row, error.reason)
+        return None, first
+
+    def put_away(self, row: Artifact, reason: str) -> None:
+        """Strike an artifact out and move its file to quarantine; within a transaction."""
+        self.damaged += 1
+        upkeep.put_away(self._records, self._objects, row.ref, reason)
+
+    def _judged(self, spec: KernelSpec, module: nn.Module) -> Kernel:
+        """A second look, while nobody else changes anything: it may have been replaced meanwhile."""
+        with self._records.ledger.transaction():
+            kernel, damaged = self.sound(spec, module)
+            if damaged is not None and kernel is None:
+                self._records.want(spec)
+        if kernel is not None:
+            return kernel
+        raise damaged or Missing(f"the kernel {spec.key} was removed meanwhile")
+
+    def _opened(self, spec: KernelSpec, row: Artifact, module: nn.Module) -> Kernel:
+        certificate = open_kernel(self._objects, row.ref, row.size, spec, row.guard, module)
+        return Kernel(module, certificate, row.named)

@@ -1,0 +1,112 @@
+"""The shell announces what a smith tells, on the loop, and ends its processes when it stops."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from actors.runtime import ActorSystem, LoopClock
+from actors.tezzeret.actor import AskStanding, Conservative, Prefetch, Tezzeret
+from actors.tezzeret.sandbox import Limits
+from actors.tezzeret.shop import Announce, Announcement, Shop
+from actors.tezzeret.smith import Smith
+from contracts.growth import Layout, SiteInfo
+from contracts.kernels import (
+    KernelArtifactError,
+    KernelArtifactReady,
+    KernelCatalogUpdate,
+    KernelSpec,
+    Strategy,
+    design_of,
+)
+from esper.karn.catalogue import CATALOGUE
+from esper.tezzeret.forge import forge
+from esper.urza.library import Library
+from tests.actors.tezzeret.odd_smithy import HANGS
+
+SITE = SiteInfo("", Layout.VECTOR, (4,), 4, 0)
+ODD = "tests.actors.tezzeret.odd_smithy"
+PATIENCE_S = 120.0
+
+
+def spec(blueprint_id: str, draw: int) -> KernelSpec:
+    return KernelSpec(design_of(SITE, blueprint_id, {}), draw)
+
+
+class Rig:
+    """A running system with Tezzeret in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.smiths: list[Smith] = []
+        self.announced: list[Announcement] = []
+        self.news = asyncio.Event()
+        self.system = ActorSystem(LoopClock(asyncio.get_running_loop()), random.Random(1))
+        self.tezzeret = self.system.spawn("tezzeret", lambda: Tezzeret(self.smith, self.announce))
+
+    def smith(self, tell: Announce) -> Smith:
+        shop = Shop(self.folder, limits=Limits(background=False), worker=ODD)
+        self.smiths.append(Smith(lambda: Library(self.folder), shop, random.Random(1), tell))
+        return self.smiths[-1]
+
+    def announce(self, told: Announcement) -> None:
+        assert asyncio.get_running_loop() is not None
+        self.announced.append(told)
+        self.news.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.announced) < count:
+                await self.news.wait()
+                self.news.clear()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """One in which BP015's design is known."""
+    forged = forge(spec("BP015", 0), Strategy.FAST, CATALOGUE)
+    with Library(tmp_path) as library:
+        library.publish(spec("BP015", 0), forged.certificate, forged.weights, forged.program)
+    return tmp_path
+
+
+def test_what_becomes_of_each_kernel_is_announced_on_the_loop(store: Path) -> None:
+    async def main() -> None:
+        rig = Rig(store)
+        async with rig.system:
+            await rig.tezzeret.tell(Conservative(on=True))
+            wanted = (spec("BP015", 0), spec("BP015", 1), spec("BP998", 0))
+            await rig.tezzeret.tell(Prefetch(wanted))
+            await rig.until(4)
+            standing = await rig.tezzeret.ask(AskStanding(), deadline_s=10.0)
+        there, unknown, update, drawn = rig.announced
+        assert isinstance(there, KernelArtifactReady)
+        assert isinstance(unknown, KernelArtifactError)
+        assert isinstance(update, KernelCatalogUpdate)
+        assert isinstance(drawn, KernelArtifactReady)
+        assert (there.request_id, drawn.request_id) == (wanted[0].key, wanted[1].key)
+        assert update.artifact_ref == drawn.artifact_ref != there.artifact_ref
+        assert standing.conservative
+        assert standing.progress.left == 0
+
+    asyncio.run(main())
+
+
+def test_a_job_that_hangs_holds_up_neither_the_loop_nor_the_stop(store: Path) -> None:
+    async def main() -> None:
+        rig = Rig(store)
+        async with rig.system:
+            await rig.tezzeret.tell(Prefetch((spec(HANGS, 0),)))
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    standing = await rig.tezzeret.ask(AskStanding(), deadline_s=10.0)
+                    if standing.progress.busy == (HANGS,):
+                        break
+        assert rig.announced == []
+        (smith,) = rig.smiths
+        assert smith.stop(10.0), "it has ended"
+
+    asyncio.run(main())
+    with Library(store) as library:
+        assert library.wanted() == (spec(HANGS, 0),)

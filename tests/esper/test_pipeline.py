@@ -1,0 +1,146 @@
+"""A whole run with the blueprint pipeline: a real store, a real compiler in its own process, a real host."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from actors.display import Silent
+from contracts.config import GrowthConfig
+from contracts.growth import Candidate, GrowthView, Layout, ProbePlan, SiteInfo
+from contracts.kernels import KernelSpec, Strategy, design_of
+from contracts.messages import SystemState
+from contracts.view import EventKind
+from esper.karn.catalogue import CATALOGUE
+from esper.kasmina.draw import draw_of
+from esper.session import Grown, grow
+from esper.tamiyo.action import Action, Germinate, Wait
+from esper.tamiyo.passage import due
+from esper.tezzeret.forge import forge
+from esper.urza.library import Library
+from tests.esper.test_session import SMALL, circle
+
+pytestmark = [pytest.mark.real, pytest.mark.kernels]
+PATH = GrowthConfig().path
+CANDIDATE = Candidate(
+    "1",
+    "BP008",
+    {"width": 2.0},
+    CATALOGUE.get("BP008").params(SiteInfo("1", Layout.VECTOR, (3,), 3, 0), {"width": 2.0}),
+)
+SPEC = KernelSpec(
+    design_of(SiteInfo("1", Layout.VECTOR, (3,), 3, 0), "BP008", {"width": 2.0}), draw_of(0, "1#0")
+)
+"""What germinating it first takes, in a run with seed 0."""
+
+
+class Signal(Silent):
+    """A display that hears whether the kernels are ready, or something was said of the store."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def event(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
+        self.events.append(text)
+
+    def heard(self, beginning: str) -> bool:
+        return any(text.startswith(beginning) for text in self.events)
+
+
+class Patient:
+    """Germinates one seed: at an epoch, or once something was heard."""
+
+    name = version = "patient"
+    reads_validation = False
+
+    def __init__(self, signal: Signal, beginning: str = "", epoch: int = -1) -> None:
+        self._signal = signal
+        self._beginning = beginning
+        self._epoch = epoch
+        self.germinated_at = 0
+
+    def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
+        return None
+
+    def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
+        return () if self.germinated_at else (CANDIDATE,)
+
+    def act(self, state: SystemState, view: GrowthView) -> Action:
+        step = due(view)
+        if step is not None:
+            return step
+        heard = bool(self._beginning) and self._signal.heard(self._beginning)
+        if self.germinated_at or not (heard or view.epoch == self._epoch):
+            return Wait("not yet")
+        self.germinated_at = view.epoch
+        return Germinate(CANDIDATE, PATH, "its time has come")
+
+
+def run(policy: Patient, store: Path, display: Signal, epochs: int, *settings: str) -> Grown:
+    told = (*SMALL, f"kernels.store={store}", "budgets.tamiyo_inference_ms=60000", *settings)
+    return grow(
+        circle(), sites=["1"], epochs=epochs, max_params=200, policy=policy, settings=told, display=display
+    )
+
+
+def weights(grown: Grown) -> dict[str, Tensor]:
+    return dict(grown.model.state_dict())
+
+
+def stocked(store: Path) -> None:
+    """A store that has the kernel."""
+    made = forge(SPEC, Strategy.FAST, CATALOGUE)
+    with Library(store) as library:
+        library.publish(SPEC, made.certificate, made.weights, made.program)
+
+
+def test_a_run_grafts_from_the_store_and_its_numbers_are_those_of_a_run_without_one(tmp_path: Path) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    stocked(store)
+    policy = Patient(signal, "kernels: all 1")
+    fetched = run(policy, store, signal, 400)
+    assert policy.germinated_at, signal.events
+    (graft,) = fetched.report.grafts
+    with Library(store) as library:
+        there = library.find(SPEC)
+    assert there is not None
+    assert graft.kernel == there.ref
+    assert (fetched.report.kernels.used, fetched.report.kernels.built) == (1, 0)
+
+    again = Patient(signal, epoch=policy.germinated_at)
+    built = run(again, store, signal, 400, "kernels.prefetch=false")
+    (graft,) = built.report.grafts
+    assert graft.kernel == ""
+    assert (built.report.kernels.used, built.report.kernels.built) == (0, 1)
+    assert {name: one.shape for name, one in weights(built).items()} == {
+        name: one.shape for name, one in weights(fetched).items()
+    }
+    assert all(torch.equal(one, weights(fetched)[name]) for name, one in weights(built).items())
+
+
+def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp_path: Path) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    store.write_text("a file where a folder should be")
+    policy = Patient(signal, "modules are built on the spot")
+    grown = run(policy, store, signal, 400)
+    assert policy.germinated_at, signal.events
+    (graft,) = grown.report.grafts
+    assert graft.kernel == ""
+    assert [alert.name for alert in grown.report.alerts if alert.severity != "info"] == ["no_kernel_store"]
+    assert store.read_text() == "a file where a folder should be"
+
+
+@pytest.mark.slow
+def test_what_is_not_in_the_store_is_compiled_while_the_run_trains(tmp_path: Path) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    policy = Patient(signal, "kernels: all 1")
+    grown = run(policy, store, signal, 12_000)
+    assert policy.germinated_at, signal.events
+    (graft,) = grown.report.grafts
+    assert graft.kernel
+    with Library(store) as library:
+        certificate = library.certificate(SPEC.design)
+    assert certificate is not None
+    assert certificate.strategy is Strategy.STANDARD
+    assert certificate.output_error is not None

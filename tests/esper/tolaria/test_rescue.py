@@ -1,0 +1,146 @@
+"""An epoch that a live seed breaks is trained again without it; one that the host breaks ends the run."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts.config import GrowthConfig
+from contracts.lifecycle import Stage
+from esper.kasmina.plan import Insert
+from esper.tolaria import trainer as trainer_module
+from esper.tolaria.errors import TrainingDiverged
+from esper.tolaria.trainer import Trainer
+from tests.esper.tolaria.world import (
+    HIDDEN,
+    config,
+    host_weights,
+    insert,
+    learn,
+    live,
+    plan,
+    record,
+    remove,
+    same,
+    trainer,
+)
+
+
+class Breaking(nn.Module):
+    """Sound for `passes` forward passes in training mode, then what `harm` makes of its output."""
+
+    def __init__(self, passes: int, harm: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.left, self.harm = passes, harm
+        self.scale = nn.Parameter(torch.zeros(HIDDEN))
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.left -= self.training
+        return self.harm(h * self.scale) if self.left < 0 else h * self.scale
+
+
+def nan(y: Tensor) -> Tensor:
+    return y * float("nan")
+
+
+def refuse(y: Tensor) -> Tensor:
+    raise RuntimeError("no more of this")
+
+
+HARMS = pytest.mark.parametrize(
+    ("harm", "reason"), [(nan, "loss is not finite"), (refuse, "no more of this")]
+)
+
+
+def with_live(harm: Callable[[Tensor], Tensor], passes: int = 8, **settings: float) -> Trainer:
+    """One that has trained an epoch of 6 steps, with a seed that breaks in the second epoch or later."""
+    one = trainer(config(**settings))
+    one.run_epoch()
+    seed = Insert(record("one#0", Stage.GERMINATED, 1), Breaking(passes, harm))
+    one.apply(plan(seed, live("one#0", 1)))
+    return one
+
+
+@HARMS
+def test_the_epoch_is_trained_again_without_the_seed_from_its_very_beginning(
+    harm: Callable[[Tensor], Tensor], reason: str
+) -> None:
+    one = with_live(harm, passes=3)
+    alone = trainer(config())
+    alone.run_epoch()
+    result = one.run_epoch()
+    expected = alone.run_epoch()
+    (aside,) = result.set_aside
+    assert (aside.seed_id, aside.step < 12) == ("one#0", True)
+    assert reason in aside.reason
+    assert (result.steps, result.train_loss, result.val_loss) == (6, expected.train_loss, expected.val_loss)
+    assert same(host_weights(one), host_weights(alone))
+    assert one.assemble().figures["one#0"].finite is False
+    assert one.ledger.spent > alone.ledger.spent
+
+
+@HARMS
+def test_after_the_cull_the_run_goes_on_from_before_the_graft(
+    harm: Callable[[Tensor], Tensor], reason: str
+) -> None:
+    one = with_live(harm, passes=10)
+    before = host_weights(one)
+    assert one.run_epoch().set_aside == ()
+    assert len(one.run_epoch().set_aside) == 1
+    applied = one.apply(plan(remove("one#0", 3, rollback=True)))
+    assert applied.refused == ()
+    assert same(host_weights(one), before)
+    while not one.finished:
+        assert one.run_epoch().set_aside == ()
+    assert one.final().val_loss < float("inf")
+
+
+def test_the_youngest_is_suspected_first_and_the_innocent_one_stays() -> None:
+    one = trainer(config())
+    one.run_epoch()
+    one.apply(plan(insert("one#0", 1), live("one#0", 1)))
+    young = Insert(record("two#0", Stage.GERMINATED, 1), Breaking(3, nan))
+    one.apply(plan(young, live("two#0", 1)))
+    assert [aside.seed_id for aside in one.run_epoch().set_aside] == ["two#0"]
+    assert one._grafts.live_ids() == ("one#0",)
+
+
+def test_a_run_is_rescued_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "RESCUES_MAX", 1)
+    one = with_live(nan, passes=3)
+    assert len(one.run_epoch().set_aside) == 1
+    one.apply(plan(remove("one#0", 2)))
+    one.apply(plan(Insert(record("one#1", Stage.GERMINATED, 2), Breaking(2, nan)), live("one#1", 2)))
+    with pytest.raises(TrainingDiverged):
+        one.run_epoch()
+
+
+def test_a_host_that_diverges_by_itself_ends_the_run_as_before() -> None:
+    one = with_live(nan, passes=100)
+    with torch.no_grad():
+        next(one._grafts.model.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingDiverged):
+        one.run_epoch()
+
+
+def test_a_seed_that_raises_on_the_shadow_path_costs_the_host_nothing() -> None:
+    one, alone = trainer(config()), trainer(config())
+    for each in (one, alone):
+        each.run_epoch()
+    seed = Insert(record("one#0", Stage.GERMINATED, 1), Breaking(0, refuse))
+    one.apply(plan(seed, learn("one#0", 1)))
+    results = [each.run_epoch() for each in (one, alone)]
+    assert results[0].train_loss == results[1].train_loss
+    assert same(host_weights(one), host_weights(alone))
+    assert one.assemble().figures["one#0"].finite is False
+
+
+@pytest.mark.parametrize("is_live", [True, False], ids=["live", "isolated"])
+def test_a_seed_that_no_gradient_reaches_any_more_has_a_gradient_of_zero(is_live: bool) -> None:
+    one = trainer(config(growth=GrowthConfig(shadow_every=1)))
+    one.run_epoch()
+    seed = Insert(record("one#0", Stage.GERMINATED, 1), Breaking(0, Tensor.detach))
+    one.apply(plan(seed, live("one#0", 1) if is_live else learn("one#0", 1)))
+    one.run_epoch()
+    assert one.assemble().figures["one#0"].grad_norm == 0.0
