@@ -38,7 +38,9 @@ FULL_TEXT = (
     "give it more, or let observers catch up"
 )
 BUS_OVERTAXED = "bus_overtaxed"
-OVERTAXED_TEXT = "the bus's server did not come to an answer in time, however often it was asked; that was given up"
+OVERTAXED_TEXT = (
+    "the bus's server did not come to an answer in time, however often it was asked; that was given up"
+)
 FRAMES_REFUSED = "frames_refused"
 
 

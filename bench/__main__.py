@@ -136,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="NAME", help=f"which of: {', '.join(NAMES)} (default: all)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE as one object")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a budget of the full size is broken as well")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 if a budget of the full size is broken as well"
+    )
     parser.add_argument(
         "--size", choices=[size.value for size in Size], default=Size.FULL.value, help="how much to do"
     )

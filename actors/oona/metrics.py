@@ -64,6 +64,10 @@ class LinkRow(msgspec.Struct, frozen=True, kw_only=True):
     """Publishers that were told that nobody can say what became of their message."""
     refused: dict[str, int]
     """Frames that came in and were refused, by reason."""
+    full: bool = False
+    """Whether the back end had no memory left for the last message that it was given."""
+    given_up: int = 0
+    """Batches of operations that the back end could not answer in time, however often it was asked."""
 
 
 class BusMetrics(msgspec.Struct, frozen=True):

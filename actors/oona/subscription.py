@@ -1,8 +1,6 @@
 """A consumer's end of the memory back end: waits for messages, hands them out, takes the acknowledgements."""
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
@@ -12,10 +10,11 @@ from actors.oona.errors import ClosedError
 from actors.oona.group import Group
 from actors.oona.membership import Membership
 from actors.oona.priority import Lane, Priority
+from actors.oona.receiving import Block, Loop
 from actors.runtime.clock import Clock
 
 
-class MemoryDelivery:
+class MemoryDelivery(Block):
     """Implements `Delivery`, for one attempt: once the message has gone elsewhere this can only be late."""
 
     __slots__ = ("_clock", "_entry", "_group", "attempt", "message")
@@ -58,21 +57,8 @@ class MemoryDelivery:
         """Raises ValueError if the deadline is not above 0 or above the topic's `postpone_max_s`."""
         self._group.extend(self._entry, self.attempt, self._clock.monotonic(), deadline_s)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.ack()
-        elif isinstance(error, Exception):
-            self.nack(error=f"{type(error).__name__}: {error}")
-        else:
-            self.nack(delay_s=0.0)  # cancelled, or the program ends: nobody's failure
-
-
-class MemorySubscription:
+class MemorySubscription(Loop[MemoryDelivery]):
     """Implements `Subscription`."""
 
     def __init__(self, membership: Membership, clock: Clock, slice_messages: int) -> None:
@@ -130,23 +116,6 @@ class MemorySubscription:
         """Receive nothing more, but stay in the group: the bus closes."""
         self._closed = self._closed or reason
         self._wake()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> MemoryDelivery:
-        try:
-            return (await self.receive(1))[0]
-        except ClosedError:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     async def _wait(self) -> None:
         """Until there may be a message, or the end. Several may wait on one subscription; all are woken."""

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 
 SWITCH_S = 0.0005
 """After so long at most one thread lets another have the interpreter; Python's own is 5 ms."""
+YOUNG_MAX = 10_000
+"""New objects before the collector looks at them; Python's own is 700.
+
+A message under way is a dozen objects that mostly outlive so short a while: each would be looked at in vain.
+"""
 
 
 @contextmanager
@@ -15,12 +20,14 @@ def shared_interpreter() -> Iterator[None]:
 
     A full collection that walks through all of torch's objects takes longer than a boundary.
     """
-    before_s = sys.getswitchinterval()
+    before_s, before = sys.getswitchinterval(), gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_MAX, *before[1:])
     sys.setswitchinterval(SWITCH_S)
     try:
         yield
     finally:
         sys.setswitchinterval(before_s)
+        gc.set_threshold(*before)
         gc.unfreeze()

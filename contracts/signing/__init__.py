@@ -27,7 +27,9 @@ after decoding with those that the entry was found under; without that the rest 
 1. size, form of the header, key id known, MAC (`hmac.compare_digest`);
 2. freshness, at most 60 s in either direction; may this sender say this on this topic;
 3. the event id: known with other bytes? the nonce: used before? room to remember it?
-4. the caller decodes.
+4. the caller decodes, and compares what is inside with what the entry says;
+5. only then the frame is remembered (`Admission.remember`), so that a copy under another id
+   that is read first does not make the true one look replayed.
 
 Nothing is remembered before 2 and 3 have passed, so whoever has no key can't make memory grow. Nor can one
 who repeats valid frames: a frame is remembered once.
@@ -75,7 +77,8 @@ that were added again within 60 s of their signing. He can't change it, nor show
 
 ## What the sender owes
 Sign when the bytes are handed to the server, not when they are queued: what waits in an outbox or is sent
-again after the server lost its data keeps its envelope and gets a new signature. The same id always means the
+again after the server lost its data keeps its envelope and gets a new signature; so does a dead letter that
+is given out once more, in the name of who signed it first. The same id always means the
 same envelope; to encode it again (a new time, another order of a map) makes it an attack.
 
 ## Rotation

@@ -29,6 +29,17 @@ class Admitted(NamedTuple):
     """The same was admitted under this event id before."""
 
 
+class Judged(NamedTuple):
+    """A frame that was found good, and is not remembered yet."""
+
+    admitted: Admitted
+    rule: Rule | None
+    """None where nothing is checked."""
+    key: Key
+    frame: Known | None
+    """What is to be remembered; None of a repeat."""
+
+
 UNCHECKED = Admitted(None, repeat=False)
 NOBODY = TopicRule(Rule.ACTS, frozenset())
 """What holds on a topic without a rule."""
@@ -75,7 +86,14 @@ class Admission:
     def admit(
         self, event_id: str, topic: str, body: bytes, signature: bytes, now_ns: int, taken_ns: int
     ) -> Admitted:
-        """Judge a frame before it is decoded.
+        """`judge` and `remember` at once, for a frame whose bytes say all that there is to know."""
+        return self.remember(self.judge(event_id, topic, body, signature, now_ns, taken_ns))
+
+    def judge(
+        self, event_id: str, topic: str, body: bytes, signature: bytes, now_ns: int, taken_ns: int
+    ) -> Judged:
+        """Judge a frame before it is decoded. It is admitted once it is remembered, which must be the next
+        thing that happens here; what turns out not to be what it came as is not remembered at all.
 
         `now_ns` is this process's wall clock, `taken_ns` the time at which the server first took the entry,
         both in nanoseconds. An empty signature is none.
@@ -84,40 +102,46 @@ class Admission:
             SignatureRefused: with the reason; it was counted, and nothing was remembered.
         """
         if self.keyring is None:
-            return UNCHECKED
+            return Judged(UNCHECKED, None, (topic, event_id), None)
         try:
-            admitted = self._judge(self.keyring, (topic, event_id), body, signature, now_ns, taken_ns)
+            return self._judge(self.keyring, (topic, event_id), body, signature, now_ns, taken_ns)
         except SignatureRefused as refused:
             self._refused[refused.reason] += 1
             raise
-        if admitted.repeat:
+
+    def remember(self, judged: Judged) -> Admitted:
+        """Admit what was judged last."""
+        if judged.rule is None:
+            return judged.admitted
+        if judged.frame is None:
             self._repeats += 1
         else:
+            self._memories[judged.rule].remember(judged.key, judged.frame)
             self._admitted += 1
-        return admitted
+        return judged.admitted
 
     def _judge(
         self, keyring: Keyring, key: Key, body: bytes, signature: bytes, now_ns: int, taken_ns: int
-    ) -> Admitted:
+    ) -> Judged:
         _check_size(key, body)
         rule = self._rules.get(key[0], NOBODY)
         memory = self._memories[rule.rule]
         known = memory.known(key)
         digests = digests_of(body, signature)
         if known == digests:
-            return Admitted(parse(signature).sender, repeat=True)
+            return Judged(Admitted(parse(signature).sender, repeat=True), rule.rule, key, None)
         header = keyring.verify(body, signature)
         if known is None:
             self._check_fresh(rule.rule, header.signed_ns, now_ns, taken_ns)
         _check_sender(rule, key[0], header.sender)
         if known is not None:
             _check_same(known, digests)
-            return Admitted(header.sender, repeat=True)
+            return Judged(Admitted(header.sender, repeat=True), rule.rule, key, None)
         self._check_nonce(header.nonce)
         _check_room(memory, now_ns)
         held_until_ns = header.signed_ns + FRESH_NS if rule.rule is Rule.ACTS else 0
-        memory.remember(key, Known(digests, header.nonce, header.signed_ns, held_until_ns))
-        return Admitted(header.sender, repeat=False)
+        frame = Known(digests, header.nonce, header.signed_ns, held_until_ns)
+        return Judged(Admitted(header.sender, repeat=False), rule.rule, key, frame)
 
     def _check_fresh(self, rule: Rule, signed_ns: int, now_ns: int, taken_ns: int) -> None:
         if rule is Rule.INFORMS:

@@ -10,7 +10,17 @@ from actors.oona.memory import MemoryBus
 from actors.oona.metrics import BusMetrics, LinkRow
 from actors.oona.open import OpenBus
 from actors.oona.topics import run_topics
-from actors.presence import BUS_CONSERVATIVE, BUS_LOST, FRAMES_REFUSED, RETIRE_EVERY, Presence, present
+from actors.presence import (
+    BUS_CONSERVATIVE,
+    BUS_FULL,
+    BUS_LOST,
+    BUS_OVERTAXED,
+    FRAMES_REFUSED,
+    OVERTAXED_TEXT,
+    RETIRE_EVERY,
+    Presence,
+    present,
+)
 from actors.runtime import LoopClock
 from actors.runtime.simulation import run_simulated
 from contracts.registry import ControlFacts, Pulse, RunEntry
@@ -176,6 +186,31 @@ def test_a_lost_bus_is_said_once_and_its_return_once() -> None:
     assert first.startswith("alert: the bus can't be reached; training goes on")
     assert "event lines on this terminal are behind" in first
     assert second == "info: the bus is back after 6 s"
+
+
+def test_a_server_without_memory_is_said_once_and_that_it_has_some_again_once() -> None:
+    async def main() -> World:
+        world, full = a_world(), replace(LINK, full=True)
+        await beaten(world, LINK, full, full, LINK, LINK)
+        return world
+
+    world = run_simulated(main, seed=0)
+    assert world.witness.alerts == [f"lost {BUS_FULL}", f"regained {BUS_FULL}"]
+    first, second = world.spectator.events
+    assert first.startswith("alert: the bus's server has no memory left")
+    assert second == "info: the bus's server has memory again"
+
+
+def test_what_the_server_could_never_answer_is_said_each_time() -> None:
+    async def main() -> World:
+        world = a_world()
+        await beaten(
+            world, LINK, replace(LINK, given_up=1), replace(LINK, given_up=1), replace(LINK, given_up=3)
+        )
+        return world
+
+    said = f"{BUS_OVERTAXED}: {OVERTAXED_TEXT}"
+    assert run_simulated(main, seed=0).witness.alerts == [said, said]
 
 
 async def burdened(world: World, *causes: str) -> None:

@@ -107,6 +107,14 @@ def test_what_is_known_of_the_end_is_said_of_a_run_that_is_over(once: bool) -> N
     ]
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_picture_of_a_run_that_fell_silent_says_where_what_was_kept_ends(missing: bool) -> None:
+    out = io.StringIO()
+    make_retelling(json=False, quiet=False, out=out).once(ENTRY, a_view(20), missing)
+    assert ("what the bus kept ends at epoch 20" in out.getvalue()) == missing
+    assert "finished" not in out.getvalue().splitlines()[-1]
+
+
 def test_a_picture_once_is_the_whole_of_it() -> None:
     plain, lines = io.StringIO(), io.StringIO()
     make_retelling(json=False, quiet=False, out=plain).once(ENTRY, a_view(20), False)

@@ -45,6 +45,20 @@ def test_check_exits_with_one_exactly_when_a_budget_is_broken(
     assert {"versions", "machine"} <= written.keys()
 
 
+def test_a_small_run_checks_no_budget_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench.bus
+
+    monkeypatch.setattr(bench.bus, "run", lambda size: {"publish": {"p50_us": 1.5}})
+    monkeypatch.setattr(bench.bus, "BUDGETS", (Budget("publish.p50_us", 0.0),))
+    assert command.main(["bus", "--check", "--size", "small"]) == 0
+    said = capsys.readouterr().out
+    assert "budgets are for the full size" in said
+    assert "all budgets hold" not in said
+    assert command.main(["bus", "--check"]) == 1
+
+
 def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

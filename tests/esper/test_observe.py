@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from contracts.report import Report
+from esper.options import BAD_USAGE
 from esper.report.build import read
-from esper.run import BAD_USAGE, DONE, INTERRUPTED, main
+from esper.run import DONE, INTERRUPTED, main
 from tests.actors.oona.redis_server import RedisServer
 from tests.esper.observing import EPOCHS, Child, Stage, stage
 

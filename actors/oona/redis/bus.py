@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Final, Self, TypeVar
@@ -22,6 +22,7 @@ from actors.oona.redis.call import Ask, Call, Order
 from actors.oona.redis.clock import ServerClock
 from actors.oona.redis.figures import NEVER, metrics
 from actors.oona.redis.frames import FrameCodec
+from actors.oona.redis.house import House
 from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
 from actors.oona.redis.letters import RedisDeadLetters
 from actors.oona.redis.link import Link
@@ -31,7 +32,7 @@ from actors.oona.redis.post import Post
 from actors.oona.redis.server import Facts
 from actors.oona.redis.subscription import RedisSubscription
 from actors.oona.redis.topics import KnownTopic
-from actors.oona.redis.wire import Head, Op, PastEntry, TopicStats, decoder, policy_of, settings_of
+from actors.oona.redis.wire import Head, Op, PastEntry, decoder, policy_of, settings_of
 from actors.runtime.clock import Clock
 from contracts.signing.admission import EVENT_ID_CHARS_MAX
 
@@ -39,11 +40,8 @@ T = TypeVar("T")
 
 RETIRE_S: Final = 86_400.0
 """Seconds that the keys of a namespace stay after it was retired, unless said otherwise."""
-_STATS: Final = decoder(list[TopicStats])
 _PAST: Final = decoder(list[PastEntry])
 _ANYTHING: Final = decoder(msgspec.Raw)
-_MOVED: Final = decoder(tuple[int, bool])
-_THERE: Final = decoder(list[bool])
 
 
 class RedisBus:
@@ -103,14 +101,10 @@ class RedisBus:
             self._topics, self.link, self._conservative, options, frames.sign, self.clock.monotonic
         )
         self.dead_letters = RedisDeadLetters(topics, self._ask, self.inbox, self._conservative, self.clock)
-        self._subscriptions: list[RedisSubscription] = []
         self._numbers = count(1)
         self._client = client
         self._head = NEVER
-        self._stats: list[TopicStats] = []
-        self._due: dict[str, float] = {}
-        self._first_topic = 0
-        self._since_yield = 0
+        self._house = House(self.link, self.clock, self.post, list(topics), config, options)
         self._closed = False
 
     async def _open(self) -> None:
@@ -162,8 +156,10 @@ class RedisBus:
         now_s = self.clock.monotonic()
         expires_s = texts.expiry_s(ttl_s, known.policy, now_s)
         number = next(self._numbers)
-        event_id = f"{self._client}-{number}" if event_id is None else event_id
-        _check_text("event id", event_id)
+        if event_id is None:
+            event_id = f"{self._client}-{number}"
+        else:
+            _check_text("event id", event_id)
         envelope = self._frames.encode(topic, event_id, priority, message)
         return Outgoing(number, topic, message, priority, event_id, now_s, expires_s, envelope)
 
@@ -195,13 +191,13 @@ class RedisBus:
             self._known(name)
         _check_text("group", group)
         _check_text("consumer", consumer)
-        self._subscriptions = [each for each in self._subscriptions if not each.closed]
-        for each in self._subscriptions:
+        self._house.subscriptions = [each for each in self._house.subscriptions if not each.closed]
+        for each in self._house.subscriptions:
             shared = [name for name in names if name in each.topics]
             if shared and (each.group, each.consumer) == (group, consumer):
                 raise texts.name_taken(consumer, group, shared[0])
         subscription = RedisSubscription(self.inbox, names, group, consumer, lossy, self._config)
-        self._subscriptions.append(subscription)
+        self._house.subscriptions.append(subscription)
         return subscription
 
     async def history(self, topic: str) -> list[Past]:
@@ -220,11 +216,11 @@ class RedisBus:
     # Figures
 
     def metrics(self) -> BusMetrics:
-        open_ = [each for each in self._subscriptions if not each.closed and not each.breaker.closed]
+        open_ = [each for each in self._house.subscriptions if not each.closed and not each.breaker.closed]
         now_s = self.clock.monotonic()
         return metrics(
             self._head,
-            self._stats,
+            self._house.stats,
             self._topics,
             {
                 name: tuple(f"{each.group}/{each.consumer}" for each in open_ if name in each.topics)
@@ -245,14 +241,16 @@ class RedisBus:
             retained=self.post.outbox.retained,
             uncertain=self.post.uncertain,
             refused=dict(self.inbox.refused),
+            full=self.post.server_full,
+            given_up=self.link.given_up,
         )
 
     async def refresh(self) -> BusMetrics:
         """As last known, if the server can't be asked."""
         if not self._closed:
-            self._submit_all(self.post.counts())
+            self._house.send_counts()
             with suppress(RefusedError):
-                self._stats, _ = await self._ask(("stats", list(self._topics)), _STATS)
+                await self._house.ask_stats()
         return self.metrics()
 
     # Housekeeping
@@ -262,58 +260,9 @@ class RedisBus:
         return self._config.tick_s
 
     async def keep_house(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.lapse(self.clock.monotonic())
-        self.post.tick()
-        if not self.link.up:
-            return
-        self._submit_all(self.post.counts())
-        with suppress(RefusedError, ClosedError):
-            while await self._tick() and not self._closed:
-                await self.clock.sleep(self._config.tick_breath_s)
-        self._ring_all()
-
-    async def _tick(self) -> bool:
-        """One round on the server; True if work was left over."""
-        names = list(self._topics)
-        first = self._first_topic % max(1, len(names))
-        self._first_topic += 1
-        tick = Ask(("tick", names[first:] + names[:first], self._config.tick_work_max), _MOVED)
-        self.link.submit(tick)
-        if self._is_due("beat", self._options.beat_s):
-            self._beat()
-        if self._is_due("reclaim", self._options.reclaim_s):
-            self.link.submit(Order(("reclaim", names)))
-        (_, more), _ = await tick.answer
-        if self._is_due("stats", self._options.stats_s):
-            self._stats, _ = await self._ask(("stats", names), _STATS)
-        return more
-
-    def _is_due(self, what: str, every_s: float) -> bool:
-        now_s = self.clock.monotonic()
-        due = now_s >= self._due.get(what, 0.0)
-        if due:
-            self._due[what] = now_s + every_s
-        return due
-
-    def _beat(self) -> None:
-        """A sign of life of each consumer; one that the server has given up joins again."""
-        beating = [(each, topic) for each in self._subscriptions if not each.closed for topic in each.topics]
-        if not beating:
-            return
-        members = [[topic, each.group, each.consumer] for each, topic in beating]
-        ask = Ask(("beat", members), _THERE)
-
-        def answered(answer: "asyncio.Future[tuple[list[bool], list[bytes]]]") -> None:
-            if answer.cancelled() or answer.exception() is not None:
-                return
-            gone = {each for (each, _), there in zip(beating, answer.result()[0], strict=True) if not there}
-            for subscription in gone:
-                if not subscription.closed:
-                    subscription.join()
-
-        ask.answer.add_done_callback(answered)
-        self.link.submit(ask)
+        await self._house.keep()
+        if self.link.up:
+            self._ring_all()
 
     async def run_housekeeping(self) -> None:
         while not self._closed:
@@ -343,16 +292,15 @@ class RedisBus:
     async def _drain(self) -> None:
         """What the outbox holds, the last figures, and the leaves."""
         for _ in range(2):
-            self._submit_all(self.post.counts())
-            stats, _blobs = await self._ask(("stats", list(self._topics)), _STATS)
-            self._stats = stats
+            self._house.send_counts()
+            await self._house.ask_stats()
             if not self.post.outbox.queued:
                 break
         self._end_subscriptions()
         await self._ask(("settled", next(iter(self._topics), ""), []), _ANYTHING)
 
     def _end_subscriptions(self) -> None:
-        for subscription in self._subscriptions:
+        for subscription in self._house.subscriptions:
             subscription.end(ClosedError(texts.BUS_CLOSED))
 
     async def _end(self) -> None:
@@ -384,7 +332,7 @@ class RedisBus:
         declares: list[Call] = [
             Order(("declare", name, policy_of(topic.policy))) for name, topic in self._topics.items()
         ]
-        joins = [call for each in self._subscriptions if not each.closed for call in each.joins()]
+        joins = [call for each in self._house.subscriptions if not each.closed for call in each.joins()]
         return [*declares, *joins, *self.post.again()]
 
     def on_up(self) -> None:
@@ -398,26 +346,24 @@ class RedisBus:
 
     def _ring(self, kind: str, topic: str) -> None:
         if kind == MESSAGE:
-            for subscription in self._subscriptions:
+            for subscription in self._house.subscriptions:
                 if topic in subscription.topics:
                     subscription.ring()
         else:
             self.post.room(topic)
 
     def _ring_all(self) -> None:
-        for subscription in self._subscriptions:
+        for subscription in self._house.subscriptions:
             subscription.ring()
 
     # Asking
 
-    async def _ask(self, op: Op, decoder: msgspec.msgpack.Decoder[T]) -> tuple[T, list[bytes]]:
-        ask = Ask(op, decoder)
+    async def _ask(
+        self, op: Op, decoder: msgspec.msgpack.Decoder[T], blob: bytes = b""
+    ) -> tuple[T, list[bytes]]:
+        ask = Ask(op, decoder, blob)
         self.link.submit(ask)
         return await ask.answer
-
-    def _submit_all(self, calls: Iterable[Call]) -> None:
-        for call in calls:
-            self.link.submit(call)
 
 
 def _check_text(what: str, text: str) -> None:

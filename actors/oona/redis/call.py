@@ -29,6 +29,10 @@ class Call:
         """Bytes of its blobs."""
         return 0
 
+    def weight(self) -> int:
+        """How many simple operations it makes."""
+        return 1
+
     def write(self, blobs: list[bytes]) -> Op:
         """The operation, its blobs appended to `blobs`. Called once more for each time it is sent."""
         raise NotImplementedError
@@ -60,10 +64,12 @@ class Order(Call):
 class Ask(Call, Generic[T]):
     """Somebody waits for the answer; it comes with the blobs that it names."""
 
-    __slots__ = ("_decoder", "answer", "op")
+    __slots__ = ("_blob", "_decoder", "answer", "op")
 
-    def __init__(self, op: Op, decoder: "msgspec.msgpack.Decoder[T]") -> None:
+    def __init__(self, op: Op, decoder: "msgspec.msgpack.Decoder[T]", blob: bytes = b"") -> None:
+        """With a blob, its index comes last in the operation."""
         self.op = op
+        self._blob = blob
         self.answer: asyncio.Future[tuple[T, list[bytes]]] = asyncio.get_running_loop().create_future()
         self._decoder = decoder
 
@@ -71,7 +77,10 @@ class Ask(Call, Generic[T]):
         return not self.answer.done()
 
     def write(self, blobs: list[bytes]) -> Op:
-        return self.op
+        if not self._blob:
+            return self.op
+        blobs.append(self._blob)
+        return (*self.op, len(blobs) - 1)
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
         if self.answer.done():

@@ -8,6 +8,10 @@ SLOWED: Final = 0.5
 """Share of its speed that the clock loses while it is ahead of the server."""
 
 
+SLACK_S: Final = 0.05
+"""Seconds that the clock may be off before it is set again."""
+
+
 class ServerClock:
     """Implements `Clock`. It never goes back: when it is ahead it runs at half speed until it is right."""
 
@@ -26,6 +30,11 @@ class ServerClock:
         self._anchor_s = self._own.monotonic()
         self._value_s = server_s if first else max(was_s, server_s)
         self._ahead_s = self._value_s - server_s
+
+    def check(self, server_s: float, waited_s: float) -> None:
+        """The server's time was `server_s` at some moment of the last `waited_s` seconds."""
+        if not server_s - SLACK_S <= self.monotonic() <= server_s + waited_s + SLACK_S:
+            self.set(server_s + waited_s / 2)
 
     def monotonic(self) -> float:
         elapsed_s = self._own.monotonic() - self._anchor_s

@@ -1,10 +1,11 @@
-"""One connection to the server, used for one exchange after the other, each with a deadline.
+"""One connection to the server. Commands are answered in their order, and each has a deadline.
 
 An exchange is never cancelled half-way. When its deadline passes the connection is cut, so that who waits for
 the answer gets an error instead, and nobody uses the connection again.
 """
 
 import asyncio
+from collections import deque
 from typing import TypeAlias
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
@@ -20,6 +21,10 @@ Answer: TypeAlias = "bytes | int | list[Answer] | None"
 
 class LostError(Exception):
     """The connection is gone, or could not be made; says why."""
+
+
+class LateError(LostError):
+    """No answer came in time."""
 
 
 class LoadingError(LostError):
@@ -42,7 +47,8 @@ class Exchange:
         self._options = options
         self._connection = address.connection(options.deadline_s)
         self._transport: asyncio.WriteTransport | None = None
-        self._timer: asyncio.TimerHandle
+        self._due_s: deque[float] = deque()  # of all that is not answered yet
+        self._timer: asyncio.TimerHandle | None = None  # for the first of them
         self._late = False  # whether this process stood still when the deadline passed
         self._overdue = False
 
@@ -72,17 +78,30 @@ class Exchange:
         return await self.end()
 
     def begin(self, packed: bytes) -> None:
-        """Send one command, packed; `end` must follow before the next."""
+        """Send one command, packed; for each there must be an `end`."""
         writer = self._connection._writer
         if writer is not None:
             writer.write(packed)
         loop = asyncio.get_running_loop()
-        due_s = loop.time() + self._options.deadline_s
-        self._overdue = self._late = False
-        self._timer = loop.call_at(due_s, self._deadline, loop, due_s)
+        self._due_s.append(loop.time() + self._options.deadline_s)
+        if self._timer is None:
+            self._watch(loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._late = False
+        self._timer = loop.call_at(self._due_s[0], self._deadline, loop, self._due_s[0])
+
+    def _answered(self) -> None:
+        """The first of all that was begun came to its end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._due_s.popleft()
+        if self._due_s:
+            self._watch(asyncio.get_running_loop())
 
     async def end(self) -> Answer:
-        """The answer to what was begun."""
+        """The answer to the first of what was begun and has no answer yet."""
         connection = self._connection
         try:
             if connection._writer is None:
@@ -96,16 +115,19 @@ class Exchange:
         except (ResponseError, AuthenticationError) as error:
             raise ServerError(_said(error)) from None
         except (RedisError, OSError) as error:
-            late = f"no answer within {self._options.deadline_s:g} s"
-            raise LostError(late if self._overdue else _said(error)) from None
+            if self._overdue:
+                raise LateError(f"no answer within {self._options.deadline_s:g} s") from None
+            raise LostError(_said(error)) from None
         finally:
-            self._timer.cancel()
+            self._answered()
 
     def cut(self) -> None:
         """Throw the connection away, at once, whatever is on its way."""
         if self._transport is not None:
             self._transport.abort()
         self._connection._close()  # type: ignore[no-untyped-call]
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _deadline(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         """Cut; but if it was us who were late, leave time to read an answer that lies there already."""

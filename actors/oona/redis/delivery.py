@@ -1,11 +1,11 @@
 """A message from Redis in a consumer's hands."""
 
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import msgspec
 
 from actors.oona.priority import Lane, Priority
+from actors.oona.receiving import Block
 from actors.oona.redis.wire import Taken
 
 
@@ -23,24 +23,20 @@ ERROR_CHARS_MAX: Final = 1_000
 """Characters of a handler's error that are kept with a message."""
 
 
-class RedisDelivery:
+class RedisDelivery(Block):
     """Implements `Delivery`, for one attempt."""
 
-    __slots__ = ("_holder", "_taken", "due_s", "message")
+    __slots__ = ("_holder", "_taken", "attempt", "due_s", "event_id", "key", "message", "topic")
 
     def __init__(self, holder: Holder, taken: Taken, message: msgspec.Struct) -> None:
         self._holder = holder
         self._taken = taken
         self.message = message
         self.due_s = taken.due_s
-
-    @property
-    def event_id(self) -> str:
-        return self._taken.event_id
-
-    @property
-    def topic(self) -> str:
-        return self._taken.topic
+        self.topic = taken.topic
+        self.event_id = taken.event_id
+        self.attempt = taken.attempt
+        self.key = taken.key  # its entry on the server
 
     @property
     def group(self) -> str:
@@ -53,15 +49,6 @@ class RedisDelivery:
     @property
     def lane(self) -> Lane:
         return Lane(self._taken.lane)
-
-    @property
-    def attempt(self) -> int:
-        return self._taken.attempt
-
-    @property
-    def key(self) -> str:
-        """Its entry on the server."""
-        return self._taken.key
 
     @property
     def published_s(self) -> float:
@@ -81,16 +68,3 @@ class RedisDelivery:
     def extend(self, deadline_s: float) -> None:
         """Raises ValueError if the deadline is not above 0 or above the topic's `postpone_max_s`."""
         self._holder.extend(self, deadline_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.ack()
-        elif isinstance(error, Exception):
-            self.nack(error=f"{type(error).__name__}: {error}")
-        else:
-            self.nack(delay_s=0.0)  # cancelled, or the program ends: nobody's failure

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from actors.oona.priority import Priority
+from actors.oona.redis.envelopes import Unwrapping, rest_of, wrap
 from actors.runtime.clock import Clock
 from contracts.envelopes import BusEnvelope, BusMessageType
 from contracts.kernels import (
@@ -29,7 +30,9 @@ from contracts.messages import (
     TelemetryPacket,
 )
 from contracts.signing.admission import Admission
+from contracts.signing.header import NONCE_BYTES
 from contracts.signing.keyring import Keyring
+from contracts.signing.refusal import SignatureRefused
 from contracts.signing.rules import topic_rules
 from contracts.signing.signer import Signer
 from contracts.wire import WireError
@@ -66,6 +69,9 @@ class FrameCodec(Protocol):
     def sign(self, envelope: bytes) -> bytes:
         """Its signature as of now, asked for each time it is sent; empty if nothing is signed."""
 
+    def sign_anew(self, frame: "Frame") -> bytes:
+        """A signature as of now in the name of who signed it before; empty if there is none that holds."""
+
     def decode(
         self,
         topic: str,
@@ -95,21 +101,43 @@ class LeylineFrames:
         self._signer = None if keyring is None else Signer(keyring, sender, random_bytes, clock.wall_ns)
         self._sender = sender
         self._clock = clock
+        self._random_bytes = random_bytes
+        self._rests: dict[tuple[str, Priority], bytes] = {}
+        self._unwrapping = Unwrapping()
 
     def encode(self, topic: str, event_id: str, priority: Priority, message: msgspec.Struct) -> bytes:
         kind = _KIND_OF.get(type(message))
         if kind is None:
             raise WireError(f"a {type(message).__name__} does not travel on the bus")
+        payload = encode(message)
+        rest = self._rests.get((topic, priority))
+        if rest is None:
+            rest = self._rests[topic, priority] = rest_of(priority, self._sender, topic)
+        return wrap(kind, payload, event_id, rest) or self._encoded(kind, payload, topic, event_id, priority)
+
+    def _encoded(
+        self, kind: BusMessageType, payload: bytes, topic: str, event_id: str, priority: Priority
+    ) -> bytes:
         attributes = {
             "topic": topic,
             "event_id": event_id,
             "priority": str(int(priority)),
             "sender": self._sender,
         }
-        return encode(BusEnvelope(kind, encode(message), attributes))
+        return encode(BusEnvelope(kind, payload, attributes))
 
     def sign(self, envelope: bytes) -> bytes:
         return b"" if self._signer is None else self._signer.sign(envelope)
+
+    def sign_anew(self, frame: Frame) -> bytes:
+        keyring = self.admission.keyring
+        if keyring is None:
+            return b""
+        try:
+            sender = keyring.verify(frame.envelope, frame.signature).sender
+        except SignatureRefused:
+            return b""
+        return keyring.sign(sender, self._random_bytes(NONCE_BYTES), self._clock.wall_ns(), frame.envelope)
 
     def decode(
         self,
@@ -120,8 +148,27 @@ class LeylineFrames:
         taken_ns: int,
         past: bool = False,
     ) -> msgspec.Struct:
-        sender = self._sender_of(topic, event_id, frame, taken_ns, past)
-        envelope = decode(BusEnvelope, frame.envelope)
+        keyring = self.admission.keyring
+        if keyring is None:
+            return self._read(topic, event_id, priority, frame.envelope, None)
+        if past:
+            sender = keyring.verify(frame.envelope, frame.signature).sender
+            return self._read(topic, event_id, priority, frame.envelope, sender)
+        now_ns = self._clock.wall_ns()
+        judged = self.admission.judge(event_id, topic, frame.envelope, frame.signature, now_ns, taken_ns)
+        message = self._read(topic, event_id, priority, frame.envelope, judged.admitted.sender)
+        # Only now: a copy under another's name is not to pass for the true one.
+        self.admission.remember(judged)
+        return message
+
+    def _read(
+        self, topic: str, event_id: str, priority: Priority, data: bytes, sender: str | None
+    ) -> msgspec.Struct:
+        """The message in an envelope that says what its entry says, and was signed by `sender`."""
+        known = self._unwrapping.unwrap(data, event_id, priority, topic)
+        if known is not None and sender in (None, known.sender):
+            return decode(KINDS[known.kind], known.payload)
+        envelope = decode(BusEnvelope, data)
         said = {"topic": topic, "event_id": event_id, "priority": str(int(priority))}
         if sender is not None:
             said["sender"] = sender
@@ -129,17 +176,10 @@ class LeylineFrames:
         kind = KINDS.get(envelope.message_type)
         if kind is None:
             raise WireError(f"BusEnvelope.message_type {envelope.message_type!r} is no message of the bus")
-        return decode(kind, envelope.payload)
-
-    def _sender_of(self, topic: str, event_id: str, frame: Frame, taken_ns: int, past: bool) -> str | None:
-        """Who signed it; None where nobody looks. Raises SignatureRefused."""
-        if not past:
-            now_ns = self._clock.wall_ns()
-            return self.admission.admit(
-                event_id, topic, frame.envelope, frame.signature, now_ns, taken_ns
-            ).sender
-        keyring = self.admission.keyring
-        return None if keyring is None else keyring.verify(frame.envelope, frame.signature).sender
+        message = decode(kind, envelope.payload)
+        if (said_by := envelope.attributes.get("sender")) is not None:
+            self._unwrapping.learn(said_by, priority, topic)
+        return message
 
 
 def _check_agreement(envelope: BusEnvelope, said: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.settled import Settled
 from actors.oona.redis.wire import Taken
 from actors.runtime.clock import Clock
+
+_PRIORITIES: Final = {int(each): each for each in Priority}
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -55,16 +58,23 @@ class Inbox:
 
     def latency(self, topic: str, group: str, lane: Lane) -> Histogram:
         """From publication to first delivery, of what came to this process."""
-        return self._latencies.setdefault((topic, group, lane), Histogram())
+        key = (topic, group, lane)
+        if key not in self._latencies:
+            self._latencies[key] = Histogram()
+        return self._latencies[key]
 
     def read(self, taken: Taken, frame: Frame) -> msgspec.Struct | Unreadable:
         """The message of an entry; a refused one is counted."""
         try:
-            priority = Priority(taken.priority)
+            priority = _PRIORITIES.get(taken.priority) or Priority(taken.priority)
             taken_ns = taken.taken_ms * 1_000_000
             return self._frames.decode(taken.topic, taken.event_id, priority, frame, taken_ns)
         except ValueError as error:
             return self._refuse(frame, error)
+
+    def sign_anew(self, frame: Frame) -> bytes:
+        """For a message that is given out once more; empty if it was not signed, or not rightly."""
+        return self._frames.sign_anew(frame)
 
     def look_back(
         self, topic: str, event_id: str, priority: Priority, frame: Frame

@@ -26,7 +26,9 @@ _DONE: Final = decoder(bool, Refusal)
 class Asking(Protocol):
     """One operation and its answer, with the blobs that it names. Raises RefusedError, ClosedError."""
 
-    def __call__(self, op: Op, decoder: msgspec.msgpack.Decoder[T]) -> Awaitable[tuple[T, list[bytes]]]: ...
+    def __call__(
+        self, op: Op, decoder: msgspec.msgpack.Decoder[T], blob: bytes = b""
+    ) -> Awaitable[tuple[T, list[bytes]]]: ...
 
 
 class RedisDeadLetters:
@@ -62,11 +64,16 @@ class RedisDeadLetters:
         return self._letter(entry, blobs)
 
     async def replay(self, letter_id: str) -> None:
-        letter = await self.inspect(letter_id)
+        """What was signed is signed anew, in the same name: it may have lain here for longer than a
+        signature is good for."""
+        letter, blobs = await self._ask(("letter", letter_id), _LETTER)
+        if isinstance(letter, bool):
+            raise texts.unknown_letter(letter_id)
+        signature = self._inbox.sign_anew(frame_at(letter.envelope_ix, letter.signature_ix, blobs))
         policy = self._policies.get(letter.topic)
         ttl_s = policy.ttl_s if policy is not None else None
         expires_s = False if ttl_s is None else self._clock.monotonic() + ttl_s
-        answer, _ = await self._ask(("replay", letter_id, expires_s), _DONE)
+        answer, _ = await self._ask(("replay", letter_id, expires_s), _DONE, signature)
         if not isinstance(answer, bool):
             raise self._refusal(letter_id, answer)
 

@@ -1,4 +1,4 @@
-"""The command connection: one task owns it and sends one batch of operations after the other.
+"""The command connection: batches of operations go out one after the other, and one task reads the answers.
 
     submit ──▶ waiting ──collect──▶ batch ──EVALSHA──▶ answers ──▶ answered()
                   ▲                   │
@@ -6,12 +6,14 @@
                                          and the same batch is sent again under the same number, which the
                                          script executes once
 
+Two batches may be on their way at a time, so that the server works on one while this process works on the
+answers to the other. The second names the first, and is not executed unless the first was.
+
 A server that was started again, or whose data is not what it was, is first told what it must know: what
 `on_new_server` returns is sent before anything else goes on.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -20,8 +22,16 @@ import msgspec
 
 from actors.oona.errors import BusError, BusUnfitError, ClosedError, UncertainError, UnreachableError
 from actors.oona.redis.address import Address
-from actors.oona.redis.call import Call, Order
-from actors.oona.redis.connection import Exchange, LoadingError, LostError, ScriptGoneError, ServerError
+from actors.oona.redis.batches import Batch, Batches
+from actors.oona.redis.call import Call
+from actors.oona.redis.connection import (
+    Exchange,
+    LateError,
+    LoadingError,
+    LostError,
+    ScriptGoneError,
+    ServerError,
+)
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.script import SCRIPT
 from actors.oona.redis.server import Facts, facts, unreachable
@@ -29,19 +39,10 @@ from actors.oona.redis.wire import Head, Op, Settings, evalsha, header, reply
 from actors.oona.texts import BUS_CLOSED
 
 FAILURES_MAX: Final = 6
-"""Times that a server may fail at a batch: it is read-only for a while, or out of reach of its replicas."""
-
-
-class Batch:
-    """Operations that go together; the number tells the script whether it has seen them."""
-
-    __slots__ = ("calls", "failures", "introduction", "seq")
-
-    def __init__(self, seq: int, calls: list[Call], introduction: bool) -> None:
-        self.seq = seq
-        self.calls = calls
-        self.introduction = introduction  # part of what a new server is told
-        self.failures = 0  # times that the server answered it with an error
+"""Times that a server may fail at a batch: it is read-only for a while, or out of reach of its replicas, or
+its answer does not come in time over this line."""
+UNDER_WAY_MAX: Final = 2
+"""Batches on their way at a time; the script keeps the answers to so many."""
 
 
 class Owner(Protocol):
@@ -84,6 +85,8 @@ class Link:
         self.reconnects = -1
         self.batches = 0
         """Answered so far."""
+        self.given_up = 0
+        """Batches that the server could not answer, however often it was asked."""
         self._address = address
         self._prefix = prefix
         self._client = client
@@ -92,46 +95,41 @@ class Link:
         self._owner = owner
         self._exchange: Exchange | None = None
         self._sha = ""
-        self._seq = 0
         self._generation = ""
         self._run_id = ""
         self._introduce = True  # whether the server has to be told what it must know
         self._tries = 0
         self._reason = "it was never reached"
-        self._waiting: deque[Call] = deque()
-        self._todo: deque[Batch] = deque()  # the first is in flight, or to be sent again
-        self._begun: Batch | None = None  # the first, if it was sent already
+        self._batches = Batches(options)
+        self._pumps = False  # whether what is waiting will be looked at presently
         self._wake: asyncio.Future[None] | None = None
         self._rises: list[asyncio.Future[None]] = []
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     # What others call
 
     @property
     def idle(self) -> bool:
         """Nothing is on its way or waiting for it."""
-        return not self._todo and not self._waiting
+        return self._batches.idle
 
     def submit(self, call: Call) -> None:
         """Send it with the next batch, in the order of submission; or it fails at once."""
         if self.closed or not (self.up or call.keeps):
             call.failed(self._refusal(), sent=False)
             return
-        self._waiting.append(call)
-        if len(self._waiting) > self._options.waiting_ops_max and not self.up:
-            self._forget_oldest_order()
-        self._rouse()
-
-    def _forget_oldest_order(self) -> None:
-        """An acknowledgement or the like: what it would have settled comes again."""
-        for place, call in enumerate(self._waiting):
-            if isinstance(call, Order):
-                del self._waiting[place]
-                return
+        self._batches.waiting.append(call)
+        if not self.up:
+            self._batches.forget_oldest_order()
+        elif not self._pumps:
+            self._pumps = True
+            self._loop.call_soon(self._pump)
 
     async def open(self) -> None:
         """Connect for the first time and begin. Raises UnreachableError or BusUnfitError."""
+        self._loop = asyncio.get_running_loop()
         try:
             await self._connect()
         except LostError as error:
@@ -169,22 +167,25 @@ class Link:
         finally:
             self.closed = True
             self._fall("the bus was closed")
-            for call in self._waiting:
+            for call in self._batches.keep_waiting(lambda _: False):
                 call.failed(self._refusal(), sent=False)
-            self._waiting.clear()
-            self._todo.clear()
+            self._batches.todo.clear()
 
     async def _step(self) -> None:
+        batches = self._batches
         try:
             if self._exchange is None:
                 await self._reconnect()
-            elif self._todo:
-                await self._send(self._todo[0])
+            elif batches.under_way:
+                await self._next_answer(batches.todo[0])
+            elif batches.todo:
+                self._begin()
             elif self._introduce:
                 self._begin_introduction()
             elif not self.up:
                 self._rise()
-            elif not self._collect():
+                self._pump()
+            else:
                 await self._something()
         except LostError as error:
             self._fall(str(error))
@@ -201,69 +202,57 @@ class Link:
 
     # Batches
 
-    def _collect(self) -> bool:
-        """Make a batch of what is waiting; False if nothing is."""
-        calls: list[Call] = []
-        size, options, waiting = 0, self._options, self._waiting
-        while waiting and len(calls) < options.batch_ops_max:
-            call = waiting[0]
-            if call.wanted():
-                size += call.size()
-                if calls and size > options.batch_bytes_max:
-                    break
-                calls.append(call)
-            waiting.popleft()
-        if calls:
-            self._todo.append(self._numbered(calls))
-        return bool(calls)
+    def _pump(self) -> None:
+        """Send what is waiting, as long as there may be more under way."""
+        self._pumps = False
+        batches = self._batches
+        if not self.up or self._introduce or self._exchange is None or batches.under_way < len(batches.todo):
+            return
+        while batches.under_way < UNDER_WAY_MAX and batches.collect():
+            self._begin()
+        self._rouse()
 
-    def _numbered(self, calls: list[Call], introduction: bool = False) -> Batch:
-        self._seq += 1
-        return Batch(self._seq, calls, introduction)
+    def _begin(self) -> None:
+        """Put the next batch on its way."""
+        assert self._exchange is not None
+        batches = self._batches
+        batch = batches.todo[batches.under_way]
+        after = batches.todo[batches.under_way - 1].seq if batches.under_way else 0
+        batches.under_way += 1
+        blobs: list[bytes] = []
+        ops: list[Op] = [call.write(blobs) for call in batch.calls]
+        now_s = self._owner.now_s()
+        head = header(self._client, batch.seq, after, self._generation, now_s, self._settings)
+        self._exchange.begin(evalsha(self._sha, self._prefix, head, ops, blobs))
 
     def _begin_introduction(self) -> None:
         """What a new server must know goes before all else."""
         self._introduce = False
-        calls = list(self._owner.on_new_server())
-        todo = [batch for batch in self._todo if not batch.introduction]
-        self._todo = deque(self._numbered(piece, introduction=True) for piece in self._pieces(calls))
-        self._todo.extend(self._numbered(batch.calls) for batch in todo)
+        self._batches.introduce(self._owner.on_new_server())
 
-    def _pieces(self, calls: list[Call]) -> list[list[Call]]:
-        """In order, each piece no larger than a batch may be."""
-        pieces: list[list[Call]] = []
-        size = 0
-        for call in calls:
-            size += call.size()
-            if (
-                pieces
-                and len(pieces[-1]) < self._options.batch_ops_max
-                and size <= self._options.batch_bytes_max
-            ):
-                pieces[-1].append(call)
-            else:
-                pieces.append([call])
-                size = call.size()
-        return pieces
-
-    async def _send(self, batch: Batch) -> None:
+    async def _next_answer(self, batch: Batch) -> None:
         """Raises LostError; then the batch stays the first."""
+        assert self._exchange is not None
         try:
-            answer = reply(await self._evaluated(batch))
-        except (ServerError, ValueError) as error:
-            self._give_up(batch, error)
+            answer = reply(await self._exchange.end())
+        except ScriptGoneError as error:
+            await self._bring_script(batch, error)
+            return
+        except (ServerError, LateError, ValueError) as error:
+            self._failed(batch, error)
             return
         self._generation = answer.head.generation
         if answer.head.status != "ok":
-            self._begin_introduction()
+            await self._take_back()
+            if answer.head.status == "generation":
+                self._begin_introduction()
             return
-        self._todo.popleft()
+        self._batches.answered()
         self.batches += 1
         self._owner.on_head(answer.head)
         answered = list(zip(batch.calls, answer.results, strict=True))
         self._hand_on([each for each in answered if not each[0].heavy], answer.blobs)
-        if not self._todo and not self._introduce and self._collect():
-            self._begin(self._todo[0])
+        self._pump()
         self._hand_on([each for each in answered if each[0].heavy], answer.blobs)
 
     def _hand_on(self, answered: list[tuple[Call, msgspec.Raw]], blobs: list[bytes]) -> None:
@@ -274,44 +263,39 @@ class Link:
                 senseless = f"{self._address.shown} gave an answer without sense: {error}"
                 call.failed(UncertainError(senseless), sent=True)
 
-    async def _evaluated(self, batch: Batch) -> object:
-        exchange = self._exchange
-        assert exchange is not None
-        if self._begun is not batch:
-            self._begin(batch)
-        self._begun = None
-        try:
-            return await exchange.end()
-        except ScriptGoneError:
-            await self._load_script()
-            self._begin(batch)
-            self._begun = None
-        try:
-            return await exchange.end()
-        except ScriptGoneError as error:  # again: somebody flushes them all the time
-            raise LostError(str(error)) from None
-
-    def _begin(self, batch: Batch) -> None:
-        """Put it on its way."""
+    async def _take_back(self) -> None:
+        """The first was not executed, so neither was what came after it: all of it is to be sent again."""
         assert self._exchange is not None
-        self._begun = batch
-        blobs: list[bytes] = []
-        ops: list[Op] = [call.write(blobs) for call in batch.calls]
-        head = header(self._client, batch.seq, self._generation, self._owner.now_s(), self._settings)
-        self._exchange.begin(evalsha(self._sha, self._prefix, head, ops, blobs))
+        while self._batches.under_way > 1:
+            self._batches.under_way -= 1
+            with suppress(ServerError):
+                await self._exchange.end()
+        self._batches.under_way = 0
 
-    def _give_up(self, batch: Batch, error: Exception) -> None:
-        """The server can't execute this batch; whether part of it was done, nobody can say.
+    async def _bring_script(self, batch: Batch, error: ScriptGoneError) -> None:
+        """Raises LostError if somebody removes it all the time."""
+        batch.failures += 1
+        if batch.failures >= FAILURES_MAX:
+            raise LostError(str(error))
+        await self._take_back()
+        await self._load_script()
+
+    def _failed(self, batch: Batch, error: Exception) -> None:
+        """The server can't execute this batch, or does not come to an answer; whether any of it was done,
+        nobody can say.
 
         Raises LostError, so that it is sent again after a rest, unless it has failed too often by then.
         """
         batch.failures += 1
         if batch.introduction or batch.failures < FAILURES_MAX:
             raise LostError(str(error))
-        self._todo.popleft()
+        self._batches.answered()
+        self.given_up += 1
         self._reason = str(error)
         for call in batch.calls:
             call.given_up(UncertainError(f"{self._address.shown} failed: {error}"))
+        if isinstance(error, LateError):
+            raise error
 
     # The connection
 
@@ -362,7 +346,7 @@ class Link:
                 raise LostError(str(error)) from None
 
     def _cut(self) -> None:
-        self._begun = None
+        self._batches.under_way = 0
         if self._exchange is not None:
             self._exchange.cut()
             self._exchange = None
@@ -387,13 +371,11 @@ class Link:
             f"{self._address.shown} can't say what became of it ({reason}): it may have been taken; publish "
             "it again with the same event id to be sure"
         )
-        for call in [call for batch in self._todo for call in batch.calls]:
+        for call in list(self._batches.unanswered()):
             call.failed(uncertain, sent=True)
         refusal = self._refusal()
-        waiting, self._waiting = self._waiting, deque(call for call in self._waiting if call.keeps)
-        for call in waiting:
-            if not call.keeps:
-                call.failed(refusal, sent=False)
+        for call in self._batches.keep_waiting(lambda call: call.keeps):
+            call.failed(refusal, sent=False)
         if was_up:
             self.since_s = self._owner.now_s()
             self._owner.on_down()

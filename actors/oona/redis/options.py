@@ -16,7 +16,7 @@ class RedisOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds before the first try to connect again; they double with each."""
     backoff_max_s: float = 2.0
     """Seconds between two tries at most."""
-    batch_ops_max: int = 256
+    batch_ops_max: int = 128
     """Operations that go to the server at a time."""
     batch_bytes_max: int = 1024 * 1024
     """Bytes of messages that go to the server at a time; a single message may be larger."""

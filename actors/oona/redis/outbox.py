@@ -64,6 +64,10 @@ class Outbox:
     def line_of(self, item: Outgoing) -> Line:
         return self.lines[item.topic, item.urgent]
 
+    def waits(self, topic: str) -> bool:
+        """Whether anything of this topic waits to be sent."""
+        return bool(self.lines[topic, False].waiting or self.lines[topic, True].waiting)
+
     @property
     def retained(self) -> int:
         """Messages kept until every group has settled them."""
@@ -145,7 +149,8 @@ class Outbox:
         if line.sheddable or not keys:
             self.done(item)
             return
-        self._remove(item)
+        if item.stage is not Stage.AWAITED:
+            self._remove(item)
         line.retained[item.number] = item
         item.keys = keys
         item.stage = Stage.RETAINED

@@ -30,7 +30,7 @@ class Outgoing(Publication):
     """`keys` are those of its entries on the server, as soon as they are known; `counted` says whether it
     takes its place in the outbox."""
 
-    __slots__ = ("counted", "envelope", "keys", "stage")
+    __slots__ = ("counted", "envelope", "keys", "size", "stage", "urgent")
 
     def __init__(
         self,
@@ -48,11 +48,5 @@ class Outgoing(Publication):
         self.keys = ""
         self.counted = False
         self.stage = Stage.AWAITED
-
-    @property
-    def urgent(self) -> bool:
-        return self.priority >= LOWEST_URGENT
-
-    @property
-    def size(self) -> int:
-        return len(self.envelope) + OVERHEAD_BYTES
+        self.size = len(envelope) + OVERHEAD_BYTES
+        self.urgent = priority >= LOWEST_URGENT

@@ -20,20 +20,18 @@ from actors.oona.errors import (
 )
 from actors.oona.parking import Ticket
 from actors.oona.policy import Overflow
-from actors.oona.redis.call import Ask, Call, Order
+from actors.oona.redis.call import Call, Order
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
 from actors.oona.redis.outgoing import Outgoing, Stage
 from actors.oona.redis.publishing import OUTCOMES, TAKEN, Again, Awaited, Parked, Queued
+from actors.oona.redis.settling import Settling
 from actors.oona.redis.topics import KnownTopic, descriptions
-from actors.oona.redis.wire import Published, decoder
+from actors.oona.redis.wire import Published
 
-_SETTLE_ASKED_MAX: Final = 512
-"""Entries of a topic that the server is asked about at a time."""
 _RETRIES_MAX: Final = 64
 """Parked publishers of a topic whose messages are offered again at a time."""
-_BOOLS: Final = decoder(list[bool])
 
 
 class Turned(NamedTuple):
@@ -63,6 +61,7 @@ class Post:
         )
         self.uncertain = 0
         self.lost = 0
+        self.server_full = False
         self.sign = sign
         self._topics = topics
         self._link = link
@@ -71,19 +70,19 @@ class Post:
         self._now_s = now_s
         self._turned: Counter[Turned] = Counter()
         self._retry_at_s = 0.0
-        self._settled: list[
-            asyncio.Future[None]
-        ] = []  # publishers that wait for what is retained to be settled
+        self._settling = Settling(self.outbox, link)
 
     # Awaited
 
     async def publish(self, item: Outgoing) -> Receipt:
         """Raises RefusedError, ClosedError."""
         topic = self._topics[item.topic]
-        if not topic.sheddable and not self.outbox.admit(item):
-            await self._room_to_retain(topic, item)
+        due: asyncio.TimerHandle | None = None
         call = Awaited(self, item)
-        self._push(topic)
+        if not topic.sheddable and not self.outbox.admit(item):
+            due = await self._room_to_retain(topic, call)
+        if self.outbox.waits(item.topic):
+            self._push(topic)
         if topic.parking.tickets and not item.urgent:
             self._park(topic, call)
         else:
@@ -91,11 +90,15 @@ class Post:
         try:
             return await call.answer
         finally:
+            if due is not None:
+                due.cancel()
             if item.stage is Stage.AWAITED:
                 self.outbox.done(item)
 
-    async def _room_to_retain(self, topic: KnownTopic, item: Outgoing) -> None:
-        """Wait, no longer than the server's deadline, until enough of what is retained is settled."""
+    async def _room_to_retain(self, topic: KnownTopic, call: Awaited) -> asyncio.TimerHandle:
+        """Wait until enough of what is retained is settled. That takes its part of the server's deadline:
+        the timer ends the call when all of it has passed."""
+        item = call.item
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._options.deadline_s
         while not self.outbox.admit(item):
@@ -107,10 +110,16 @@ class Post:
                     "until all groups have settled them, as many as may (outbox_messages_max); try later"
                 )
             for each in self._topics.values():
-                self._ask_settled(each)
-            settled: asyncio.Future[None] = loop.create_future()
-            self._settled.append(settled)
-            await asyncio.wait({settled}, timeout=min(left_s, self._options.deadline_s / 5))
+                self._settling.ask(each)
+            await self._settling.some(min(left_s, self._options.deadline_s / 5))
+        return loop.call_at(until_s, self._overdue, topic, call)
+
+    def _overdue(self, topic: KnownTopic, call: Awaited) -> None:
+        if call.item.number not in topic.parking.tickets:  # who waits for room has a longer time
+            late = f"no answer for {call.item.event_id} within {self._options.deadline_s:g} s"
+            self.awaited_failed(
+                call, UncertainError(f"{topic.name}: {late}; it may have been taken"), sent=True
+            )
 
     def awaited_answered(self, call: Awaited, published: Published) -> None:
         topic = self._topics[call.item.topic]
@@ -134,6 +143,7 @@ class Post:
 
     def _taken(self, topic: KnownTopic, item: Outgoing, published: Published) -> None:
         """The server has it; a duplicate too was acknowledged to its publisher, and may not be lost."""
+        self.server_full = False
         if not item.urgent:
             topic.heard_room()
             if topic.parking.breaker.failures:
@@ -259,6 +269,7 @@ class Post:
         topic = self._topics[item.topic]
         what = published.what
         if what in OUTCOMES:
+            self.server_full = False
             self.outbox.taken(item, published.keys)
             if what in TAKEN and not item.urgent:
                 topic.heard_room()
@@ -302,7 +313,7 @@ class Post:
             case "shed":
                 return self._conservative.refusal(what)
             case "no_memory":
-                self._turn_away(item, "refused")
+                self._book_no_memory(item, published.what)
                 return ServerFullError(
                     f"{what}: the server's memory is used up (maxmemory); try again when messages have been "
                     "acknowledged, or give it more"
@@ -370,7 +381,7 @@ class Post:
             self._retry(topic)
             if again or topic.policy.overflow is Overflow.WAIT:
                 self._push(topic)
-            self._ask_settled(topic)
+            self._settling.ask(topic)
 
     def _send_overdue_away(self, topic: KnownTopic, now_s: float) -> None:
         while not topic.retries and (ticket := topic.parking.first_overdue(now_s)) is not None:
@@ -378,47 +389,6 @@ class Post:
             assert isinstance(item, Outgoing)
             self._turn_away(item, "refused")
             ticket.answer(texts.wait_expired(topic.name, item.event_id, topic.policy.wait_max_s))
-
-    # What is settled
-
-    def _ask_settled(self, topic: KnownTopic) -> None:
-        items = self.outbox.unsettled(topic.name, _SETTLE_ASKED_MAX)
-        if not items or topic.settling or not self._link.up:
-            return
-        asked = [(item, item.keys) for item in items if item.keys]  # without: a new server is being given it
-        if not asked:
-            return
-        topic.settling = True
-        ask = Ask(("settled", topic.name, [key for _, keys in asked for key in keys.split(" ")]), _BOOLS)
-        ask.answer.add_done_callback(lambda answer: self._settled_answered(topic, asked, answer))
-        self._link.submit(ask)
-
-    def _settled_answered(
-        self,
-        topic: KnownTopic,
-        asked: list[tuple[Outgoing, str]],
-        answer: "asyncio.Future[tuple[list[bool], list[bytes]]]",
-    ) -> None:
-        topic.settling = False
-        if answer.cancelled() or answer.exception() is not None:
-            return
-        told = iter(answer.result()[0])
-        settled = 0
-        for item, keys in asked:
-            each = [next(told) for _ in keys.split(" ")]
-            if item.stage is not Stage.RETAINED or item.keys != keys:
-                continue  # a new server has been given it, which knows nothing of these entries
-            if all(each):
-                settled += 1
-                self.outbox.done(item)
-            else:
-                self.outbox.still_unsettled(item)
-        waiting, self._settled = self._settled, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-        if settled > _SETTLE_ASKED_MAX // 4:
-            self._ask_settled(topic)
 
     # Books
 
@@ -433,6 +403,7 @@ class Post:
 
     def _book_no_memory(self, item: Outgoing, what: str) -> None:
         if what == "no_memory":
+            self.server_full = True
             self._turn_away(item, "refused")
 
     def _book_failure(self, item: Outgoing, error: BusError) -> None:

@@ -10,9 +10,8 @@ from actors.oona.errors import BusError
 from actors.oona.parking import Ticket
 from actors.oona.redis.call import Call
 from actors.oona.redis.outgoing import OVERHEAD_BYTES, Outgoing
-from actors.oona.redis.wire import Op, Published, decoder
+from actors.oona.redis.wire import Op, Published, published
 
-PUBLISHED: Final = decoder(Published)
 OUTCOMES: Final = {
     each.value: each for each in (Outcome.ACCEPTED, Outcome.REROUTED, Outcome.DUPLICATE, Outcome.UNROUTED)
 }
@@ -76,7 +75,7 @@ class Awaited(Publish):
         return not self.answer.done()
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.awaited_answered(self, PUBLISHED.decode(result))
+        self._desk.awaited_answered(self, published(result))
 
     def failed(self, error: BusError, sent: bool) -> None:
         self._desk.awaited_failed(self, error, sent)
@@ -104,7 +103,7 @@ class Queued(Publish):
         return self._desk.queued_wanted(self)
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.queued_answered(self.item, PUBLISHED.decode(result))
+        self._desk.queued_answered(self.item, published(result))
 
     def failed(self, error: BusError, sent: bool) -> None:
         if not sent:
@@ -128,7 +127,7 @@ class Parked(Publish):
         return self._desk.parked_wanted(self)
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.parked_answered(self, PUBLISHED.decode(result))
+        self._desk.parked_answered(self, published(result))
 
     def failed(self, error: BusError, sent: bool) -> None:
         self._desk.parked_failed(self, error, sent)
@@ -141,4 +140,4 @@ class Again(Publish):
     keeps = True
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.again_answered(self.item, PUBLISHED.decode(result))
+        self._desk.again_answered(self.item, published(result))

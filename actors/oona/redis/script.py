@@ -10,6 +10,7 @@ ORDER: Final = (
     "keys",
     "writes",
     "state",
+    "hands",
     "queue",
     "conservative",
     "publish",

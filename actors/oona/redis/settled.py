@@ -1,16 +1,9 @@
 """What the consumers of this process have done, by event id, so that nothing is done twice."""
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final
 
 _SAME_S: Final = 1e-3
-
-
-class Done(NamedTuple):
-    """One message that was acknowledged: when it was published, and how many servers ago."""
-
-    published_s: float
-    era: int
 
 
 class Settled:
@@ -25,7 +18,8 @@ class Settled:
 
     def __init__(self, ids_max: int) -> None:
         self._ids_max = ids_max
-        self._done: OrderedDict[tuple[str, str], Done] = OrderedDict()
+        # When it was published, and how many servers ago.
+        self._done: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
         self._era = 0
 
     def __len__(self) -> int:
@@ -36,12 +30,16 @@ class Settled:
         self._era += 1
 
     def add(self, topic: str, event_id: str, published_s: float) -> None:
-        self._done[topic, event_id] = Done(published_s, self._era)
-        self._done.move_to_end((topic, event_id))
+        key = (topic, event_id)
+        self._done[key] = (published_s, self._era)
+        self._done.move_to_end(key)
         if len(self._done) > self._ids_max:
             self._done.popitem(last=False)
 
     def knows(self, topic: str, event_id: str, published_s: float) -> bool:
         """Whether this was done here before."""
         done = self._done.get((topic, event_id))
-        return done is not None and (done.era < self._era or abs(done.published_s - published_s) < _SAME_S)
+        if done is None:
+            return False
+        done_s, era = done
+        return era < self._era or abs(done_s - published_s) < _SAME_S

@@ -2,31 +2,27 @@
 
 import asyncio
 from collections import deque
-from types import TracebackType
-from typing import Final, Self
-
-import msgspec
+from typing import Final
 
 from actors.oona import texts
 from actors.oona.breaker import Breaker
 from actors.oona.errors import BusError, ClosedError
 from actors.oona.policy import BusConfig
 from actors.oona.priority import Lane
+from actors.oona.receiving import Loop
 from actors.oona.redis.call import Call, Order
 from actors.oona.redis.delivery import RedisDelivery
 from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
-from actors.oona.redis.wire import Op, Refusal, Taken, decoder
+from actors.oona.redis.taking import TAKE_MAX, Acks, Join, Take
+from actors.oona.redis.wire import Refusal, Taken
 from actors.oona.seen import SeenIds
 
-TAKE_MAX: Final = 512
-"""Messages taken at a time."""
+_LANES: Final = {each.value: each for each in Lane}
 _FAILED_IDS_MAX: Final = 1_000
 """Event ids remembered as having failed here, for the breaker."""
-_JOINED: Final = decoder(bool, Refusal)
-_TAKEN: Final = decoder(bool, list[Taken])
 
 
-class RedisSubscription:
+class RedisSubscription(Loop[RedisDelivery]):
     """Implements `Subscription`. It joins with the next round trip; if it is refused, `receive` says so."""
 
     def __init__(
@@ -47,6 +43,8 @@ class RedisSubscription:
         self._failed = SeenIds(_FAILED_IDS_MAX)
         self._waiting: list[asyncio.Future[None]] = []
         self._taking: Take | None = None
+        self._take_max = TAKE_MAX
+        self._acks: dict[str, Acks] = {}  # by topic: those that still wait to be sent
         self._rang = False
         self._strange = False  # the server did not know this consumer when it was asked last
         self._wanted = 0  # messages that those who wait would take
@@ -143,11 +141,11 @@ class RedisSubscription:
             else:
                 self._take(self._wanted)
 
-    def _take(self, max_messages: int) -> "Take":
+    def _take(self, max_messages: int) -> Take:
         if self._taking is not None:
             return self._taking
         self._rang = False
-        take = self._taking = Take(self, min(max_messages, TAKE_MAX))
+        take = self._taking = Take(self, min(max_messages, self._take_max))
         self._inbox.link.submit(take)
         return take
 
@@ -155,7 +153,7 @@ class RedisSubscription:
         """How many of the normal lane the breaker lets through."""
         return self.breaker.permits(self._inbox.clock.monotonic(), limit)
 
-    def took(self, take: "Take", entries: list[Taken] | bool, blobs: list[bytes]) -> None:
+    def took(self, take: Take, entries: list[Taken] | bool, blobs: list[bytes]) -> None:
         """What the server gave; False: it does not know this consumer (any longer)."""
         self._ended(take)
         if self._closed is None and isinstance(entries, bool):
@@ -164,35 +162,43 @@ class RedisSubscription:
             self.join()
         elif self._closed is None and not isinstance(entries, bool):
             self._strange = False
+            if len(entries) >= self._take_max:
+                self._take_max = min(2 * self._take_max, TAKE_MAX)
             self._sort_in(entries, blobs)
         if self._buffer or self._closed is not None:
             self._wake()
         elif self._rang:
             self.ring()
 
-    def took_nothing(self, take: "Take") -> None:
+    def took_nothing(self, take: Take) -> None:
         """The server can't be asked now; the bell rings when it can."""
         self._ended(take)
 
-    def _ended(self, take: "Take") -> None:
+    def took_too_much(self, take: Take) -> None:
+        """The answer never came through in time: the next one is to be smaller."""
+        self._take_max = max(1, take.limit // 4)
+        self.took_nothing(take)
+
+    def _ended(self, take: Take) -> None:
         if self._taking is take:
             self._taking = None
 
     def _sort_in(self, entries: list[Taken], blobs: list[bytes]) -> None:
         probing = not self.breaker.closed
+        now_s = self._inbox.clock.monotonic()
         for taken in entries:
-            lane = Lane(taken.lane)
+            lane = _LANES[taken.lane]
             if probing and lane is Lane.NORMAL:
                 self.breaker.began()
             if self._settled.knows(taken.topic, taken.event_id, taken.published_s):
-                self._say("ack", taken.topic, taken.key, taken.attempt)
+                self._say_done(taken.topic, taken.key, taken.attempt)
                 continue
             message = self._inbox.read(taken, frame_at(taken.envelope_ix, taken.signature_ix, blobs))
             if isinstance(message, Unreadable):
                 self._say("bury", taken.topic, taken.key, taken.attempt, message.error)
                 continue
             if taken.attempt == 1:
-                waited_s = self._inbox.clock.monotonic() - taken.published_s
+                waited_s = now_s - taken.published_s
                 self._inbox.latency(taken.topic, self.group, lane).observe(waited_s)
             self._buffer.append(RedisDelivery(self, taken, message))
 
@@ -203,7 +209,7 @@ class RedisSubscription:
         self._hands.pop((delivery.topic, delivery.key), None)
         if self.breaker.failures:
             self.breaker.succeeded()
-        self._say("ack", delivery.topic, delivery.key, delivery.attempt)
+        self._say_done(delivery.topic, delivery.key, delivery.attempt)
 
     def nack(self, delivery: RedisDelivery, delay_s: float | None, error: str | None) -> None:
         texts.check_delay(delay_s, self._inbox.policies[delivery.topic])
@@ -220,7 +226,17 @@ class RedisSubscription:
             delivery.due_s = self._inbox.clock.monotonic() + deadline_s
         self._say("extend", delivery.topic, delivery.key, delivery.attempt, deadline_s)
 
+    def _say_done(self, topic: str, key: str, attempt: int) -> None:
+        acks = self._acks.get(topic)
+        if acks is None or acks.sealed:
+            acks = Acks(topic, self.group)
+            if self._inbox.link.up:
+                self._acks[topic] = acks
+            self._inbox.link.submit(acks)
+        acks.add(key, attempt)
+
     def _say(self, what: str, topic: str, key: str, attempt: int, *more: str | float | bool) -> None:
+        self._acks.clear()  # what is said later is not to overtake this
         self._inbox.link.submit(Order((what, topic, self.group, key, attempt, *more)))
 
     def lapse(self, now_s: float) -> None:
@@ -249,7 +265,7 @@ class RedisSubscription:
         return [Join(self, topic) for topic in self.topics]
 
     def join_answered(self, topic: str, answer: bool | Refusal) -> None:
-        if isinstance(answer, bool) or (answer.what == "taken" and topic in self._joined):
+        if isinstance(answer, bool):
             self._joined.add(topic)
             return
         if answer.what == "no_memory":
@@ -286,6 +302,7 @@ class RedisSubscription:
         self._end(error)
 
     def _leave(self) -> None:
+        self._acks.clear()
         self._buffer.clear()
         self._hands.clear()
         for topic in sorted(self._perhaps_joined):
@@ -294,74 +311,6 @@ class RedisSubscription:
     def _end(self, error: BusError | ValueError) -> None:
         self._closed = self._closed or error
         self._wake()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> RedisDelivery:
-        try:
-            return (await self.receive(1))[0]
-        except ClosedError:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Take(Call):
-    """Asks for messages; `done` when there is an answer, or none can be had."""
-
-    __slots__ = ("_limit", "_subscription", "done")
-    heavy = True
-
-    def __init__(self, subscription: RedisSubscription, limit: int) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._subscription = subscription
-        self._limit = limit
-
-    def wanted(self) -> bool:
-        if self._subscription.closed:
-            self._done()
-        return not self._subscription.closed
-
-    def write(self, blobs: list[bytes]) -> Op:
-        to = self._subscription
-        return ("take", to.group, to.consumer, to.topics, self._limit, to.permitted(self._limit))
-
-    def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._subscription.took(self, _TAKEN.decode(result), blobs)
-        self._done()
-
-    def failed(self, error: BusError, sent: bool) -> None:
-        self._subscription.took_nothing(self)
-        self._done()
-
-    def _done(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
-
-
-class Join(Call):
-    """Makes the server know a consumer."""
-
-    __slots__ = ("_subscription", "_topic")
-    keeps = True
-
-    def __init__(self, subscription: RedisSubscription, topic: str) -> None:
-        self._subscription = subscription
-        self._topic = topic
-
-    def write(self, blobs: list[bytes]) -> Op:
-        to = self._subscription
-        return ("join", self._topic, to.group, to.consumer, to.lossy)
-
-    def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._subscription.join_answered(self._topic, _JOINED.decode(result))
 
 
 def _or_false(value: float | str | None) -> float | str | bool:

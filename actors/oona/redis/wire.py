@@ -156,8 +156,9 @@ def policy_of(policy: TopicPolicy) -> dict[str, Plain]:
     return {name: value for name, value in plain.items() if value is not None}
 
 
-def header(client: str, seq: int, generation: str, now_s: float, settings: Settings) -> bytes:
-    return _ENCODER.encode((client, seq, generation, now_s, settings))
+def header(client: str, seq: int, after: int, generation: str, now_s: float, settings: Settings) -> bytes:
+    """`after`: the client's last batch must have had that number, or nothing is executed; 0: any."""
+    return _ENCODER.encode((client, seq, generation, now_s, settings, after))
 
 
 def evalsha(sha: str, prefix: str, head: bytes, ops: Sequence[Op], blobs: Sequence[bytes]) -> bytes:
@@ -188,3 +189,12 @@ def decoder(type_: type[T], other: type[U]) -> msgspec.msgpack.Decoder[T | U]: .
 def decoder(type_: type[T], other: type[U] | None = None) -> msgspec.msgpack.Decoder[Any]:
     """Of one type, or of one of two."""
     return msgspec.msgpack.Decoder(type_ if other is None else Union[type_, other])  # noqa: UP007
+
+
+_PUBLISHED: Final = decoder(str, Published)
+
+
+def published(result: msgspec.Raw) -> Published:
+    """What became of a message; the keys alone mean that it was accepted. Raises msgspec.DecodeError."""
+    told = _PUBLISHED.decode(result)
+    return Published("accepted", told) if isinstance(told, str) else told

@@ -21,6 +21,9 @@ class NoteFrames:
     def sign(self, envelope: bytes) -> bytes:
         return b""
 
+    def sign_anew(self, frame: Frame) -> bytes:
+        return b""
+
     def decode(
         self, topic: str, event_id: str, priority: Priority, frame: Frame, taken_ns: int, past: bool = False
     ) -> Note:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -221,7 +222,12 @@ def fate_of(task: asyncio.Task[Receipt]) -> str:
     return "shed" if isinstance(error, ConservativeModeError) else "refused"
 
 
-def test_the_bus_on_redis_does_what_the_model_says(redis_server: RedisServer) -> None:
-    run_state_machine_as_test(
-        lambda: RedisMachine(redis_server), settings=settings(max_examples=30, stateful_step_count=40)
-    )
+LITTLE, MUCH = (
+    settings(max_examples=12, stateful_step_count=30),
+    settings(max_examples=60, stateful_step_count=40),
+)
+
+
+@pytest.mark.parametrize("much", [LITTLE, pytest.param(MUCH, marks=pytest.mark.slow)], ids=["little", "much"])
+def test_the_bus_on_redis_does_what_the_model_says(redis_server: RedisServer, much: settings) -> None:
+    run_state_machine_as_test(lambda: RedisMachine(redis_server), settings=much)

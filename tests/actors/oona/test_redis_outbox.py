@@ -121,7 +121,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert numbers == sorted(numbers)
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
+OutboxMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestOutboxMachine = OutboxMachine.TestCase
 
 

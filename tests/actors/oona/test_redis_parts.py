@@ -68,6 +68,21 @@ def test_while_it_is_ahead_it_runs_at_half_speed() -> None:
     assert clock.monotonic() == 5_090.0
 
 
+def test_the_bus_clock_is_set_again_only_when_it_can_not_be_right() -> None:
+    own = HandClock()
+    clock = ServerClock(own)
+    clock.set(5_000.0)
+    own.now_s += 10
+    clock.check(5_009.9, waited_s=0.2)
+    assert clock.monotonic() == 5_010.0, "the server may well have said that in the meantime"
+    clock.check(5_012.0, waited_s=0.2)
+    assert clock.monotonic() == pytest.approx(5_012.1)
+    clock.check(5_011.0, waited_s=0.2)
+    assert clock.monotonic() == pytest.approx(5_012.1), "it does not go back"
+    own.now_s += 10
+    assert clock.monotonic() == pytest.approx(5_021.1)
+
+
 def test_what_was_done_is_known_again_by_its_publication() -> None:
     done = Settled(10)
     done.add("t", "one", 5.0)

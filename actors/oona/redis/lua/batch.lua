@@ -1,7 +1,7 @@
 -- One batch: executed once, in order, whatever becomes of the connection; the same number again gets the same answer.
 
-local reply_key = P .. 'reply:' .. CLIENT
-local answered = call('GET', reply_key)
+local reply_key, slot = P .. 'reply:' .. CLIENT, SEQ % 2
+local answered, last = unpack(call('HMGET', reply_key, slot, 'last'))
 local number_at_front = answered and string.match(answered, '^(%d+)\n')
 if number_at_front == tostring(SEQ) then
   return cmsgpack.unpack(string.sub(answered, #number_at_front + 2))
@@ -9,6 +9,7 @@ end
 
 -- Every client comes by several times a second: after such a gap the server was away, or all of them.
 local AWAY_S = 1.5
+local REPLIES_KEPT_S = 600
 
 -- Whoever is out of memory can't publish, but acknowledge and all else that makes room: once something was
 -- written, a script may write.
@@ -31,17 +32,13 @@ if not generation then
 end
 if GENERATION ~= '' and GENERATION ~= generation then
   return {head('generation', generation), cmsgpack.pack({})}
+elseif AFTER ~= 0 and tostring(AFTER) ~= last then
+  return {head('order', generation), cmsgpack.pack({})}
 end
 
 local NEEDS_MEMORY = {publish = true, replay = true}
 local results, worth_keeping = {}, false
-local ops = cmsgpack.unpack(ARGV[2])
 for i, op in ipairs(ops) do
-  if op[1] ~= 'ack' then
-    prefetched = {}
-  elseif not prefetched.last or i > prefetched.last then
-    prefetch(ops, i)
-  end
   if full_up and NEEDS_MEMORY[op[1]] then
     results[i] = {'no_memory', full_up}
   else
@@ -53,6 +50,9 @@ write_now()
 write_state()
 local answer = {head('ok', generation), cmsgpack.pack(results), unpack(blobs)}
 if worth_keeping then
-  call('SET', reply_key, SEQ .. '\n' .. cmsgpack.pack(answer), 'EX', 600)
+  call('HSET', reply_key, slot, SEQ .. '\n' .. cmsgpack.pack(answer), 'last', SEQ)
+else
+  call('HSET', reply_key, 'last', SEQ)
 end
+call('EXPIRE', reply_key, REPLIES_KEPT_S)
 return answer

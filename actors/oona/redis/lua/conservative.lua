@@ -37,9 +37,10 @@ local function age_s(group)
       look(record)
     end
   end
-  local held = call('ZRANGE', group_key('held', group), 0, 0)[1]
-  if held then
-    look(record_of(group, held))
+  local hand = call('ZRANGE', group_key('held', group), 0, 0)[1]
+  local taken_s = hand and hand_at(group, hand)
+  if taken_s and taken_s < oldest_s then
+    oldest_s = taken_s
   end
   return NOW - math.max(oldest_s, the_mode().resumed_s)
 end

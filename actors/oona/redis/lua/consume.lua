@@ -8,8 +8,8 @@ local function hold(group, entry, rank, record, consumer)
   record.since_s = NOW
   record.due_s = NOW + group.topic.policy.ack_deadline_s
   record.holder = consumer
+  record.hand = into_hand(group, entry, record.due_s)
   write_pair_later('HSET', group_key('m', group), entry, packed(record))
-  write_pair_later('ZADD', group_key('held', group), record.due_s, entry)
   ledger.delivered = ledger.delivered + 1
   if record.attempts > 1 then
     ledger.redelivered = ledger.redelivered + 1
@@ -18,11 +18,11 @@ local function hold(group, entry, rank, record, consumer)
 end
 
 local function hand_out(taken, group, entry, rank, record, fields, consumer)
-  local plain = plain_of(fields)
+  local _, priority, published_s, _, taken_ms = plain_of(fields)
   hold(group, entry, rank, record, consumer)
   taken[#taken + 1] = {
-    group.topic.name, entry, fields[2], plain[2], rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, plain[3],
-    record.due_s, blob_index(fields[6]), blob_index(fields[8]), plain[5],
+    group.topic.name, entry, fields[2], priority, rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, published_s,
+    record.due_s, blob_index(fields[6]), blob_index(fields[8]), taken_ms,
   }
 end
 
@@ -94,7 +94,7 @@ local function take_new(taken, group, rank, consumer, limit)
       local record = marker and new_record(found[2], marker)
       group.cursors[rank + 1] = id
       if not record then
-        write_later('XACK', stream, id, group.name) -- settled while it waited, or not meant for this group
+        acknowledge_later(stream, group, id) -- settled while it waited, or not meant for this group
       elseif has_expired(record) then
         expire(group, rank .. ':' .. id, record)
       elseif not is_text(found[2][2]) then
@@ -144,63 +144,50 @@ function OPS.take(op)
   return taken
 end
 
-local prefetched = {}
-
--- Acknowledgements mostly come many in a row: what they need is read at once.
-local function prefetch(ops, first)
-  local entries, op = {}, ops[first]
-  for i = first, math.min(first + 999, #ops) do
-    local each = ops[i]
-    if each[1] ~= 'ack' or each[2] ~= op[2] or each[3] ~= op[3] then
-      break
-    end
-    entries[#entries + 1] = each[4]
-  end
-  local group = group_of(op[2], op[3])
-  prefetched = {group = group, last = first + #entries - 1, stored = {}}
-  if group then
-    write_now()
-    for i, stored in ipairs(call('HMGET', group_key('m', group), unpack(entries))) do
-      prefetched.stored[entries[i]] = stored
-    end
-  end
-end
-
-local function prefetched_record(group, entry)
-  if prefetched.group ~= group then
-    return record_of(group, entry)
-  elseif settled_now[group_key('m', group) .. entry] then
-    return nil
-  end
-  return record_from(group, entry, prefetched.stored[entry])
-end
-
--- The group and the record of an entry in these hands; nil and what there is of it if it is in others, or settled.
+-- The group and the record of an entry in these hands; nil if it is in others, or settled.
 local function in_hand(op)
   local group = group_of(op[2], op[3])
   if not group then
     return nil
   end
-  local record = prefetched_record(group, op[4])
+  local record = record_of(group, op[4])
   if record and (record.place == 'h' or record.place == 'e') and record.attempts == op[5] then
     return group, record
   end
   local ledger = ledger_at(group, rank_of(op[4]))
   ledger.late = ledger.late + 1
   group.topic.changed = true
-  return nil, record, group
+  return nil
 end
 
 -- Also settles what went elsewhere meanwhile, if it still is unsettled.
+local function ack(group, entry, attempt, stored)
+  local ledger = ledger_at(group, rank_of(entry))
+  local record = not group.settled[entry] and record_from(group, entry, stored) or nil
+  if not record or (record.place ~= 'h' and record.place ~= 'e') or record.attempts ~= attempt then
+    ledger.late = ledger.late + 1
+    group.topic.changed = true
+  end
+  if record then
+    ledger.acked = ledger.acked + 1
+    settle(group, entry, record)
+  end
+end
+
+-- ["ack", topic, group, [entry...], [attempt...]]: what a consumer has done, much at a time.
 function OPS.ack(op)
-  local group, record, others_group = in_hand(op)
-  group = group or others_group
-  if not record then
+  local group, entries, attempts = group_of(op[2], op[3]), op[4], op[5]
+  if not group then
     return false
   end
-  local ledger = ledger_at(group, rank_of(op[4]))
-  ledger.acked = ledger.acked + 1
-  settle(group, op[4], record)
+  write_now()
+  for first = 1, #entries, CHUNK do
+    local last = math.min(first + CHUNK - 1, #entries)
+    local stored = call('HMGET', group_key('m', group), unpack(entries, first, last))
+    for i = first, last do
+      ack(group, entries[i], attempts[i], stored[i - first + 1])
+    end
+  end
   return true
 end
 

@@ -5,19 +5,39 @@ local function due(kind, group, limit)
   return call('ZRANGEBYSCORE', group_key(kind, group), '-inf', NOW, 'LIMIT', 0, limit)
 end
 
-local function lapse(group, limit)
+local function overdue(group, entry, record)
+  record.error = 'not acknowledged by ' .. record.holder .. ' before its deadline'
+  give_back(group, entry, record, nil)
+end
+
+-- A hand is gone when all that was in it was given back.
+local function lapse_hands(group, limit)
   local done = 0
-  for _, kind in ipairs({'held', 'ext'}) do
-    for _, entry in ipairs(due(kind, group, limit - done)) do
-      local record = record_of(group, entry)
-      if record then
-        record.error = 'not acknowledged by ' .. record.holder .. ' before its deadline'
-        give_back(group, entry, record, nil)
-      else
-        call('ZREM', group_key(kind, group), entry)
+  for _, stored in ipairs(due('held', group, limit)) do
+    local number = tonumber(stored)
+    for _, each in ipairs(held_in(group, number)) do
+      if done >= limit then
+        return done
       end
+      overdue(group, each[1], each[2])
       done = done + 1
     end
+    write_now()
+    drop_hand(group, number)
+  end
+  return done
+end
+
+local function lapse(group, limit)
+  local done = lapse_hands(group, limit)
+  for _, entry in ipairs(due('ext', group, limit - done)) do
+    local record = record_of(group, entry)
+    if record then
+      overdue(group, entry, record)
+    else
+      call('ZREM', group_key('ext', group), entry)
+    end
+    done = done + 1
   end
   return done
 end
@@ -50,7 +70,7 @@ local function let_the_silent_go(group)
   local silent = {}
   local consumers = call('HGETALL', group_key('c', group))
   for i = 1, #consumers, 2 do
-    if NOW - tonumber(consumers[i + 1]) > SETTINGS.dead_after_s then
+    if NOW - tonumber(string.match(consumers[i + 1], '^%S+')) > SETTINGS.dead_after_s then
       silent[#silent + 1] = consumers[i]
     end
   end
@@ -110,7 +130,7 @@ function OPS.tick(op)
     end
   end
   review()
-  return {op[3] - left, left <= 0}
+  return {op[3] - left, left <= 0, server_ms()}
 end
 
 -- ["reclaim", [topic...]]: now and then, by the server's own clock.

@@ -6,7 +6,7 @@
 --   P mode                conservative mode and depth (hash)
 --   P alive               when a client last came by; the first write of each batch finds out whether there is memory
 --   P topics              names of the declared topics (set)
---   P reply:<client>      number and answer of the client's last batch, for a repeat
+--   P reply:<client>      the client's last two batches, each with its number and answer, for a repeat (hash)
 --   P t:<topic>           policy, groups and books of a topic (hash)
 --   P s:<topic>:<rank>    the messages themselves (stream); ranks 0 to 2 are the urgent lane, 3 to 5 the normal one
 --   P refs:<topic>        entry that several groups share -> those that have not settled it (hash); at none it is deleted
@@ -17,15 +17,17 @@
 --   P letter:<topic>      dead letter by id (hash)
 -- and for each group of a topic, as <topic>:<group>:
 --   P g:                  ledgers and cursors (hash)
---   P c:                  consumer -> seconds of its last sign of life (hash)
+--   P c:                  consumer -> seconds of its last sign of life, and whose it is (hash)
 --   P m:                  stream entry -> what the group knows of it while it is unsettled (hash)
---   P held: P ext:        entries in hand, by deadline: as first set, and as extended (sorted sets)
+--   P held:               hands, by deadline (sorted set); what is in them is in
+--   P hand:               hand -> since when, and its entries; n<hand> -> how many are still in it (hash)
+--   P ext:                entries in hand whose deadline was extended, by it (sorted set)
 --   P post:               entries in their backoff, by its end (sorted set)
 --   P again:              entries that wait once more, by rank and publication number (sorted set)
 --   P exp:                entries with a time to live, by its end (sorted set)
 -- P bell                  channel: `m <topic>` something came to wait, `r <topic>` room came free
 --
--- An entry is named `<rank>:<stream id>`. Its fields, in this order: id (event id), plain (msgpack: publication number,
+-- An entry is named `<rank>:<stream id>`. Its fields, in this order: id (event id), plain (PLAIN: publication number,
 -- priority, published and expires in seconds, milliseconds by the server's clock when it first took the message,
 -- when it came into this stream in seconds),
 -- envelope, signature (left out if there is none).
@@ -36,6 +38,9 @@ local RANK_SPAN = 2 ^ 48 -- publication numbers stay below it
 local FIRST_NORMAL = 3
 local RANKS = 6
 local REROUTED = 2
+local NEVER = math.huge   -- when something without a time to live expires
+local PLAIN = '<dBdddd'   -- for `struct`
+local PLAIN_BYTES = 41
 local LOWEST_URGENT = 4  -- priorities from CRITICAL on are urgent
 local RANK_OF = {[5] = 0, [4] = 1, [3] = 3, [2] = 4, [1] = 5}
 

@@ -45,7 +45,7 @@ function OPS.letter(op)
   return topic and (shown_letter(topic.name, op[2])) or false
 end
 
--- Again in the group that gave it up, as a new message with all its attempts; or it stays a letter.
+-- ["replay", letter, expires, signature]: again in the group that gave it up, as a new message with all its attempts; or it stays a letter.
 function OPS.replay(op)
   local letter_id = op[2]
   local topic = topic_with(letter_id)
@@ -67,8 +67,9 @@ function OPS.replay(op)
   end
   local rank = RANK_OF[letter.priority]
   local message = {
-    id = letter.id, priority = letter.priority, published_s = NOW, expires_s = op[3], number = next_number(),
-    envelope = letter.envelope, signature = letter.signature, taken_ms = letter.taken_ms,
+    id = letter.id, priority = letter.priority, published_s = NOW, expires_s = op[3] or NEVER, number = next_number(),
+    envelope = letter.envelope, signature = op[4] and given_blob(op[4]) or letter.signature,
+    taken_ms = not op[4] and letter.taken_ms or nil,
   }
   local entry = rank .. ':' .. add(stream_key(topic.name, rank), message)
   let_go(topic, letter_id)

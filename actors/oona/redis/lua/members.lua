@@ -18,6 +18,7 @@ local function make_group(topic, name, declared, lossy)
     group.cursors[rank + 1] = last and last[1] or '0-0'
     call('XGROUP', 'CREATE', stream, name, group.cursors[rank + 1], 'MKSTREAM')
   end
+  create('HSET', group_key('m', group), ANCHOR, ANCHORED)
   topic.groups[name] = group
   topic.order[#topic.order + 1] = name
   topic.changed = true
@@ -42,6 +43,10 @@ function OPS.declare(op)
   return true
 end
 
+local function sign_of_life()
+  return exact(NOW) .. ' ' .. CLIENT
+end
+
 -- ["join", topic, group, consumer, lossy]
 function OPS.join(op)
   local topic, name, consumer = topic_of(op[2]), op[3], op[4]
@@ -50,7 +55,10 @@ function OPS.join(op)
   end
   local group = topic.groups[name]
   local there = group and call('HLEN', group_key('c', group)) or 0
-  if group and call('HEXISTS', group_key('c', group), consumer) == 1 then
+  local member = group and call('HGET', group_key('c', group), consumer)
+  if member and string.match(member, ' (.*)') == CLIENT then
+    return true -- it joined before, and has not heard of it
+  elseif member then
     return {'taken'}
   elseif there >= SETTINGS.consumers_max then
     return {'consumers_max', there}
@@ -58,7 +66,7 @@ function OPS.join(op)
     return {'groups_max', stored_groups(topic)}
   end
   group = group or make_group(topic, name, false, op[5] == true)
-  create('HSET', group_key('c', group), consumer, NOW)
+  create('HSET', group_key('c', group), consumer, sign_of_life())
   return true
 end
 
@@ -83,13 +91,18 @@ end
 
 local function in_the_hands_of(group, consumer)
   local list = {}
-  for _, kind in ipairs({'held', 'ext'}) do
-    for _, entry in ipairs(call('ZRANGE', group_key(kind, group), 0, -1)) do
-      local record = record_of(group, entry)
-      if record.holder == consumer then
-        list[#list + 1] = {entry, record}
-      end
+  local function look(entry, record)
+    if record and record.holder == consumer then
+      list[#list + 1] = {entry, record}
     end
+  end
+  for _, number in ipairs(call('ZRANGE', group_key('held', group), 0, -1)) do
+    for _, each in ipairs(held_in(group, tonumber(number))) do
+      look(each[1], each[2])
+    end
+  end
+  for _, entry in ipairs(call('ZRANGE', group_key('ext', group), 0, -1)) do
+    look(entry, record_of(group, entry))
   end
   return list
 end
@@ -98,13 +111,15 @@ end
 local function end_group(group)
   local topic = group.topic
   for _, entry in ipairs(call('HKEYS', group_key('m', group))) do
-    settle(group, entry, record_of(group, entry))
+    if entry ~= ANCHOR then
+      settle(group, entry, record_of(group, entry))
+    end
   end
   write_now()
   for rank = 0, RANKS - 1 do
     call('XGROUP', 'DESTROY', stream_key(topic.name, rank), group.name)
   end
-  for _, kind in ipairs({'g', 'c', 'm', 'held', 'ext', 'post', 'again', 'exp'}) do
+  for _, kind in ipairs({'g', 'c', 'm', 'held', 'hand', 'ext', 'post', 'again', 'exp'}) do
     call('DEL', group_key(kind, group))
   end
   topic.groups[group.name] = nil
@@ -154,7 +169,7 @@ function OPS.beat(op)
     local group = group_of(each[1], each[2])
     there[i] = group ~= nil and call('HEXISTS', group_key('c', group), each[3]) == 1
     if there[i] then
-      create('HSET', group_key('c', group), each[3], NOW)
+      create('HSET', group_key('c', group), each[3], sign_of_life())
     end
   end
   return there

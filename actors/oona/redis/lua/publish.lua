@@ -16,14 +16,17 @@ local function turn_away(topic, priority, what, count)
   topic.changed = true
 end
 
+local NONE = {}
+
 local function full_groups(topic, lane)
-  local list = {}
+  local list = NONE
   local policy = topic.policy
   for _, name in ipairs(topic.order) do
     local group = topic.groups[name]
     local ledger = lane == 'urgent' and group.u or group.n
     local capacity = lane == 'urgent' and policy.urgent_capacity or policy.capacity
     if ledger.pending >= capacity and not group.lossy then
+      list = list == NONE and {} or list
       list[#list + 1] = {name, lane, ledger.pending, ledger.waiting, capacity}
     end
   end
@@ -75,9 +78,8 @@ local function lossy_room(group, rank)
 end
 
 local function add(stream, message)
-  local plain = cmsgpack.pack({
-    message.number, message.priority, message.published_s, message.expires_s, message.taken_ms or server_ms(), NOW,
-  })
+  local plain = struct.pack(PLAIN, message.number, message.priority, message.published_s, message.expires_s,
+    message.taken_ms or server_ms(), NOW)
   if message.signature == '' then
     return create('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope)
   end
@@ -119,9 +121,27 @@ local function remember(topic, message, entries)
   write_pair_later('HSET', P .. 'ids:' .. topic.name, message.id, entries)
 end
 
+-- What the window has of all that this batch publishes to a topic, looked up at once.
+local function looked_up(topic)
+  local ids, known = {}, {}
+  for _, op in ipairs(ops) do
+    if op[1] == 'publish' and op[2] == topic.name then
+      ids[#ids + 1] = op[3]
+    end
+  end
+  for first = 1, #ids, CHUNK do
+    local last = math.min(first + CHUNK - 1, #ids)
+    for i, entries in ipairs(call('HMGET', P .. 'ids:' .. topic.name, unpack(ids, first, last))) do
+      known[ids[first + i - 1]] = entries
+    end
+  end
+  return known
+end
+
 -- The names of the entries of an id in the window; false if it is not there.
 local function entries_of(topic, id)
-  return (topic.taken and topic.taken[id]) or call('HGET', P .. 'ids:' .. topic.name, id)
+  topic.known = topic.known or looked_up(topic)
+  return (topic.taken and topic.taken[id]) or topic.known[id]
 end
 
 local function copy_to_history(topic, message)
@@ -144,7 +164,7 @@ local function accept(topic, message, what, ranks)
     books.rerouted = books.rerouted + 1
   end
   topic.changed = true
-  return {what, entries}
+  return what == 'accepted' and entries or {what, entries}
 end
 
 local function offer_urgent(topic, message)
@@ -225,7 +245,7 @@ function OPS.publish(op)
     return {'undeclared'}
   end
   local message = {
-    id = op[3], priority = op[4], published_s = op[5], expires_s = op[6], envelope = given_blob(op[7]),
+    id = op[3], priority = op[4], published_s = op[5], expires_s = op[6] or NEVER, envelope = given_blob(op[7]),
     signature = given_blob(op[8]),
   }
   local result = offer(topic, message)

@@ -4,37 +4,46 @@
 
 local SOLE, SHARED = '1', '+'
 
+-- A field of no entry whose length makes Redis find the others by their hash, not by looking through a list.
+local ANCHOR, ANCHORED = '', string.rep('.', 65)
+
 -- Empty if somebody deleted the entry past these scripts.
 local function fields_at(stream, id)
   local found = call('XRANGE', stream, id, id)[1]
   return found and found[2] or {}
 end
 
--- Publication number, priority, published_s, expires_s, taken_ms, entered_s.
+-- Publication number, priority, published_s, expires_s (NEVER), taken_ms, entered_s.
 local function plain_of(fields)
-  return fields[4] and cmsgpack.unpack(fields[4]) or {0, 1, NOW, false, 0, NOW}
+  local plain = fields[4]
+  if plain and #plain == PLAIN_BYTES then
+    return struct.unpack(PLAIN, plain)
+  end
+  return 0, 1, NOW, NEVER, 0, NOW
 end
 
 -- The record of an entry that nobody has been given yet. Fields lie as `add` wrote them.
 local function new_record(fields, marker)
-  local plain = plain_of(fields)
+  local number, _, _, expires_s, _, entered_s = plain_of(fields)
   return {
-    place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, number = plain[1],
-    since_s = plain[6], expires_s = plain[4],
+    place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, number = number,
+    since_s = entered_s, expires_s = expires_s, due_s = 0, hand = 0,
   }
 end
 
+local RECORD = '<c1c1I4dddddI2c0I2c0'
+
 local function packed(r)
-  return cmsgpack.pack({
-    r.place, r.attempts, r.holder, r.error, r.shared, r.number, r.since_s, r.expires_s, r.due_s,
-  })
+  return struct.pack(RECORD, r.place, r.shared and SHARED or SOLE, r.attempts, r.number, r.since_s, r.expires_s,
+    r.due_s, r.hand, #r.holder, r.holder, #r.error, r.error)
 end
 
 local function unpacked(stored)
-  local v = cmsgpack.unpack(stored)
+  local place, marker, attempts, number, since_s, expires_s, due_s, hand, holder, error =
+    struct.unpack(RECORD, stored)
   return {
-    place = v[1], attempts = v[2], holder = v[3], error = v[4], shared = v[5], number = v[6], since_s = v[7],
-    expires_s = v[8], due_s = v[9],
+    place = place, attempts = attempts, holder = holder, error = error, shared = marker == SHARED, number = number,
+    since_s = since_s, expires_s = expires_s, due_s = due_s, hand = hand,
   }
 end
 
@@ -48,14 +57,24 @@ local function record_from(group, entry, stored)
   return new_record(fields_at(stream_key(group.topic.name, rank), id), stored)
 end
 
-local settled_now = {} -- what this batch has settled while the write waits
-
 local function record_of(group, entry)
-  local key = group_key('m', group)
-  if settled_now[key .. entry] then
+  if group.settled[entry] then
     return nil
   end
-  return record_from(group, entry, call('HGET', key, entry))
+  return record_from(group, entry, call('HGET', group_key('m', group), entry))
+end
+
+-- Entries that are still in this hand, each with its record.
+local function held_in(group, number)
+  local _, entries = hand_at(group, number)
+  local list = {}
+  for _, entry in ipairs(entries) do
+    local record = record_of(group, entry)
+    if record and record.place == 'h' and record.hand == number then
+      list[#list + 1] = {entry, record}
+    end
+  end
+  return list
 end
 
 local function keep(group, entry, record)
@@ -83,7 +102,7 @@ local function admit(group, entry, rank, message, marker)
     ledger.rerouted = ledger.rerouted + 1
   end
   write_pair_later('HSET', group_key('m', group), entry, marker)
-  if message.expires_s then
+  if message.expires_s < NEVER then
     write_pair_later('ZADD', group_key('exp', group), message.expires_s, entry)
   end
   load_changed(group, 1)
@@ -91,14 +110,16 @@ local function admit(group, entry, rank, message, marker)
   ring('m', group.topic)
 end
 
-local PLACES = {a = 'again', h = 'held', e = 'ext', p = 'post'}
+local PLACES = {a = 'again', e = 'ext', p = 'post'}
 
 local function out_of_place(group, entry, record)
-  local kind = PLACES[record.place]
-  if kind then
-    write_later('ZREM', group_key(kind, group), entry)
+  local place = record.place
+  if place == 'h' then
+    out_of_hand(group, record.hand)
+  elseif place ~= 'w' then
+    write_later('ZREM', group_key(PLACES[place], group), entry)
   end
-  if record.place == 'w' or record.place == 'a' then
+  if place == 'w' or place == 'a' then
     local ledger = ledger_at(group, rank_of(entry))
     ledger.waiting = ledger.waiting - 1
   end
@@ -117,13 +138,13 @@ local function settle(group, entry, record)
   if rank == REROUTED then
     ledger.rerouted = ledger.rerouted - 1
   end
-  if record.expires_s then
+  if record.expires_s < NEVER then
     write_later('ZREM', group_key('exp', group), entry)
   end
-  local records, stream = group_key('m', group), stream_key(topic.name, rank)
-  write_later('HDEL', records, entry)
-  settled_now[records .. entry] = true
-  write_later('XACK', stream, id, group.name)
+  local stream = stream_key(topic.name, rank)
+  write_later('HDEL', group_key('m', group), entry)
+  group.settled[entry] = true
+  acknowledge_later(stream, group, id)
   if not record.shared then
     write_later('XDEL', stream, id)
   elseif create('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
@@ -152,18 +173,20 @@ local function lose_what_is_gone(group)
   local stored = call('HGETALL', group_key('m', group))
   for i = 1, #stored, 2 do
     local entry = stored[i]
-    local rank, id = split(entry)
-    local record = record_from(group, entry, stored[i + 1])
-    local idle = record.place ~= 'h' and record.place ~= 'e'
-    if idle and not fields_at(stream_key(group.topic.name, rank), id)[1] then
-      lose(group, entry, record)
+    if entry ~= ANCHOR then
+      local rank, id = split(entry)
+      local record = record_from(group, entry, stored[i + 1])
+      local idle = record.place ~= 'h' and record.place ~= 'e'
+      if idle and not fields_at(stream_key(group.topic.name, rank), id)[1] then
+        lose(group, entry, record)
+      end
     end
   end
   write_now()
 end
 
 local function has_expired(record)
-  return record.expires_s and record.expires_s <= NOW
+  return record.expires_s <= NOW
 end
 
 -- Once more to the head of its line.
@@ -192,7 +215,8 @@ local function bury(group, entry, record)
   local rank, id = split(entry)
   local ledger = ledger_at(group, rank)
   local fields = fields_at(stream_key(topic.name, rank), id)
-  local plain, event_id = plain_of(fields), fields[2] or ''
+  local _, priority, _, _, taken_ms = plain_of(fields)
+  local event_id = fields[2] or ''
   local letter_id = topic.name .. '/' .. group.name .. '/' .. event_id
   local dead, letters = P .. 'dead:' .. topic.name, P .. 'letter:' .. topic.name
   ledger.dead_lettered = ledger.dead_lettered + 1
@@ -203,8 +227,8 @@ local function bury(group, entry, record)
   topic.books.letter_number = topic.books.letter_number + 1
   create('ZADD', dead, topic.books.letter_number, letter_id)
   create('HSET', letters, letter_id, cmsgpack.pack({
-    group = group.name, id = event_id, priority = plain[2], attempts = record.attempts, error = record.error,
-    died_s = NOW, taken_ms = plain[5], envelope = fields[6] or '', signature = fields[8] or '',
+    group = group.name, id = event_id, priority = priority, attempts = record.attempts, error = record.error,
+    died_s = NOW, taken_ms = taken_ms, envelope = fields[6] or '', signature = fields[8] or '',
   }))
   if call('ZCARD', dead) > topic.policy.dead_letters_max then
     let_go(topic, call('ZRANGE', dead, 0, 0)[1])

@@ -24,10 +24,17 @@ end
 -- For each entry whether every group has settled it.
 function OPS.settled(op)
   write_now()
-  local settled = {}
-  for i, entry in ipairs(op[3]) do
-    local rank, id = split(entry)
-    settled[i] = #call('XRANGE', stream_key(op[2], rank), id, id) == 0
+  local topic, entries, settled = topic_of(op[2]), op[3], {}
+  for i = 1, #entries do
+    settled[i] = true
+  end
+  for _, name in ipairs(topic and topic.order or {}) do
+    for first = 1, #entries, CHUNK do
+      local last = math.min(first + CHUNK - 1, #entries)
+      for i, stored in ipairs(call('HMGET', group_key('m', topic.groups[name]), unpack(entries, first, last))) do
+        settled[first + i - 1] = settled[first + i - 1] and not stored
+      end
+    end
   end
   return settled
 end
@@ -36,8 +43,8 @@ function OPS.history(op)
   local list = {}
   for i, found in ipairs(call('XRANGE', P .. 'hist:' .. op[2], '-', '+')) do
     local fields = found[2]
-    local plain = plain_of(fields)
-    list[i] = {fields[2], plain[2], plain[3], blob_index(fields[6]), blob_index(fields[8]), plain[5]}
+    local _, priority, published_s, _, taken_ms = plain_of(fields)
+    list[i] = {fields[2], priority, published_s, blob_index(fields[6]), blob_index(fields[8]), taken_ms}
   end
   return list
 end
@@ -57,7 +64,7 @@ function OPS.retire(op)
       call('EXPIRE', P .. kind .. name, seconds)
     end
     for _, group in pairs(topic_of(name).groups) do
-      for _, kind in ipairs({'g', 'c', 'm', 'held', 'ext', 'post', 'again', 'exp'}) do
+      for _, kind in ipairs({'g', 'c', 'm', 'held', 'hand', 'ext', 'post', 'again', 'exp'}) do
         call('EXPIRE', group_key(kind, group), seconds)
       end
     end

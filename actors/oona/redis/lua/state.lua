@@ -1,12 +1,13 @@
 -- What this batch has read of topics, groups and the mode; written back once, at its end.
 
 local header = cmsgpack.unpack(ARGV[1])
-local CLIENT, SEQ, GENERATION, NOW = header[1], header[2], header[3], header[4]
+local CLIENT, SEQ, GENERATION, NOW, AFTER = header[1], header[2], header[3], header[4], header[6]
 local SETTINGS = {
   high_mark = header[5][1], low_mark = header[5][2], dwell_s = header[5][3], dedup_ids_max = header[5][4],
   groups_max = header[5][5], consumers_max = header[5][6], dead_after_s = header[5][7],
 }
 local BLOBS_AT = 3       -- ARGV index of the first blob
+local ops = cmsgpack.unpack(ARGV[2])
 local topics, bells, blobs, bytes = {}, {}, {}, 0
 local mode, number
 
@@ -25,7 +26,8 @@ end
 local function new_group(topic, name, declared, lossy)
   return {
     topic = topic, name = name, declared = declared, lossy = lossy,
-    u = zeros(LEDGER), n = zeros(LEDGER), cursors = {'0-0', '0-0', '0-0', '0-0', '0-0', '0-0'},
+    u = zeros(LEDGER), n = zeros(LEDGER), cursors = {'0-0', '0-0', '0-0', '0-0', '0-0', '0-0'}, hands = 0,
+    settled = {},
   }
 end
 
@@ -45,11 +47,11 @@ end
 
 local function read_group(topic, name)
   local stored = cmsgpack.unpack(call('GET', P .. 'g:' .. topic.name .. ':' .. name))
-  stored.topic = topic
+  stored.topic, stored.settled = topic, {}
   return stored
 end
 
-local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors'}
+local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors', 'hands'}
 
 local function write_group(group)
   local stored = {}

@@ -9,7 +9,7 @@ import msgspec
 from actors.oona.policy import Overflow
 from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
-from tests.actors.oona.faults.load import Consumer, Publisher, settled, until_taken
+from tests.actors.oona.faults.load import PATIENCE_S, Consumer, Publisher, settled, until_taken
 from tests.actors.oona.faults.proxy import Proxy, mishap
 from tests.actors.oona.redis_server import RedisServer
 
@@ -112,7 +112,7 @@ def test_nothing_is_lost_or_doubled_in_a_storm(own_redis: RedisServer, seed: int
                 await until_taken(ledger, moment)
                 fault = rng.choice(storm.faults)
                 await asyncio.gather(fault(), mishap(line, rng))
-            await load
+            await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
             while storm.consumers:
                 await storm.dismiss()

@@ -41,7 +41,7 @@ def test_the_length_of_a_stream_is_no_depth_and_what_is_acknowledged_makes_room(
 
 
 def test_nothing_is_trimmed_before_it_is_acknowledged(redis_server: RedisServer) -> None:
-    count = 3_000  # many macro nodes of a stream: an approximate MAXLEN would show
+    count = 1_000  # many macro nodes of a stream: an approximate MAXLEN would show
 
     async def scenario() -> None:
         ledger = FaultLedger("nothing trimmed", 0)

@@ -26,6 +26,9 @@ class WorkFrames:
     def sign(self, envelope: bytes) -> bytes:
         return b""
 
+    def sign_anew(self, frame: Frame) -> bytes:
+        return b""
+
     def decode(
         self, topic: str, event_id: str, priority: Priority, frame: Frame, taken_ns: int, past: bool = False
     ) -> msgspec.Struct:

@@ -1,0 +1,141 @@
+"""Two batches under way, answers that never come in time, joins said twice, and one deadline for all."""
+
+import asyncio
+from typing import Final
+
+import pytest
+
+from actors.oona.errors import RefusedError
+from actors.oona.policy import TopicPolicy
+from actors.oona.redis.bus import RedisBus
+from actors.oona.redis.call import Order
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.taking import Join
+from actors.runtime.clock import LoopClock
+from tests.actors.oona.faults.proxy import Proxy
+from tests.actors.oona.note_frames import NoteFrames
+from tests.actors.oona.redis_rig import redis_bus, until
+from tests.actors.oona.redis_server import RedisServer
+from tests.actors.oona.rig import Note, notes
+
+TOPICS: Final = {"t": TopicPolicy(groups=("g",), stall_after_s=None, ack_deadline_s=0.3, attempts_max=50)}
+
+
+async def opened(address: str, namespace: str, **options: float) -> RedisBus:
+    quick = RedisOptions(deadline_s=0.05, backoff_first_s=0.005, backoff_max_s=0.01, slack_s=0.01)
+    quick = RedisOptions(**{**{name: getattr(quick, name) for name in quick.__struct_fields__}, **options})
+    clock = LoopClock(asyncio.get_running_loop())
+    return await RedisBus.open(address, namespace, TOPICS, clock, NoteFrames(), options=quick)
+
+
+def test_a_batch_is_not_executed_before_the_one_ahead_of_it(redis_server: RedisServer) -> None:
+    """The script goes, as when somebody flushes it: both under way are refused and come again in order."""
+
+    async def scenario() -> None:
+        async with redis_bus(redis_server, TOPICS) as rig:
+            for round_ in range(5):
+                redis_server.execute("SCRIPT", "FLUSH")
+                numbers = range(round_ * 400, (round_ + 1) * 400)
+                await asyncio.gather(*(rig.bus.publish("t", Note(n)) for n in numbers))
+                consumer = rig.bus.subscribe("t", "g", f"c{round_}")
+                assert await rig.ack_all(consumer) == list(numbers)
+                consumer.close()
+            assert (await rig.ledger("g")).acked == 2_000
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_never_fits_the_deadline_is_given_up_and_asked_for_in_smaller_pieces(
+    redis_server: RedisServer,
+) -> None:
+    count = 200
+
+    async def scenario() -> None:
+        async with Proxy(redis_server.port) as line:
+            sender = await opened(redis_server.address, "never fits")
+            await asyncio.gather(*(sender.publish("t", Note(n)) for n in range(count)))
+            bus = await opened(line.address, "never fits", deadline_s=0.2)
+            house = asyncio.create_task(bus.run_housekeeping())
+            consumer = bus.subscribe("t", "g", "slow")
+            await until(lambda: bus.link.idle)
+            line.bytes_per_s = 50_000.0  # 10 kB within the deadline; all at once would be twice that
+            seen: set[int] = set()
+            async with asyncio.timeout(30):
+                while len(seen) < count:
+                    for delivery in await consumer.receive(512):
+                        seen.update(notes([delivery]))
+                        delivery.ack()
+            line.bytes_per_s = None
+            link = bus.metrics().link
+            assert link is not None
+            assert link.given_up > 0
+            house.cancel()
+            await bus.close()
+            await sender.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_join_said_twice_by_the_same_process_is_one_join_and_by_another_is_refused(
+    redis_server: RedisServer,
+) -> None:
+    async def scenario() -> None:
+        async with redis_bus(redis_server, TOPICS) as rig:
+            consumer = rig.bus.subscribe("t", "g", "a")
+            assert isinstance(rig.bus, RedisBus)
+            await rig.settle()
+            rig.bus.link.submit(Join(consumer, "t"))  # type: ignore[arg-type]
+            await rig.publish("t", [1])
+            assert await rig.ack_all(consumer) == [1]
+            namespace = rig.bus.bell._channel.split("{")[1].split("}")[0]
+            other = await opened(redis_server.address, namespace, dead_after_s=1e9)
+            second = other.subscribe("t", "g", "a")
+            with pytest.raises(ValueError, match="already"):
+                await second.receive()
+            await other.close()
+
+    asyncio.run(scenario())
+
+
+def test_acknowledgements_stay_in_their_order_with_what_else_is_said(redis_server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with redis_bus(redis_server, TOPICS) as rig:
+            consumer = rig.bus.subscribe("t", "g", "a")
+            await rig.publish("t", range(6))
+            taken = await rig.drain(consumer)
+            for delivery in taken[:4]:
+                delivery.ack()
+            taken[4].nack(delay_s=0.0)
+            taken[5].ack()
+            taken[4].ack()  # late by then, and settled all the same
+            ledger = await rig.ledger("g")
+            assert (ledger.acked, ledger.late, ledger.pending) == (6, 1, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_publisher_that_waited_for_room_here_has_the_rest_of_its_deadline_for_the_answer(
+    own_redis: RedisServer,
+) -> None:
+    async def scenario() -> None:
+        bus = await opened(own_redis.address, "one deadline", deadline_s=0.5, outbox_messages_max=4)
+        consumer = bus.subscribe("t", "g", "a")
+        for n in range(4):
+            await bus.publish("t", Note(n))
+        taken = await consumer.receive(4)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        waiting = asyncio.create_task(bus.publish("t", Note(5)))
+        await asyncio.sleep(0.2)
+        for delivery in taken:
+            delivery.ack()
+        bus.link.submit(Order(("settled", "t", [])))
+        await until(lambda: bus.link.idle)
+        own_redis.pause()
+        with pytest.raises(RefusedError):
+            await waiting
+        assert loop.time() - began_s < 0.5 + 0.25, "the deadline and its slack, once"
+        own_redis.resume()
+        await bus.close()
+
+    asyncio.run(scenario())
