@@ -13,6 +13,9 @@ PIP_LOUD := $(BIN)/python -m pip --disable-pip-version-check install -c constrai
 PIP := $(PIP_LOUD) -qq
 FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
+# Tests run on every processor; one at a time with `make JOBS=0 test`.
+JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help run test test-slow check format bench wire setup clean
 
@@ -31,17 +34,17 @@ run: setup
 	@$(BIN)/python -m esper.run $(if $(ARGS),$(ARGS),--gflop 12 --compare)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not real" $(ARGS)
+	$(PYTEST) -m "not slow and not real" $(ARGS)
 
 format: setup
 	$(BIN)/ruff format .

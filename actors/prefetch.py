@@ -20,7 +20,7 @@ from actors.oona.bus import Bus
 from actors.oona.telling import tell
 from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.runtime.clock import Clock
-from actors.urza import Fetch, GivenUp, Hold, Want
+from actors.urza import Fetch, GivenUp, Hold, Want, Withdraw
 from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import GrowthView
@@ -31,6 +31,8 @@ from esper.urza.kernel import Kernel
 
 PATIENCE_S = 5.0
 """Deadline of every question that is asked here: nobody but this actor waits for the answers."""
+LAST_WORD_S = 0.5
+"""The same at the end of the run."""
 REQUESTS_MAX = 1_000
 """Kernels that are waited for; the oldest are forgotten, and built on the spot if they are grown."""
 
@@ -57,7 +59,7 @@ class Depot:
     stock: Stock
     tamiyo: ActorRef[Foresee]
     kasmina: ActorRef[KernelsFor]
-    urza: ActorRef[Fetch | Want | GivenUp | Hold]
+    urza: ActorRef[Fetch | Want | Withdraw | GivenUp | Hold]
     audience: Audience
     run_id: str
 
@@ -85,6 +87,10 @@ class Prefetch(Actor[Look | Heard]):
 
     async def on_stop(self) -> None:
         await self._ear.close()
+        if self._requested and not self._unusable:  # the next run is not to make what only this one wanted
+            with suppress(ActorError):
+                specs = tuple(self._requested.values())
+                await self._at.urza.ask(Withdraw(specs), deadline_s=LAST_WORD_S)
 
     @handles
     async def on_look(self, message: Look) -> None:

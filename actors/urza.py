@@ -57,6 +57,12 @@ class Wanted(msgspec.Struct, Request[tuple[KernelSpec, ...] | Refused], frozen=T
     """What is on the list of work, in its order?"""
 
 
+class Withdraw(msgspec.Struct, Request[Refused | None], frozen=True):
+    """Take these off the list of work."""
+
+    specs: tuple[KernelSpec, ...]
+
+
 class GivenUp(msgspec.Struct, Request[dict[str, str] | Refused], frozen=True):
     """Why, by the key of the design, for what can't be made?"""
 
@@ -82,7 +88,9 @@ class Ask(msgspec.Struct, Request[LibraryStatistics | Refused], frozen=True):
     """How much there is."""
 
 
-UrzaMessage: TypeAlias = Find | Fetch | Publish | Want | Wanted | GivenUp | Hold | Release | Collect | Ask
+UrzaMessage: TypeAlias = (
+    Find | Fetch | Publish | Want | Wanted | Withdraw | GivenUp | Hold | Release | Collect | Ask
+)
 
 
 class Urza(Actor[UrzaMessage]):
@@ -133,6 +141,10 @@ class Urza(Actor[UrzaMessage]):
     @handles
     async def on_wanted(self, _: Wanted) -> tuple[KernelSpec, ...] | Refused:
         return await self._asked(lambda library: library.wanted())
+
+    @handles
+    async def on_withdraw(self, message: Withdraw) -> Refused | None:
+        return await self._asked(lambda library: library.withdraw(message.specs))
 
     @handles
     async def on_given_up(self, _: GivenUp) -> dict[str, str] | Refused:

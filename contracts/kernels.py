@@ -34,6 +34,11 @@ class Design(msgspec.Struct, frozen=True):
     parameters: dict[str, float] = {}
     """The blueprint's own settings."""
 
+    def __post_init__(self) -> None:
+        """Whole numbers become floats, so that a design has the same key however it was written."""
+        floats = {name: float(value) for name, value in self.parameters.items()}
+        msgspec.structs.force_setattr(self, "parameters", floats)
+
     @property
     def key(self) -> str:
         """SHA-256 of the design, 64 hexadecimal digits: equal for equal designs, on every machine."""
@@ -52,7 +57,7 @@ def design_of(site: SiteInfo, blueprint_id: str, parameters: Mapping[str, float]
         layout=site.layout,
         shape=site.shape,
         channels=site.channels,
-        parameters={name: float(value) for name, value in parameters.items()},
+        parameters=dict(parameters),
     )
 
 

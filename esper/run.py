@@ -1,7 +1,8 @@
 """`python -m esper.run`: grow a network while it trains, and leave a folder that says what came of it.
 
 `python -m esper.run observe` follows such a run live from another process. `python -m esper.run drill
-blueprints` lets dangerous blueprints loose in runs of its own, to show that the safety checks hold.
+blueprints` lets dangerous blueprints loose in runs of its own, to show that the safety checks hold. `python
+-m esper.run blueprints` lists what can be grown.
 
 Exit codes: 0 done, 1 a drill that was not contained, 2 bad usage or configuration or a folder that can't
 be written, 3 halted by an emergency, 130 interrupted.
@@ -20,27 +21,35 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from contracts.address import MEMORY, Address, escaping_hint, masked
+from contracts.address import masked
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.errors import BadSetup, CannotWrite
 from esper.folder import check_folder
+from esper.options import (
+    BLUEPRINTS,
+    DRILL,
+    OBSERVE,
+    drilling_parser,
+    listing_parser,
+    observing_parser,
+    parser,
+    refuse,
+)
 from esper.settings import ConfigError, load
 
-DONE, BAD_USAGE, HALTED, INTERRUPTED = 0, 2, 3, 130
-OBSERVE, DRILL = "observe", "drill"
+DONE, HALTED, INTERRUPTED = 0, 3, 130
 
 WORKLOADS = ("mnist1d",)
 """The names in `esper.workloads.registry`, which loads torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, observe or drill what the command line asks for."""
+    """Do what the command line asks for: a run, if it names no other command."""
     words = sys.argv[1:] if argv is None else argv
-    if words and words[0] == OBSERVE:
-        return observe(observing_parser().parse_args(words[1:]))
-    if words and words[0] == DRILL:
-        return drill(drilling_parser().parse_args(words[1:]))
+    if words and words[0] in COMMANDS:
+        make_parser, command = COMMANDS[words[0]]
+        return command(make_parser().parse_args(words[1:]))
     arguments = parser().parse_args(words)
     try:
         config = configuration(arguments)
@@ -198,140 +207,40 @@ def facts_of(config: Config) -> RunFacts:
     )
 
 
-def refuse(problems: Sequence[str]) -> int:
-    """One line a problem, and the exit code for it."""
-    for problem in problems:
-        print(f"esper: {problem}", file=sys.stderr)
-    return BAD_USAGE
+def blueprints(arguments: argparse.Namespace) -> int:
+    """List what the catalogue holds, whoever may grow it."""
+    from esper.karn.blueprint import BlueprintError
+    from esper.karn.catalogue import CATALOGUE
+    from esper.karn.query import Query
+    from esper.report.listing import listed, site_of, text
 
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SystemExit(refuse([f"{message}; --help lists the options"]))
-
-
-def _some(text: str) -> str:
-    """A text that says something."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("takes a name, not an empty text")
-    return text
-
-
-def _redis(text: str) -> str:
-    """The address of a bus that others can listen at."""
+    everybody = frozenset(one.blueprint_id for one in CATALOGUE)
     try:
-        address = msgspec.convert(text, Address)
-    except msgspec.ValidationError:
-        raise argparse.ArgumentTypeError(
-            f"{masked(text)} is no address of a Redis; it takes redis://host:port, rediss://host:port or "
-            f"unix:///path{escaping_hint(text)}"
-        ) from None
-    if address == MEMORY:
-        raise argparse.ArgumentTypeError("a bus in memory can't be observed from outside; run with a Redis")
-    return address
+        site = site_of(arguments.layout, arguments.shape)
+        query = Query(
+            layout=arguments.layout,
+            site=site,
+            max_params=arguments.max_params,
+            max_stage=arguments.stage,
+            tags=tuple(arguments.tag),
+            approved=everybody,
+            drill=True,
+        )
+        lines = listed(CATALOGUE.query(query), site)
+    except (BlueprintError, ValueError) as error:
+        return refuse([str(error)])
+    if arguments.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(lines)).decode() + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in text(lines))
+    return DONE
 
 
-def observing_parser() -> argparse.ArgumentParser:
-    """The options of `observe`."""
-    new = _Parser(
-        prog=f"python -m esper.run {OBSERVE}",
-        description="Follow a run live from another process: metrics, events, the life of every seed.",
-        epilog="Exit codes: 0 the run has ended (or was shown once), 2 bad usage, a server that can't be "
-        "reached, no such run or messages that can't be believed, 130 interrupted. The run itself never "
-        "waits for an observer.",
-        allow_abbrev=False,
-    )
-    new.add_argument(
-        "--bus", type=_redis, required=True, metavar="ADDRESS", help="the Redis that the run was given"
-    )
-    new.add_argument(
-        "--run",
-        type=_some,
-        metavar="ID",
-        help="which run, by its folder's name, path or the beginning of its name (default: the newest that "
-        "lives; waits for one if there is none)",
-    )
-    new.add_argument("--once", action="store_true", help="show the run as it is now, and leave")
-    new.add_argument("--json", action="store_true", help="print one JSON object a line: epochs and events")
-    new.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return new
-
-
-def drilling_parser() -> argparse.ArgumentParser:
-    """The options of `drill`."""
-    new = _Parser(
-        prog=f"python -m esper.run {DRILL}",
-        description="Let each of the eight dangerous blueprints loose in a real training run, and ten "
-        "harmless ones beside them: which check catches it, within how many steps, and what becomes of the "
-        "host.",
-        epilog="Exit codes: 0 all dangerous ones contained and all harmless ones let through, 1 not so, "
-        "2 bad usage or no quarantine to be had on this machine, 130 interrupted.",
-        allow_abbrev=False,
-    )
-    new.add_argument("what", choices=("blueprints",), help="what is drilled")
-    new.add_argument(
-        "--only", action="append", nargs="+", default=[], metavar="ID", help="these blueprints alone"
-    )
-    new.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the runs (default: 0)")
-    new.add_argument("--json", type=_some, metavar="FILE", help="write the report there as well")
-    return new
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options; every default is the configuration's own."""
-    new = _Parser(
-        prog="python -m esper.run",
-        description="Grow a network while it trains: graft new modules where they pay, take out what hurts.",
-        epilog="Exit codes: 0 done, 2 bad usage or configuration, a bus that can't be reached or a folder "
-        "that can't be written, 3 halted by an emergency, 130 interrupted. "
-        f"`python -m esper.run {OBSERVE}` follows a run on a Redis from another process; "
-        f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained.",
-        allow_abbrev=False,
-    )
-    new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")
-    length = new.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, metavar="N", help="length in epochs of train.epoch_steps steps")
-    length.add_argument(
-        "--gflop", type=float, metavar="N", help="length in training GFLOP, growth's own included"
-    )
-    new.add_argument(
-        "--seed", type=int, metavar="N", help="initial weights, order of the data, growth (default: 0)"
-    )
-    new.add_argument("--policy", metavar="NAME", help="who decides: none, random or heuristic (default)")
-    new.add_argument(
-        "--bus",
-        metavar="ADDRESS",
-        help="where messages travel: memory (default), or a Redis that others can listen at: "
-        "redis://host:port, rediss://host:port or unix:///path. Messages are signed with the secrets in "
-        "ESPER_LEYLINE_SECRET or ESPER_LEYLINE_SECRETS, if set",
-    )
-    new.add_argument(
-        "--out",
-        type=_some,
-        metavar="DIR",
-        help="folder under which the run's own folder is made (default: runs)",
-    )
-    new.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
-    new.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeatable"
-    )
-    new.add_argument(
-        "--compare",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="afterwards train the same host ungrown at equal training FLOPs",
-    )
-    new.add_argument(
-        "--serve",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="serve metrics for Prometheus on loopback while the run lasts",
-    )
-    new.add_argument("--json", action="store_true", help="print one JSON object a line, for machines")
-    new.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return new
+COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {
+    OBSERVE: (observing_parser, observe),
+    DRILL: (drilling_parser, drill),
+    BLUEPRINTS: (listing_parser, blueprints),
+}
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.actors.oona.faults.ledger import Counts, FaultLedger
 from tests.actors.oona.redis_server import RedisServer
 
 # Importing torch inside the first example takes longer than hypothesis's own deadline.
@@ -36,3 +38,26 @@ def own_redis() -> Iterator[RedisServer]:
     """A server for one test, to be broken."""
     with RedisServer() as server:
         yield server
+
+
+FAULTS = "faults"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of several says what its fault tests came to."""
+    if isinstance(output := getattr(session.config, "workeroutput", None), dict):
+        output[FAULTS] = msgspec.to_builtins(FaultLedger.total)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Add it up."""
+    if isinstance(output := getattr(node, "workeroutput", None), dict) and FAULTS in output:
+        FaultLedger.total.add(msgspec.convert(output[FAULTS], Counts))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The sum of all fault tests, of every worker."""
+    total = FaultLedger.total
+    if total.scenarios:
+        terminalreporter.write_line(f"fault tests: {total.scenarios} scenarios; {total}")

@@ -40,6 +40,10 @@ class Heard:
     """The smith has something to announce."""
 
 
+class SmithBroke(RuntimeError):
+    """The smith's thread ended with an error; a restart makes another smith."""
+
+
 class Tezzeret(Actor[Prefetch | Conservative | AskStanding | Heard]):
     """Never waits for a compiler: a smith of its own threads does, made anew with each start.
 
@@ -54,6 +58,7 @@ class Tezzeret(Actor[Prefetch | Conservative | AskStanding | Heard]):
         self._announce = announce
         self._heard: deque[Announcement] = deque()
         self._posted = False
+        self._broken = ""
         self._smith: Smith | None = None
 
     async def on_start(self) -> None:
@@ -85,12 +90,16 @@ class Tezzeret(Actor[Prefetch | Conservative | AskStanding | Heard]):
         self._posted = False  # before they are taken: one that comes now is either taken or posted for
         while self._heard:
             self._announce(self._heard.popleft())
+        if self._broken:
+            raise SmithBroke(self._broken)
 
     def _hear(self, told: Announcement | Standing) -> None:
         """From the smith's thread: one wake-up of the loop for all that waits there."""
-        if not isinstance(told, Standing):
+        if isinstance(told, Standing):
+            self._broken = told.broken
+        else:
             self._heard.append(told)
-        if not self._heard or self._posted:
+        if self._posted or not (self._heard or self._broken):
             return
         self._posted = True
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from actors.tezzeret.bench import Bench, Finished
 from actors.tezzeret.shop import Shop
 from esper.tezzeret.agenda import Task
+from esper.urza.errors import Unavailable
 
 SCRATCH = "scratch"
 
@@ -34,7 +35,11 @@ class Benches:
         return sum(bench.task is not None for bench in self._benches)
 
     def begin(self, task: Task, finish: Callable[[Finished], None]) -> bool:
-        """Make it at a free bench, or at a new one; False if they are closed."""
+        """Make it at a free bench, or at a new one; False if they are closed.
+
+        Raises:
+            Unavailable: there is no place for a process's own files now.
+        """
         with self._guard:
             if self._closed:
                 return False
@@ -66,7 +71,10 @@ class Benches:
 
     def _hire(self) -> Bench:
         if self._scratch is None:
-            self._scratch = _folder(self._shop.folder / SCRATCH)
+            try:
+                self._scratch = _folder(self._shop.folder / SCRATCH)
+            except OSError as error:
+                raise Unavailable(f"{self._shop.folder / SCRATCH}: {error.strerror}") from None
         bench = Bench(self._shop.worker, self._shop.limits, self._scratch, self._shop.catalogue)
         self._benches.append(bench)
         return bench

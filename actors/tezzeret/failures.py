@@ -2,6 +2,8 @@
 
 import signal
 
+GIST_CHARACTERS_MAX = 300
+
 
 class SandboxFailed(Exception):
     """A job came to nothing; `reason` says why in one line. The process is dead unless `lives_on`."""
@@ -43,10 +45,16 @@ class Died(SandboxFailed):
     """The process ended by itself, with `status` (negative: the signal) and these last words."""
 
     def __init__(self, status: int | None, last_words: str) -> None:
-        said = f"; it said: {last_words}" if last_words else ""
-        super().__init__(f"the process {_how(status)}{said}")
+        said = _gist(status, last_words)
+        super().__init__(f"the process {_how(status)}{f'; it said: {said}' if said else ''}")
         self.status = status
         self.last_words = last_words
+
+
+def _gist(status: int | None, words: str) -> str:
+    """One line: a crash names itself first, an error at the end."""
+    line = " ".join(words.split())
+    return line[:GIST_CHARACTERS_MAX] if status is not None and status < 0 else line[-GIST_CHARACTERS_MAX:]
 
 
 def _how(status: int | None) -> str:

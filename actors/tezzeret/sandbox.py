@@ -107,7 +107,7 @@ class Sandbox:
                 raise
 
     def kill(self) -> None:
-        """Have the process end, whatever it does, and take no more calls; from any thread, without waiting."""
+        """Have the process end, whatever it does, and take no more calls. Never waits; any thread may."""
         with self._guard:
             self._closed = True
             if self._child is not None:

@@ -65,6 +65,8 @@ class Standing(msgspec.Struct, frozen=True):
     conservative: bool = False
     trouble: str = ""
     """Why the store can't be used at present."""
+    broken: str = ""
+    """The error that ended the smith; another has to be made."""
 
 
 Announcement: TypeAlias = KernelArtifactReady | KernelArtifactError | KernelCatalogUpdate

@@ -21,6 +21,8 @@ from contextlib import closing
 from functools import partial
 from typing import Final, TypeAlias
 
+import msgspec
+
 from actors.oona.breaker import Breaker
 from actors.tezzeret.bench import Finished
 from actors.tezzeret.benches import Benches
@@ -72,7 +74,7 @@ class Smith:
         self._undone: _Note | None = None  # taken from the inbox, and the store was not to be had
         self._remembers = False
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="tezzeret smith", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="tezzeret smith", daemon=True)
 
     def start(self) -> None:
         """Take up what the store says is wanted."""
@@ -99,6 +101,17 @@ class Smith:
         return not self._thread.is_alive()
 
     # The foreman's thread ---------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        try:
+            self._work()
+        except Exception as broken:
+            log.exception("the smith broke")
+            self._benches.close()
+            self.standing = msgspec.structs.replace(
+                self.standing, broken=f"{type(broken).__name__}: {broken}"
+            )
+            self._announce(self.standing)
 
     def _work(self) -> None:
         while not self._stopping.is_set():

@@ -90,7 +90,8 @@ class GrowBlindly:
             return None
         site = self._rng.choice(free)
         allotment = self._allotment(view)
-        fitting = [one for one in offered(self._catalogue, [site], self._growth, allotment) if one.knob]
+        kinds = offered(self._catalogue, [site], self._growth, allotment, view)
+        fitting = [one for one in kinds if one.knob]
         if not fitting:
             return None
         blueprint = self._rng.choice(sorted(fitting, key=lambda one: one.blueprint_id))

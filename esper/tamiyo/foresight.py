@@ -38,6 +38,6 @@ def on_offer(
 ) -> tuple[Candidate, ...]:
     """Every blueprint on offer at every free site, as large as the allotment lets it be."""
     sites = [one.site for one in view.sites if one.free]
-    kinds = offered(catalogue, sites, growth, allotment)
+    kinds = offered(catalogue, sites, growth, allotment, view)
     placed = (fitted(kind, site, allotment) for kind in kinds for site in sites)
-    return tuple(one for one in placed if one is not None and one.blueprint_id not in view.left_out)
+    return tuple(one for one in placed if one is not None)

@@ -134,7 +134,7 @@ class Heuristic:
         """Why there can be no race."""
         room = view.max_params - view.params
         free = [site.site for site in view.sites if site.free]
-        if not offered(self._catalogue, free, self._growth, self._allotment(view)):
+        if not offered(self._catalogue, free, self._growth, self._allotment(view), view):
             return f"no blueprint fits the {room} parameters that are left for {self._left(view)} seeds"
         return "the budget is too small to find out what pays; give the run more epochs or GFLOP"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from contracts.config import GrowthConfig
-from contracts.growth import SiteInfo
+from contracts.growth import GrowthView, SiteInfo
 from esper.karn.blueprint import Blueprint
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.karn.query import Query, is_dangerous, stated_order
@@ -14,15 +14,30 @@ class NotGrown(ValueError):
 
 
 def offered(
-    catalogue: Catalogue, sites: Iterable[SiteInfo], growth: GrowthConfig, max_params: int
+    catalogue: Catalogue,
+    sites: Iterable[SiteInfo],
+    growth: GrowthConfig,
+    max_params: int,
+    view: GrowthView | None = None,
 ) -> tuple[Blueprint, ...]:
-    """Blueprints that at least one of the sites takes within `max_params`, in the order of a query."""
+    """Blueprints that at least one of the sites takes within `max_params`, in the order of a query.
+
+    As growth stands in `view`: without those that could not be compiled, and in conservative mode only those
+    of the lowest risk.
+    """
     found: set[Blueprint] = set()
     approved = frozenset(growth.approved)
     for site in sites:
-        query = Query(site=site, max_params=max_params, max_stage=growth.max_stage, approved=approved)
+        query = Query(
+            site=site,
+            max_params=max_params,
+            max_stage=growth.max_stage,
+            approved=approved,
+            conservative=view is not None and view.conservative,
+        )
         found.update(catalogue.query(query))
-    return tuple(sorted(found, key=stated_order))
+    left_out = view.left_out if view is not None else frozenset()
+    return tuple(sorted((one for one in found if one.blueprint_id not in left_out), key=stated_order))
 
 
 def check_approved(catalogue: Catalogue, growth: GrowthConfig) -> None:

@@ -48,7 +48,7 @@ def kind_race(
     """
     sites = [site.site for site in view.sites if site.free]
     room = int(allotment / SPREAD)
-    kinds = offered(catalogue, sites, growth, room)
+    kinds = offered(catalogue, sites, growth, room, view)
     entered = [one for kind in kinds if (one := _everywhere(kind, sites, room)) is not None]
     always = sum(kind.descriptor.stage <= FIRST_STAGE for kind in kinds)
     costs = [_step_flops(one, view, catalogue) for one in entered]

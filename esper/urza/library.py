@@ -9,6 +9,7 @@ and taken in or set aside when the store is opened. Whatever changes files that 
 catalogue's write lock, so that several processes can use one store. A library belongs to one thread.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -151,6 +152,13 @@ class Library:
         self._look_again()
         out = {one.design.key for one in self._records.given_up() if self._still(one)}
         return tuple(spec for spec in self._records.wanted() if spec.design.key not in out)
+
+    def withdraw(self, specs: Iterable[KernelSpec]) -> None:
+        """Take kernels off the list of work: whoever wanted them has no more use for them."""
+        self._look_again()
+        with self._records.ledger.transaction():
+            for spec in specs:
+                self._records.withdraw(spec)
 
     def attempts(self, spec: KernelSpec) -> int:
         """How often making a wanted kernel has failed."""

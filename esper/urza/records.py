@@ -149,6 +149,10 @@ class Records:
         self.ledger.run("DELETE FROM work WHERE spec_key = ?", spec.key)
         self.ledger.run("DELETE FROM given_up WHERE design_key = ?", spec.design.key)
 
+    def withdraw(self, spec: KernelSpec) -> None:
+        """Take a kernel off the list, made or not."""
+        self.ledger.run("DELETE FROM work WHERE spec_key = ?", spec.key)
+
     def failed(self, spec: KernelSpec, reason: str) -> None:
         statement = "UPDATE work SET attempts = attempts + 1, reason = ? WHERE spec_key = ?"
         self.ledger.run(statement, _short(reason), spec.key)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from actors.drilling import RIGHT, WRONG, hold_drills
 from actors.tezzeret.quarantine import Quarantine
 from esper.drill.programme import BENIGN, HAZARDS, Drill, Onset, programme
 from esper.drill.stage import Control
-from esper.run import BAD_USAGE, main
+from esper.options import BAD_USAGE
+from esper.run import main
 from tests.esper.drill.ground import config, task
 
 GROUND = Ground(task, config())
@@ -35,7 +37,8 @@ def drills(quarantine: Quarantine) -> Drills:
 
 @pytest.fixture(scope="module")
 def control(drills: Drills) -> Control:
-    return drills.control(noise_seeds=2)
+    """What chance does is measured in the whole programme only: here it is taken to be a tenth."""
+    return replace(drills.control(noise_seeds=0), noise=0.1)
 
 
 @pytest.mark.real
@@ -88,6 +91,7 @@ def test_drills_that_were_stopped_hold_no_more() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)
 def test_eight_of_eight_are_contained_and_ten_of_ten_let_through(tmp_path: Path) -> None:
     file = tmp_path / "drill.json"
     command = [sys.executable, "-m", "esper.run", "drill", "blueprints", "--json", str(file)]

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from esper.options import BAD_USAGE
 from esper.report.build import read
-from esper.run import BAD_USAGE, DONE, HALTED, INTERRUPTED, WORKLOADS, main
+from esper.run import DONE, HALTED, INTERRUPTED, WORKLOADS, main
 from esper.workloads import registry
 from tests.actors.test_display import HIDE_CURSOR, SHOW_CURSOR, rest_of
 
@@ -286,3 +287,29 @@ def test_a_disk_that_takes_no_more_is_said_in_one_line_and_what_it_took_is_whole
     assert all(isinstance(line, dict) for line in lines)
     if left:
         assert "journal_broken" in {alert.name for alert in read(folder / "report.json").alerts}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shape", "4x19"], "give --layout too"),
+        (["--layout", "image", "--shape", "4"], "is not a image"),
+        (["--max-params", "30"], "need a site"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["blueprints", *arguments]) == BAD_USAGE
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_the_list_of_blueprints_can_be_asked_about_a_site(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["blueprints", "--layout", "sequence", "--shape", "4x19", "--max-params", "30", "--json"]
+    assert main(asked) == DONE
+    lines = json.loads(capsys.readouterr().out)
+    assert {"BP004", "BP007"} <= {line["blueprint_id"] for line in lines}
+    assert all(line["params"] <= 30 and "sequence" in line["layouts"] for line in lines)

@@ -42,13 +42,20 @@ class Rig:
         self.smiths: list[Smith] = []
         self.announced: list[Announcement] = []
         self.news = asyncio.Event()
+        self.breaks = 0
         self.system = ActorSystem(LoopClock(asyncio.get_running_loop()), random.Random(1))
         self.tezzeret = self.system.spawn("tezzeret", lambda: Tezzeret(self.smith, self.announce))
 
     def smith(self, tell: Announce) -> Smith:
         shop = Shop(self.folder, limits=Limits(background=False), worker=ODD)
-        self.smiths.append(Smith(lambda: Library(self.folder), shop, random.Random(1), tell))
+        self.smiths.append(Smith(self.open, shop, random.Random(1), tell))
         return self.smiths[-1]
+
+    def open(self) -> Library:
+        if self.breaks:
+            self.breaks -= 1
+            raise ZeroDivisionError("a mistake of ours")
+        return Library(self.folder)
 
     def announce(self, told: Announcement) -> None:
         assert asyncio.get_running_loop() is not None
@@ -110,3 +117,19 @@ def test_a_job_that_hangs_holds_up_neither_the_loop_nor_the_stop(store: Path) ->
     asyncio.run(main())
     with Library(store) as library:
         assert library.wanted() == (spec(HANGS, 0),)
+
+
+def test_a_smith_that_breaks_is_made_anew_and_goes_on_with_what_is_wanted(store: Path) -> None:
+    async def main() -> None:
+        with Library(store) as library:
+            assert library.want(spec("BP015", 1))
+        rig = Rig(store)
+        rig.breaks = 1
+        async with rig.system:
+            await rig.until(2)
+        assert [type(told) for told in rig.announced] == [KernelCatalogUpdate, KernelArtifactReady]
+        broken, mended = rig.smiths
+        assert broken.standing.broken == "ZeroDivisionError: a mistake of ours"
+        assert mended.standing.broken == ""
+
+    asyncio.run(main())

@@ -302,6 +302,23 @@ def test_while_the_store_is_full_it_waits_and_loses_nothing(
     assert one.standing.progress.done == 2
 
 
+def test_while_there_is_no_place_for_a_processs_files_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.tezzeret.smith.STORE_REST_S", 0.01)
+    (tmp_path / "scratch").write_text("in the way")
+    told, crashes = Told(), spec(CRASHES, width=4)
+    with smith(tmp_path, told, worker=ODD) as one:
+        one.prefetch([crashes])
+        while not one.standing.trouble:
+            time.sleep(0.001)
+        assert "scratch" in one.standing.trouble
+        assert one.standing.progress.left == 1
+        (tmp_path / "scratch").unlink()
+        told.until(lambda so_far: so_far.about(crashes))
+    assert "SIGSEGV" in told.of(KernelArtifactError)[0].reason
+
+
 # The end --------------------------------------------------------------------------------------------
 
 

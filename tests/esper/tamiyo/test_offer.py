@@ -11,11 +11,13 @@ from contracts.growth import Layout, ProbeReport, ProbeScore, SiteInfo
 from esper.karn.blueprints.identity import Identity
 from esper.karn.blueprints.low_rank import LowRank
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.query import CONSERVATIVE_RISK_MAX
 from esper.tamiyo.action import Germinate
 from esper.tamiyo.baselines import GrowBlindly
 from esper.tamiyo.choice import make_policy
 from esper.tamiyo.heuristic import Heuristic
 from esper.tamiyo.offer import NotGrown, offered
+from esper.tamiyo.race import kind_race
 from tests.esper.tamiyo.views import SITES, state, view
 
 
@@ -104,3 +106,20 @@ def test_approval_of_what_can_not_be_grown_is_refused(growth: GrowthConfig, said
     with pytest.raises(NotGrown, match=said):
         make_policy(replace(Config(), growth=growth), FEW)
     assert make_policy(replace(Config(), growth=APPROVES), FEW).name == "heuristic"
+
+
+def test_in_conservative_mode_only_the_lowest_risk_is_on_offer() -> None:
+    growth = GrowthConfig(max_stage=3)
+    calm = replace(view(1), conservative=True)
+    careful = offered(CATALOGUE, SITES, growth, 10_000, calm)
+    assert careful
+    assert all(one.descriptor.risk <= CONSERVATIVE_RISK_MAX for one in careful)
+    assert set(careful) < set(offered(CATALOGUE, SITES, growth, 10_000, view(1)))
+
+
+def test_what_could_not_be_compiled_is_not_on_offer_and_does_not_race() -> None:
+    now = replace(view(1), left_out=frozenset({"BP003"}))
+    assert "BP003" not in {one.blueprint_id for one in offered(CATALOGUE, SITES, GrowthConfig(), 10_000, now)}
+    plan = kind_race(now, CATALOGUE, GrowthConfig(), HeuristicConfig(), 320)
+    assert plan is not None
+    assert "BP003" not in {one.grafts[0].blueprint_id for one in plan.contenders}

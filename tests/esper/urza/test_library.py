@@ -171,6 +171,18 @@ def test_a_failure_is_counted_and_a_final_one_takes_the_design_off_the_list(tmp_
         assert library.wanted() == (other,)
 
 
+def test_what_is_withdrawn_is_wanted_no_more_and_the_rest_is(tmp_path: Path) -> None:
+    specs = [a_spec(draw) for draw in range(4)]
+    with Library(tmp_path) as library:
+        for spec in specs:
+            library.want(spec)
+        library.withdraw([specs[0], specs[2], a_spec(99)])
+        assert library.wanted() == (specs[1], specs[3])
+        assert library.want(specs[0])
+    with Library(tmp_path) as library:
+        assert library.wanted() == (specs[1], specs[3], specs[0])
+
+
 def test_what_was_given_up_may_be_wanted_again_once_it_was_made_or_its_code_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

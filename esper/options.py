@@ -1,0 +1,202 @@
+"""The command line's options: what each command takes, and how it says that something is wrong.
+
+Nothing here loads torch, so that help and refusals come at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+
+from contracts.address import MEMORY, Address, escaping_hint, masked
+from contracts.growth import Layout
+
+BAD_USAGE = 2
+OBSERVE, DRILL, BLUEPRINTS = "observe", "drill", "blueprints"
+
+
+def refuse(problems: Sequence[str]) -> int:
+    """One line a problem, and the exit code for it."""
+    for problem in problems:
+        print(f"esper: {problem}", file=sys.stderr)
+    return BAD_USAGE
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(refuse([f"{message}; --help lists the options"]))
+
+
+def _some(text: str) -> str:
+    """A text that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("takes a name, not an empty text")
+    return text
+
+
+def _redis(text: str) -> str:
+    """The address of a bus that others can listen at."""
+    try:
+        address = msgspec.convert(text, Address)
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{masked(text)} is no address of a Redis; it takes redis://host:port, rediss://host:port or "
+            f"unix:///path{escaping_hint(text)}"
+        ) from None
+    if address == MEMORY:
+        raise argparse.ArgumentTypeError("a bus in memory can't be observed from outside; run with a Redis")
+    return address
+
+
+def observing_parser() -> argparse.ArgumentParser:
+    """The options of `observe`."""
+    new = _Parser(
+        prog=f"python -m esper.run {OBSERVE}",
+        description="Follow a run live from another process: metrics, events, the life of every seed.",
+        epilog="Exit codes: 0 the run has ended (or was shown once), 2 bad usage, a server that can't be "
+        "reached, no such run or messages that can't be believed, 130 interrupted. The run itself never "
+        "waits for an observer.",
+        allow_abbrev=False,
+    )
+    new.add_argument(
+        "--bus", type=_redis, required=True, metavar="ADDRESS", help="the Redis that the run was given"
+    )
+    new.add_argument(
+        "--run",
+        type=_some,
+        metavar="ID",
+        help="which run, by its folder's name, path or the beginning of its name (default: the newest that "
+        "lives; waits for one if there is none)",
+    )
+    new.add_argument("--once", action="store_true", help="show the run as it is now, and leave")
+    new.add_argument("--json", action="store_true", help="print one JSON object a line: epochs and events")
+    new.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return new
+
+
+def drilling_parser() -> argparse.ArgumentParser:
+    """The options of `drill`."""
+    new = _Parser(
+        prog=f"python -m esper.run {DRILL}",
+        description="Let each of the eight dangerous blueprints loose in a real training run, and ten "
+        "harmless ones beside them: which check catches it, within how many steps, and what becomes of the "
+        "host.",
+        epilog="Exit codes: 0 all dangerous ones contained and all harmless ones let through, 1 not so, "
+        "2 bad usage or no quarantine to be had on this machine, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    new.add_argument("what", choices=("blueprints",), help="what is drilled")
+    new.add_argument(
+        "--only", action="append", nargs="+", default=[], metavar="ID", help="these blueprints alone"
+    )
+    new.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the runs (default: 0)")
+    new.add_argument("--json", type=_some, metavar="FILE", help="write the report there as well")
+    return new
+
+
+def listing_parser() -> argparse.ArgumentParser:
+    """The options of `blueprints`."""
+    new = _Parser(
+        prog=f"python -m esper.run {BLUEPRINTS}",
+        description="List the blueprints: what can be grafted, where it grows, and what has to be so first.",
+        epilog="Without options all of them, also those that are grown in drills alone. Exit codes: 0 done, "
+        "2 bad usage.",
+        allow_abbrev=False,
+    )
+    new.add_argument("--layout", type=_layout, metavar="NAME", help=f"those that grow on {_names(Layout)}")
+    new.add_argument(
+        "--shape",
+        type=_shape,
+        metavar="SIZES",
+        help="with --layout: those that grow on a site of this shape, with what their smallest form costs; "
+        "without the batch, as torch has it: 4x19 for a sequence, 3x32x32 for an image",
+    )
+    new.add_argument(
+        "--max-params", type=int, metavar="N", help="with --shape: those with a form of at most N parameters"
+    )
+    new.add_argument(
+        "--stage", type=int, metavar="N", help="those up to this curriculum stage, 1 to 5 (growth.max_stage)"
+    )
+    new.add_argument(
+        "--tag", action="append", default=[], metavar="WORD", help="those with this tag; repeatable"
+    )
+    new.add_argument("--json", action="store_true", help="print one JSON array")
+    return new
+
+
+def _layout(text: str) -> Layout:
+    try:
+        return Layout(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes {_names(Layout)}, not {text!r}") from None
+
+
+def _names(kinds: type[Layout]) -> str:
+    return ", ".join(kinds)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.lower().split("x")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"takes sizes such as 4x19 or 3x32x32, not {text!r}")
+    return tuple(map(int, sizes))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; every default is the configuration's own."""
+    new = _Parser(
+        prog="python -m esper.run",
+        description="Grow a network while it trains: graft new modules where they pay, take out what hurts.",
+        epilog="Exit codes: 0 done, 2 bad usage or configuration, a bus that can't be reached or a folder "
+        "that can't be written, 3 halted by an emergency, 130 interrupted. "
+        f"`python -m esper.run {OBSERVE}` follows a run on a Redis from another process; "
+        f"`python -m esper.run {BLUEPRINTS}` lists what can be grown; "
+        f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained.",
+        allow_abbrev=False,
+    )
+    new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")
+    length = new.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, metavar="N", help="length in epochs of train.epoch_steps steps")
+    length.add_argument(
+        "--gflop", type=float, metavar="N", help="length in training GFLOP, growth's own included"
+    )
+    new.add_argument(
+        "--seed", type=int, metavar="N", help="initial weights, order of the data, growth (default: 0)"
+    )
+    new.add_argument("--policy", metavar="NAME", help="who decides: none, random or heuristic (default)")
+    new.add_argument(
+        "--bus",
+        metavar="ADDRESS",
+        help="where messages travel: memory (default), or a Redis that others can listen at: "
+        "redis://host:port, rediss://host:port or unix:///path. Messages are signed with the secrets in "
+        "ESPER_LEYLINE_SECRET or ESPER_LEYLINE_SECRETS, if set",
+    )
+    new.add_argument(
+        "--out",
+        type=_some,
+        metavar="DIR",
+        help="folder under which the run's own folder is made (default: runs)",
+    )
+    new.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
+    new.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeatable"
+    )
+    new.add_argument(
+        "--compare",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="afterwards train the same host ungrown at equal training FLOPs",
+    )
+    new.add_argument(
+        "--serve",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="serve metrics for Prometheus on loopback while the run lasts",
+    )
+    new.add_argument("--json", action="store_true", help="print one JSON object a line, for machines")
+    new.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return new
