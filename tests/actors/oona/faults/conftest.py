@@ -1,4 +1,4 @@
-"""Seeds of the fault tests: one by default, `ESPER_FAULT_SEEDS` more with `-m slow`; and the sum of all."""
+"""Seeds of the fault tests: one by default, `ESPER_FAULT_SEEDS` more with `-m slow`."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,6 @@ import pytest
 
 from actors.oona.policy import TopicPolicy
 from tests.actors.oona.faults.clients import Clients, MakeClients, MemoryClients, RedisClients
-from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.redis_server import RedisServer
 
 QUICK = 1
@@ -21,12 +20,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         quick: list[object] = list(range(QUICK))
         slow = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(QUICK, QUICK + SLOW)]
         metafunc.parametrize("seed", quick + slow)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if FaultLedger.total.scenarios:
-        total = FaultLedger.total
-        terminalreporter.write_line(f"fault tests: {total.scenarios} scenarios; {total}")
 
 
 @pytest.fixture(params=["memory", "redis"])

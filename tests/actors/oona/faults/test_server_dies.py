@@ -13,6 +13,7 @@ from actors.oona.errors import OutboxFullError, UncertainError, UnreachableError
 from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic, open_bus
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.load import (
+    PATIENCE_S,
     Consumer,
     Publisher,
     connected,
@@ -65,7 +66,7 @@ async def _under_load(server: RedisServer, name: str, seed: int, fault: str) -> 
         publishers = [Publisher(here, ledger, rng) for _ in range(2)]
         load = asyncio.gather(*(each.publish(range(i, COUNT, 2)) for i, each in enumerate(publishers)))
         await _FAULTS[fault](deaths)
-        await load
+        await asyncio.wait_for(load, PATIENCE_S)
         await settled(ledger, here, there)
         for consumer in consumers:
             await consumer.stop()

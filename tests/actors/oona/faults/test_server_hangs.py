@@ -13,7 +13,7 @@ from actors.oona.errors import BusError, UncertainError
 from actors.oona.redis.options import RedisOptions
 from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
-from tests.actors.oona.faults.load import Consumer, Publisher, entries_made, settled, until_taken
+from tests.actors.oona.faults.load import PATIENCE_S, Consumer, Publisher, entries_made, settled, until_taken
 from tests.actors.oona.faults.work import GROUP, TOPIC, Work
 from tests.actors.oona.redis_server import RedisServer
 
@@ -37,7 +37,7 @@ async def _under_load(server: RedisServer, ledger: FaultLedger, rng: random.Rand
             server.pause()
             await asyncio.sleep(pause_s)
             server.resume()
-        await load
+        await asyncio.wait_for(load, PATIENCE_S)
         await settled(ledger, here, there)
         await consumer.stop()
         assert await entries_made(here) == COUNT

@@ -13,6 +13,7 @@ from actors.oona.errors import BusUnfitError, UnreachableError
 from tests.actors.oona.faults.clients import RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.load import (
+    PATIENCE_S,
     Consumer,
     Publisher,
     connected,
@@ -101,7 +102,7 @@ def test_no_place_for_the_reconnecting_client_costs_nothing_once_there_is_one(
             await asyncio.sleep(0.1)  # some tries in vain
             assert not connected(here)
             server.config("maxclients", 12)
-            await load
+            await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
             await consumer.stop()
         assert ledger.close().effects == COUNT
@@ -167,7 +168,7 @@ def test_a_server_that_errs_for_a_while_costs_nothing(
                 errs(own_redis, True)
                 await asyncio.sleep(rng.uniform(0.02, 0.2))
                 errs(own_redis, False)
-            await load
+            await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
             assert await entries_made(here) == COUNT
             await consumer.stop()
@@ -195,7 +196,7 @@ def test_lost_connections_and_scripts_in_the_middle_of_it_all(
                 if command != "script flush":
                     kind = rng.choice(["normal", "pubsub"])
                     own_redis.execute("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
-            await load
+            await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
             assert await entries_made(here) == COUNT
             await consumer.stop()
@@ -219,7 +220,7 @@ def test_data_that_somebody_deletes_under_a_bus_is_given_back(
             for moment in sorted(rng.sample(range(COUNT * 8 // 10), 3)):
                 await until_taken(ledger, moment)
                 own_redis.execute(command)
-            await load
+            await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
             await consumer.stop()
         assert ledger.close().effects == COUNT

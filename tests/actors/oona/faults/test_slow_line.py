@@ -11,6 +11,7 @@ from actors.oona.errors import UncertainError
 from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.load import (
+    PATIENCE_S,
     Consumer,
     Publisher,
     entries_made,
@@ -44,7 +45,7 @@ def test_a_line_that_delays_throttles_tears_and_swallows(redis_server: RedisServ
             for moment in sorted(rng.sample(range(COUNT * 9 // 10), 5)):
                 await until_taken(ledger, moment)
                 await mishap(rng.choice([to_publisher, to_consumer]), rng)
-            await load
+            await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
             assert await entries_made(here) == COUNT
             await consumer.stop()
