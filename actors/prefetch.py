@@ -20,7 +20,7 @@ from actors.oona.bus import Bus
 from actors.oona.telling import tell
 from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.runtime.clock import Clock
-from actors.urza import Fetch, GivenUp, Hold, Want, Withdraw
+from actors.urza import Fetch, GivenUp, Hold, Want
 from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import GrowthView
@@ -31,8 +31,6 @@ from esper.urza.kernel import Kernel
 
 PATIENCE_S = 5.0
 """Deadline of every question that is asked here: nobody but this actor waits for the answers."""
-LAST_WORD_S = 0.5
-"""The same at the end of the run."""
 REQUESTS_MAX = 1_000
 """Kernels that are waited for; the oldest are forgotten, and built on the spot if they are grown."""
 
@@ -59,7 +57,7 @@ class Depot:
     stock: Stock
     tamiyo: ActorRef[Foresee]
     kasmina: ActorRef[KernelsFor]
-    urza: ActorRef[Fetch | Want | Withdraw | GivenUp | Hold]
+    urza: ActorRef[Fetch | Want | GivenUp | Hold]
     audience: Audience
     run_id: str
 
@@ -87,10 +85,6 @@ class Prefetch(Actor[Look | Heard]):
 
     async def on_stop(self) -> None:
         await self._ear.close()
-        if self._requested and not self._unusable:  # the next run is not to make what only this one wanted
-            with suppress(ActorError):
-                specs = tuple(self._requested.values())
-                await self._at.urza.ask(Withdraw(specs), deadline_s=LAST_WORD_S)
 
     @handles
     async def on_look(self, message: Look) -> None:
@@ -113,9 +107,10 @@ class Prefetch(Actor[Look | Heard]):
                     spec = self._requested.pop(request_id, None)
                     if spec is not None:
                         await self._fetch(spec)
-                case KernelArtifactError(request_id=request_id, blueprint_id=blueprint_id, reason=reason):
-                    if self._requested.pop(request_id, None) is not None:
-                        self._leave_out(blueprint_id, reason)
+                case KernelArtifactError(request_id=request_id, reason=reason):
+                    spec = self._requested.pop(request_id, None)
+                    if spec is not None:
+                        self._leave_out(spec.design.blueprint_id, reason)
                 case _:
                     pass
 

@@ -8,6 +8,7 @@ from torch import nn
 from contracts.config import Config
 from contracts.growth import SiteInfo
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.permit import builder
 from esper.kasmina.engine import Engine
 from esper.kasmina.graft import Grafts
 from esper.kasmina.sites import find_sites
@@ -76,6 +77,6 @@ def assemble_parts(
             config,
             run_id,
             counts_validation=chosen.reads_validation,
-            build=catalogue.build,
+            build=builder(catalogue, frozenset(config.growth.approved)),
         ),
     )

@@ -1,9 +1,18 @@
 """Whether a design may be made at all: the question that Karn answers to whoever wants a kernel."""
 
-from contracts.kernels import Design
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from contracts.growth import Candidate, SiteInfo
+from contracts.kernels import Design, design_of
 from esper.karn.blueprint import BlueprintError
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.karn.query import Query, is_dangerous
+
+Build: TypeAlias = Callable[[SiteInfo, Candidate, torch.Generator], nn.Module]
 
 
 def refusal(catalogue: Catalogue, design: Design, approved: frozenset[str]) -> str:
@@ -20,3 +29,18 @@ def refusal(catalogue: Catalogue, design: Design, approved: frozenset[str]) -> s
     if is_dangerous(about):
         return f"{label} is grown in drills alone"
     return f"{label} is {about.tier.name.lower()} and needs approval: name it in growth.approved"
+
+
+def builder(catalogue: Catalogue, approved: frozenset[str]) -> Build:
+    """What builds candidates for a probe: only what may be made, as for a graft.
+
+    It raises BlueprintError with the reason for what may not.
+    """
+
+    def build(site: SiteInfo, candidate: Candidate, generator: torch.Generator) -> nn.Module:
+        why = refusal(catalogue, design_of(site, candidate.blueprint_id, candidate.parameters), approved)
+        if why:
+            raise BlueprintError(why)
+        return catalogue.build(site, candidate, generator)
+
+    return build

@@ -143,8 +143,10 @@ class Germination:
                 "it is never germinated outside of a drill that this run has permission for"
             )
         needs_approval = about.approval_required or about.tier is BlueprintTier.EXPERIMENTAL
+        if needs_approval and blueprint.blueprint_id not in self.config.approved:
+            raise Refused(f"{label} and needs approval: name it in growth.approved")
         if needs_approval and command.annotations.get("approved") != "true":
-            raise Refused(f"{label} and needs approval: annotations['approved'] == 'true'")
+            raise Refused(f"{label} and needs approval by the command too: annotations['approved'] == 'true'")
         return blueprint
 
     def _is_drill(self, command: AdaptationCommand, design: Design, path: Path) -> bool:

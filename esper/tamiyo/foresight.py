@@ -3,6 +3,8 @@
 A forecast may be wrong: what was not foreseen is built on the spot, with the same bits.
 """
 
+from collections.abc import Collection
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 from contracts.config import GrowthConfig
@@ -27,17 +29,25 @@ class Foresight(Protocol):
 def forecast(
     policy: Policy, catalogue: Catalogue, growth: GrowthConfig, view: GrowthView
 ) -> tuple[Candidate, ...]:
-    """What may be germinated next: as the policy says, or all that is on offer if it says nothing."""
+    """What may be germinated next: as the policy says, or what is on offer if it says nothing."""
     if isinstance(policy, Foresight):
         return policy.likely(view)[:FORECAST_MAX]
-    return on_offer(catalogue, growth, view, view.max_params - view.params)[:FORECAST_MAX]
+    return on_offer(catalogue, growth, view, view.max_params - view.params)
 
 
 def on_offer(
-    catalogue: Catalogue, growth: GrowthConfig, view: GrowthView, allotment: int
+    catalogue: Catalogue,
+    growth: GrowthConfig,
+    view: GrowthView,
+    allotment: int,
+    first: Collection[str] = (),
 ) -> tuple[Candidate, ...]:
-    """Every blueprint on offer at every free site, as large as the allotment lets it be."""
+    """Blueprints on offer at each free site, as large as the allotment lets them be; those named come first.
+
+    At most `FORECAST_MAX` of them: to size a blueprint takes a moment.
+    """
     sites = [one.site for one in view.sites if one.free]
     kinds = offered(catalogue, sites, growth, allotment, view)
-    placed = (fitted(kind, site, allotment) for kind in kinds for site in sites)
-    return tuple(one for one in placed if one is not None)
+    ordered = sorted(kinds, key=lambda kind: kind.blueprint_id not in first)
+    placed = (fitted(kind, site, allotment) for kind in ordered for site in sites)
+    return tuple(islice((one for one in placed if one is not None), FORECAST_MAX))

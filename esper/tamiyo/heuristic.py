@@ -84,15 +84,25 @@ class Heuristic:
         return self._germinate(view)
 
     def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
-        """The winner at its sites; before the races are run, all that may enter, the short list first."""
-        if self._wants_nothing(view) or view.active:
+        """The winner where it is due next; before the races are run, what may enter, the short list first.
+
+        While a seed is on probation: what follows if it stays. What follows if it goes, new races decide.
+        """
+        if self._wants_nothing(view):
             return ()
-        allotment = self._allotment(view)
-        every = on_offer(self._catalogue, self._growth, view, allotment)
         if self._sites:
-            chosen = [one for one in every if one.blueprint_id == self._kinds[0] and one.site in self._sites]
-            return tuple(sorted(chosen, key=lambda one: self._sites.index(one.site)))
-        return tuple(sorted(every, key=lambda one: one.blueprint_id not in (self._kinds or SHORT_LIST)))
+            return self._next_turns(view)
+        if view.active:
+            return ()
+        return on_offer(self._catalogue, self._growth, view, self._allotment(view), self._kinds or SHORT_LIST)
+
+    def _next_turns(self, view: GrowthView) -> tuple[Candidate, ...]:
+        """The winner at the site whose turn is next, then at the other of the best two."""
+        kind, turn = self._catalogue.get(self._kinds[0]), self._turn + bool(view.active)
+        names = dict.fromkeys(self._sites[one % min(2, len(self._sites))] for one in (turn, turn + 1))
+        sites = {site.site.name: site.site for site in view.sites}
+        placed = (fitted(kind, sites[name], self._allotment(view)) for name in names)
+        return tuple(one for one in placed if one is not None)
 
     def _wants_nothing(self, view: GrowthView) -> bool:
         return (

@@ -17,7 +17,7 @@ from actors.runtime.simulation import run_simulated
 from actors.tezzeret.actor import Prefetch as Make
 from actors.tezzeret.requests import Crier, Requests
 from actors.tezzeret.shop import error, ready, update
-from actors.urza import Fetch, GivenUp, Hold, Refused, Want, Wanted, Withdraw
+from actors.urza import Fetch, GivenUp, Hold, Refused, Want, Wanted
 from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import Candidate, GrowthView
@@ -61,7 +61,7 @@ class Oracle(Actor[Foresee]):
         return CANDIDATES
 
 
-class Shelves(Actor[Fetch | Want | Wanted | Withdraw | GivenUp | Hold]):
+class Shelves(Actor[Fetch | Want | Wanted | GivenUp | Hold]):
     """Urza, with a store in memory."""
 
     critical = False
@@ -88,12 +88,6 @@ class Shelves(Actor[Fetch | Want | Wanted | Withdraw | GivenUp | Hold]):
     @handles
     async def on_wanted(self, _: Wanted) -> tuple[KernelSpec, ...] | Refused:
         return tuple(self._world.wanted.values())
-
-    @handles
-    async def on_withdraw(self, message: Withdraw) -> Refused | None:
-        for spec in message.specs:
-            self._world.wanted.pop(spec.key, None)
-        return None
 
     @handles
     async def on_hold(self, message: Hold) -> Refused | None:
@@ -290,14 +284,3 @@ def test_nobody_has_a_kernel_made_that_only_drills_may_grow() -> None:
 
     world = World().play(scene)
     assert not world.made
-
-
-def test_what_is_not_made_by_the_end_of_the_run_is_wanted_no_more() -> None:
-    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
-        await prefetch.tell(Look(view(1)))
-        await asyncio.sleep(COMPILE_S * 1.5)
-        assert len(world.wanted) == len(CANDIDATES) - 1
-
-    world = World().play(scene)
-    assert world.made[0] == world.specs[0].key
-    assert not world.wanted

@@ -1,11 +1,14 @@
 """What may be made in a run, whoever wants it."""
 
 import pytest
+import torch
+from torch import nn
 
-from contracts.growth import Layout, SiteInfo
+from contracts.growth import Candidate, Layout, SiteInfo
 from contracts.kernels import design_of
+from esper.karn.blueprint import BlueprintError
 from esper.karn.catalogue import CATALOGUE
-from esper.karn.permit import refusal
+from esper.karn.permit import builder, refusal
 
 SITE = SiteInfo("head", Layout.SEQUENCE, (4, 9), 4, 0)
 NOBODY: frozenset[str] = frozenset()
@@ -49,3 +52,16 @@ def test_what_can_not_be_built_is_refused_with_what_would_work(
     blueprint_id: str, parameters: dict[str, float], said: str
 ) -> None:
     assert said in refused(blueprint_id, parameters)
+
+
+def test_a_probe_builds_nothing_that_may_not_be_grown() -> None:
+    site, drawn = SITE, torch.Generator().manual_seed(0)
+    build = builder(CATALOGUE, NOBODY)
+    assert isinstance(build(site, Candidate("head", "BP003", {"width": 2.0}), drawn), nn.Module)
+    state = drawn.get_state()
+    smallest = {name: float(value) for name, value in CATALOGUE.get("BP036").smallest().items()}
+    for candidate in (Candidate("head", "BP036", smallest), Candidate("head", "BP046", {"onset": 0.0})):
+        with pytest.raises(BlueprintError):
+            build(site, candidate, drawn)
+    assert torch.equal(drawn.get_state(), state)
+    assert builder(CATALOGUE, frozenset({"BP036"}))(site, Candidate("head", "BP036", smallest), drawn)

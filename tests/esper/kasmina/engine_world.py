@@ -69,7 +69,9 @@ class World:
 class Rig:
     """One engine with a clock of epochs; `do` proposes, applies and commits."""
 
-    config: GrowthConfig = field(default_factory=lambda: GrowthConfig(path=AT_ONCE, embargo_epochs=2))
+    config: GrowthConfig = field(
+        default_factory=lambda: GrowthConfig(path=AT_ONCE, embargo_epochs=2, approved=("BP901",))
+    )
     epoch: int = 0
     params: int = 338
     world: World = field(default_factory=World)

@@ -243,6 +243,12 @@ def test_a_blueprint_s_tier_decides_who_may_ask_for_it(
     assert verdict.applied == (not reason)
 
 
+def test_no_command_can_approve_of_what_the_configuration_does_not() -> None:
+    rig = Rig(GrowthConfig(path=AT_ONCE))
+    verdict = rig.propose(rig.germinate(blueprint_id="BP901", approved="true"))
+    assert_refused(rig, verdict, "name it in growth.approved")
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [

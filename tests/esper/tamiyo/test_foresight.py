@@ -9,7 +9,7 @@ from contracts.growth import GrowthView, Path, ProbePlan
 from contracts.lifecycle import Stage
 from contracts.messages import SystemState
 from esper.karn.catalogue import CATALOGUE
-from esper.tamiyo.action import Action, Germinate, Wait
+from esper.tamiyo.action import Action, Advance, Germinate, Wait
 from esper.tamiyo.baselines import GrowBlindly, NeverGrow
 from esper.tamiyo.foresight import FORECAST_MAX, forecast
 from esper.tamiyo.heuristic import Heuristic
@@ -85,3 +85,27 @@ def test_a_forecast_is_bounded() -> None:
     growth = msgspec.structs.replace(GROWTH, max_stage=3)
     many = msgspec.structs.replace(view(1), sites=tuple(view(1).sites[0] for _ in range(40)))
     assert len(forecast(Silent(), CATALOGUE, growth, many)) == FORECAST_MAX
+
+
+def test_while_a_seed_is_on_probation_the_heuristic_foresees_what_follows_if_it_stays() -> None:
+    policy = Heuristic(CATALOGUE, GROWTH, HeuristicConfig())
+    _, sites = settled(policy)
+    action = policy.act(state(14), with_evidence(raced(sites), 14))
+    assert isinstance(action, Germinate)
+    params = 338 + action.candidate.params
+    growing = seed(Stage.PROBATIONARY, site=action.candidate.site, stage_epoch=14, path=GROWTH.path, gain=0.5)
+    before = forecast(policy, CATALOGUE, GROWTH, view(15, (growing,), params=params))
+    step = policy.act(state(18), view(18, (growing,), params=params))
+    assert isinstance(step, Advance)
+    fossil = msgspec.structs.replace(
+        growing, record=msgspec.structs.replace(growing.record, stage=Stage.FOSSILIZED)
+    )
+    places = tuple(
+        msgspec.structs.replace(one, seed=None, fossils=(fossil,) if one.seed is not None else ())
+        for one in view(20, (growing,), params=params).sites
+    )
+    then = msgspec.structs.replace(view(20, params=params), sites=places)
+    following = policy.act(state(20), then)
+    assert isinstance(following, Germinate)
+    assert following.candidate == before[0]
+    assert following.candidate.site != action.candidate.site
