@@ -97,6 +97,7 @@ def spawn_pipeline(system: ActorSystem, pipeline: Pipeline, near: Neighbours) ->
         tamiyo=near.tamiyo,
         kasmina=near.kasmina,
         urza=urza,
+        tezzeret=tezzeret,
         audience=near.audience,
         run_id=near.run_id,
     )

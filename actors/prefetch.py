@@ -20,6 +20,7 @@ from actors.oona.bus import Bus
 from actors.oona.telling import tell
 from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.runtime.clock import Clock
+from actors.tezzeret.actor import Conservative
 from actors.urza import Fetch, GivenUp, Hold, Want
 from contracts import topics
 from contracts.control import Foresee, Look
@@ -58,6 +59,7 @@ class Depot:
     tamiyo: ActorRef[Foresee]
     kasmina: ActorRef[KernelsFor]
     urza: ActorRef[Fetch | Want | GivenUp | Hold]
+    tezzeret: ActorRef[Conservative]
     audience: Audience
     run_id: str
 
@@ -75,6 +77,8 @@ class Prefetch(Actor[Look | Heard]):
         self._requested: dict[str, KernelSpec] = {}
         """By request id, the oldest first."""
         self._looked_for: set[str] = set()
+        self._held: set[str] = set()
+        self._conservative = False
         self._ready = 0
         self._unusable = False
 
@@ -92,6 +96,8 @@ class Prefetch(Actor[Look | Heard]):
             return
         self._seen = _gist(message.view)
         try:
+            await self._hold(message.view)
+            await self._conserve(message.view.conservative)
             likely = await self._at.tamiyo.ask(Foresee(message.view), deadline_s=PATIENCE_S)
             specs = await self._at.kasmina.ask(KernelsFor(likely), deadline_s=PATIENCE_S)
             for spec in specs:
@@ -114,6 +120,19 @@ class Prefetch(Actor[Look | Heard]):
                 case _:
                     pass
 
+    async def _hold(self, view: GrowthView) -> None:
+        """Keep what has been grafted in the store as long as the run lives."""
+        seeds = (seed for site in view.sites for seed in (*site.fossils, site.seed) if seed is not None)
+        for ref in {seed.record.kernel for seed in seeds} - self._held - {""}:
+            self._held.add(ref)
+            await self._at.urza.tell(Hold(ref, self._at.run_id))
+
+    async def _conserve(self, on: bool) -> None:
+        """In conservative mode the compiler takes little of the machine."""
+        if on != self._conservative:
+            self._conservative = on
+            await self._at.tezzeret.tell(Conservative(on))
+
     async def _provide(self, spec: KernelSpec) -> None:
         """See to it that the kernel comes into the stock, if it can be had."""
         if self._at.stock.holds(spec) or spec.key in self._requested or self._unusable:
@@ -128,7 +147,6 @@ class Prefetch(Actor[Look | Heard]):
         match answer:
             case Kernel():
                 self._at.stock.put(spec, answer)
-                await self._at.urza.tell(Hold(answer.ref.ref, self._at.run_id))  # until the store is closed
                 self._ready += 1
                 self._at.audience.kernels(self._ready, len(self._looked_for))
             case Missing() | Damaged():

@@ -136,8 +136,15 @@ def _machinery(view: RunView) -> Iterator[Text]:
             f"p50 {words.milliseconds(p50)}  ",
             (f"p99 {words.milliseconds(p99)}", "red" if p99 > budget else "green"),
             (f"  of {budget:g} ms", "dim"),
-            f"   bus {words.count(view.bus_depth)} waiting{_kernels(view)}",
+            f"   bus {words.count(view.bus_depth)} waiting",
         )
+    kernels = view.kernels
+    if kernels is not None and kernels.ready < kernels.wanted:
+        share = kernels.ready / kernels.wanted
+        told = (
+            f" {words.count(kernels.ready)} of {words.count(kernels.wanted)} ready for what may be grown next"
+        )
+        yield _labelled("kernels", (words.bar(share, _BAR // 2), "cyan"), told)
     probe = view.probe
     if probe is not None:
         share = probe.done / probe.total if probe.total else 0.0
@@ -148,11 +155,6 @@ def _machinery(view: RunView) -> Iterator[Text]:
             f" {words.count(probe.done)} of {words.counted(probe.total, 'step', 'steps')}",
             f", {words.counted(probe.candidates, 'contender', 'contenders')}{lead}",
         )
-
-
-def _kernels(view: RunView) -> str:
-    found = view.kernels
-    return f"   kernels {found.ready} of {found.wanted} ready" if found is not None else ""
 
 
 def _labelled(label: str, *parts: str | tuple[str, str]) -> Text:

@@ -14,6 +14,7 @@ from actors.oona.topics import run_topics
 from actors.prefetch import Depot, Prefetch
 from actors.runtime import Actor, ActorRef, ActorSystem, InlineThreads, LoopClock, handles
 from actors.runtime.simulation import run_simulated
+from actors.tezzeret.actor import Conservative
 from actors.tezzeret.actor import Prefetch as Make
 from actors.tezzeret.requests import Crier, Requests
 from actors.tezzeret.shop import error, ready, update
@@ -22,6 +23,7 @@ from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import Candidate, GrowthView
 from contracts.kernels import Certificate, KernelPrefetchRequest, KernelSpec, Strategy, design_of
+from contracts.lifecycle import Stage
 from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.draw import stream_of
 from esper.kasmina.engine import Engine
@@ -31,7 +33,7 @@ from esper.urza.kernel import Kernel
 from esper.urza.names import ArtifactRef
 from tests.actors.fakes import SITES
 from tests.actors.test_loop import CONFIG
-from tests.esper.tamiyo.views import view
+from tests.esper.tamiyo.views import seed, view
 
 CANDIDATES = tuple(
     Candidate(site.name, blueprint_id, {"width": 2.0})
@@ -99,7 +101,7 @@ class Shelves(Actor[Fetch | Want | Wanted | GivenUp | Hold]):
         return self._world.given_up
 
 
-class Compiler(Actor[Make]):
+class Compiler(Actor[Make | Conservative]):
     """Tezzeret, that needs `COMPILE_S` for each kernel."""
 
     def __init__(self, world: "World") -> None:
@@ -119,6 +121,10 @@ class Compiler(Actor[Make]):
                 world.crier.announce(update(spec, REF, CERTIFICATE))
                 world.crier.announce(ready(spec, REF, CERTIFICATE))
 
+    @handles
+    async def on_conservative(self, message: Conservative) -> None:
+        self._world.careful.append(message.on)
+
 
 @dataclass
 class World:
@@ -131,6 +137,7 @@ class World:
     refusal: Refused | None = None
     forecasts: int = 0
     made: list[str] = field(default_factory=list)
+    careful: list[bool] = field(default_factory=list)
     held: list[tuple[str, str]] = field(default_factory=list)
     progress: list[tuple[int, int]] = field(default_factory=list)
     out: dict[str, str] = field(default_factory=dict)
@@ -169,7 +176,7 @@ class World:
             tezzeret = system.spawn("tezzeret", lambda: Compiler(self))
             karn = system.spawn("karn", lambda: Karn(CATALOGUE, frozenset()))
             system.spawn("requests", lambda: Requests(self.bus, self.crier, urza, karn, tezzeret))
-            depot = Depot(self.bus, clock, self.stock, tamiyo, kasmina, urza, self, "run")
+            depot = Depot(self.bus, clock, self.stock, tamiyo, kasmina, urza, tezzeret, self, "run")
             prefetch = system.spawn("prefetch", lambda: Prefetch(depot))
             async with system:
                 await scene(self, prefetch)
@@ -198,7 +205,7 @@ def test_what_the_store_has_is_in_the_stock_soon_after_the_first_boundary() -> N
     assert all(world.stock.holds(spec) for spec in world.specs)
     assert world.progress[-1] == (4, 4)
     assert not world.made
-    assert world.held == [(REF.ref, "run")] * 4
+    assert not world.held
 
 
 def test_what_it_has_not_is_asked_for_over_the_bus_in_order_and_fetched_when_it_is_ready() -> None:
@@ -284,3 +291,22 @@ def test_nobody_has_a_kernel_made_that_only_drills_may_grow() -> None:
 
     world = World().play(scene)
     assert not world.made
+
+
+def test_what_has_been_grafted_is_held_in_the_store_once() -> None:
+    grown = seed(Stage.PROBATIONARY)
+    grown = replace(grown, record=replace(grown.record, kernel=REF.ref))
+
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        await looked(world, prefetch, view(1, (grown,), params=400))
+        await looked(world, prefetch, view(2, (grown,), params=450))
+
+    assert World().play(scene).held == [(REF.ref, "run")]
+
+
+def test_in_conservative_mode_the_compiler_is_told_to_take_little() -> None:
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        for epoch, calm in enumerate((False, True, True, False), 1):
+            await looked(world, prefetch, replace(view(epoch, params=400 + epoch), conservative=calm))
+
+    assert World().play(scene).careful == [True, False]

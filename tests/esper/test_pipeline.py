@@ -2,23 +2,26 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from actors.display import Silent
-from contracts.config import GrowthConfig
+from contracts.config import BudgetConfig, Config, GrowthConfig, KernelConfig, RunConfig
 from contracts.growth import Candidate, GrowthView, Layout, ProbePlan, SiteInfo
 from contracts.kernels import KernelSpec, Strategy, design_of
 from contracts.messages import SystemState
 from contracts.view import EventKind
+from esper.assembly import assemble_parts
 from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.draw import draw_of
-from esper.session import Grown, grow
+from esper.session import Grown, Job, grow, play
 from esper.tamiyo.action import Action, Germinate, Wait
 from esper.tamiyo.passage import due
 from esper.tezzeret.forge import forge
 from esper.urza.library import Library
+from esper.workloads.registry import find_workload
 from tests.esper.test_session import SMALL, circle
 
 pytestmark = [pytest.mark.real, pytest.mark.kernels]
@@ -144,3 +147,34 @@ def test_what_is_not_in_the_store_is_compiled_while_the_run_trains(tmp_path: Pat
     assert certificate is not None
     assert certificate.strategy is Strategy.STANDARD
     assert certificate.output_error is not None
+
+
+@pytest.mark.slow
+def test_the_heuristic_grafts_nothing_but_kernels_once_the_store_has_them(tmp_path: Path) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    workload = find_workload("mnist1d")
+    patient = BudgetConfig(epoch_boundary_ms=60_000, tamiyo_inference_ms=60_000)
+    plain = Config(
+        run=RunConfig(gflop=12.0, out=str(tmp_path / "runs")),
+        kernels=KernelConfig(store=str(store), prefetch=False),
+        budgets=patient,
+    )
+    built = play(Job(workload.complete(plain), workload.task(0), None), signal).report
+    assert len(built.grafts) > 1
+    assert built.kernels.built == len(built.grafts)
+    engine = assemble_parts(workload.complete(plain), workload.task(0), "sites").engine
+    with Library(store) as library:
+        for graft in built.grafts:
+            spec = engine.kernel_for(
+                Candidate(graft.site, graft.blueprint_id, graft.parameters, graft.params)
+            )
+            assert spec is not None
+            made = forge(spec, Strategy.FAST, CATALOGUE)
+            library.publish(spec, made.certificate, made.weights)
+
+    ahead = msgspec.structs.replace(plain, kernels=KernelConfig(store=str(store)))
+    fetched = play(Job(workload.complete(ahead), workload.task(0), None), signal).report
+    assert fetched.kernels.used == len(fetched.grafts) == len(built.grafts)
+    assert all(graft.kernel for graft in fetched.grafts)
+    assert [one.val_loss for one in fetched.epochs] == [one.val_loss for one in built.epochs]
+    assert fetched.final == built.final

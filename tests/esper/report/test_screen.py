@@ -8,7 +8,7 @@ from rich.console import Console
 
 from contracts.growth import Layout, SiteInfo, SiteView
 from contracts.report import FinalFacts
-from contracts.view import RunFacts, RunView
+from contracts.view import KernelProgress, RunFacts, RunView
 from esper.report.screen import lines, render, summary
 from tests.esper.report.made_up import a_report, a_view
 
@@ -67,6 +67,15 @@ def test_a_boundary_above_its_budget_is_red() -> None:
     slow = msgspec.structs.replace(view, boundary=msgspec.structs.replace(view.boundary, p99_ms=19.0))
     (line,) = [text for text in lines(slow) if text.plain.startswith("boundary")]
     assert any(span.style == "red" for span in line.spans)
+
+
+def test_kernels_that_are_being_made_have_a_line_until_all_are_ready() -> None:
+    made = msgspec.structs.replace(a_view(), kernels=KernelProgress(7, 24))
+    (line,) = [text.plain for text in lines(made) if text.plain.startswith("kernels")]
+    assert "7 of 24 ready" in line
+    for done in (KernelProgress(24, 24), None):
+        shown = lines(msgspec.structs.replace(made, kernels=done))
+        assert not any(text.plain.startswith("kernels") for text in shown)
 
 
 def test_the_summary_puts_the_ungrown_host_beside() -> None:
