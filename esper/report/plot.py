@@ -2,7 +2,7 @@
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -18,6 +18,7 @@ _LANE = 15.0
 _LANES_MOST = 4
 _CHARACTER = 6.4
 """Width of a character of a mark's label, about."""
+_TEXT_HEIGHT = 12.0
 _POINTS_MOST = 400
 _DOTS_MOST = 2_500
 _STRIPS_MOST = 100
@@ -83,7 +84,7 @@ def draw(chart: Chart) -> Markup:
         *_axes(chart, x, y),
         *(_mark(mark, lane, x, y) for mark, lane in zip(chart.marks, lanes, strict=True)),
         *(_series(series, x, y) for series in chart.series),
-        *(_level(level, y) for level in chart.levels),
+        *_levels(chart.levels, y),
         *_strips(chart, x, y),
     )
 
@@ -141,13 +142,20 @@ def _series(series: Series, x: Scale, y: Scale) -> Markup:
     return svg.path(drawn, f"curve {series.class_}")
 
 
-def _level(level: Level, y: Scale) -> Markup:
-    at = y(level.y)
-    return svg.tag(
-        "g",
-        svg.line(_LEFT, at, WIDTH - _RIGHT, at, level.class_),
-        svg.text(WIDTH - _RIGHT - 2, at - 4, level.label, f"{level.class_}-text", "end"),
-    )
+def _levels(levels: Sequence[Level], y: Scale) -> Iterator[Markup]:
+    """The lines, each with its label above; below, where another label is in the way."""
+    taken: list[float] = []
+    for level in levels:
+        at = y(level.y)
+        beside = at - 4
+        if any(abs(beside - other) < _TEXT_HEIGHT for other in taken):
+            beside = at + _TEXT_HEIGHT
+        taken.append(beside)
+        yield svg.tag(
+            "g",
+            svg.line(_LEFT, at, WIDTH - _RIGHT, at, level.class_),
+            svg.text(WIDTH - _RIGHT - 2, beside, level.label, f"{level.class_}-text", "end"),
+        )
 
 
 def _mark(mark: Mark, lane: int, x: Scale, y: Scale) -> Markup:
