@@ -61,6 +61,7 @@ class Pipeline:
                 fork=strategy is Strategy.AGGRESSIVE,
             ),
             catalogue=self.catalogue,
+            approved=self.approved,
         )
 
 

@@ -156,7 +156,7 @@ class Prefetch(Actor[Look | Heard]):
         return True
 
     async def _request(self, spec: KernelSpec) -> None:
-        wanted = await self._at.urza.ask(Want(spec), deadline_s=PATIENCE_S)
+        wanted = await self._at.urza.ask(Want(spec, self._at.run_id), deadline_s=PATIENCE_S)
         if wanted is True:
             self._remember(spec)
             blueprint_id, issued_at = spec.design.blueprint_id, self._at.clock.wall_ns()
@@ -168,6 +168,8 @@ class Prefetch(Actor[Look | Heard]):
             if isinstance(given_up, dict) and spec.design.key in given_up:
                 reason = f"{given_up[spec.design.key]} (found out by an earlier run)"
                 self._leave_out(spec.design.blueprint_id, reason)
+            else:
+                await self._fetch(spec)  # it was made just now, by somebody else
         else:
             self._do_without(str(wanted))
 

@@ -48,19 +48,27 @@ class Publish(msgspec.Struct, Request[ArtifactRef | Refused], frozen=True):
 
 
 class Want(msgspec.Struct, Request[bool | Refused], frozen=True):
-    """Put a kernel on the durable list of work."""
+    """Put a kernel on the durable list of work, for whoever wants it: a run, or nobody in particular."""
 
     spec: KernelSpec
+    wanter: str = ""
 
 
 class Wanted(msgspec.Struct, Request[tuple[KernelSpec, ...] | Refused], frozen=True):
     """What is on the list of work, in its order?"""
 
 
+class WantedSpec(msgspec.Struct, Request[KernelSpec | Refused | None], frozen=True):
+    """Which one on the list of work has this key?"""
+
+    key: str
+
+
 class Withdraw(msgspec.Struct, Request[Refused | None], frozen=True):
-    """Take these off the list of work."""
+    """A wanter has no more use for these; what nobody else wants leaves the list of work."""
 
     specs: tuple[KernelSpec, ...]
+    wanter: str = ""
 
 
 class GivenUp(msgspec.Struct, Request[dict[str, str] | Refused], frozen=True):
@@ -69,6 +77,13 @@ class GivenUp(msgspec.Struct, Request[dict[str, str] | Refused], frozen=True):
 
 class Hold(msgspec.Struct, Request[Refused | None], frozen=True):
     """Keep an artifact from being collected."""
+
+    ref: str
+    holder: str
+
+
+class LetGo(msgspec.Struct, Request[Refused | None], frozen=True):
+    """Let go one artifact that is held for a holder."""
 
     ref: str
     holder: str
@@ -89,7 +104,19 @@ class Ask(msgspec.Struct, Request[LibraryStatistics | Refused], frozen=True):
 
 
 UrzaMessage: TypeAlias = (
-    Find | Fetch | Publish | Want | Wanted | Withdraw | GivenUp | Hold | Release | Collect | Ask
+    Find
+    | Fetch
+    | Publish
+    | Want
+    | Wanted
+    | WantedSpec
+    | Withdraw
+    | GivenUp
+    | Hold
+    | LetGo
+    | Release
+    | Collect
+    | Ask
 )
 
 
@@ -136,15 +163,19 @@ class Urza(Actor[UrzaMessage]):
 
     @handles
     async def on_want(self, message: Want) -> bool | Refused:
-        return await self._asked(lambda library: library.want(message.spec))
+        return await self._asked(lambda library: library.want(message.spec, message.wanter))
 
     @handles
     async def on_wanted(self, _: Wanted) -> tuple[KernelSpec, ...] | Refused:
         return await self._asked(lambda library: library.wanted())
 
     @handles
+    async def on_wanted_spec(self, message: WantedSpec) -> KernelSpec | Refused | None:
+        return await self._asked(lambda library: library.wanted_spec(message.key))
+
+    @handles
     async def on_withdraw(self, message: Withdraw) -> Refused | None:
-        return await self._asked(lambda library: library.withdraw(message.specs))
+        return await self._asked(lambda library: library.withdraw(message.specs, message.wanter))
 
     @handles
     async def on_given_up(self, _: GivenUp) -> dict[str, str] | Refused:
@@ -153,6 +184,10 @@ class Urza(Actor[UrzaMessage]):
     @handles
     async def on_hold(self, message: Hold) -> Refused | None:
         return await self._asked(lambda library: library.hold(message.ref, message.holder))
+
+    @handles
+    async def on_let_go(self, message: LetGo) -> Refused | None:
+        return await self._asked(lambda library: library.let_go(message.ref, message.holder))
 
     @handles
     async def on_release(self, message: Release) -> Refused | None:

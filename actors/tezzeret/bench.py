@@ -1,7 +1,7 @@
 """One place at which kernels are made: a sandbox and the thread that waits for it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.lane import JobFailed, ThreadLane
@@ -25,6 +25,7 @@ class Bench:
 
     def __init__(self, worker: str, limits: Limits, scratch: Path, catalogue: Catalogue) -> None:
         self._sandbox = Sandbox(worker, limits, scratch=scratch)
+        self._limits = limits
         self._catalogue = catalogue
         self._lane = ThreadLane("tezzeret bench")
         self.task: Task | None = None
@@ -34,8 +35,11 @@ class Bench:
         """The process's id; None if none runs."""
         return self._sandbox.pid
 
-    def begin(self, task: Task, finish: Callable[[Finished], None]) -> None:
-        """Make it, and call `finish` from the bench's own thread."""
+    def begin(self, task: Task, finish: Callable[[Finished], None], *, head_start: bool) -> None:
+        """Make it, and call `finish` from the bench's own thread.
+
+        `head_start` is for a process that has to be started for it.
+        """
         assert self.task is None, "one at a time"
         self.task = task
 
@@ -43,7 +47,8 @@ class Bench:
             assert isinstance(outcome, Forged | JobFailed)
             finish(Finished(task, outcome.error if isinstance(outcome, JobFailed) else outcome))
 
-        self._lane.submit(lambda: self._made(task), hand_in)
+        limits = replace(self._limits, head_start=head_start)
+        self._lane.submit(lambda: self._made(task, limits), hand_in)
 
     def close(self) -> None:
         """Kill the process, whatever it does; from any thread, and without waiting."""
@@ -51,6 +56,7 @@ class Bench:
         self._lane.submit(self._sandbox.close, lambda outcome: None)
         self._lane.close(0.0)
 
-    def _made(self, task: Task) -> Forged:
+    def _made(self, task: Task, limits: Limits) -> Forged:
         promised = unexamined(task.spec.design, task.strategy, self._catalogue)
-        return decode_delivery(self._sandbox.call(encode_order(Order(*task))), promised)
+        answer = self._sandbox.call(encode_order(Order(*task)), limits=limits)
+        return decode_delivery(answer, promised)

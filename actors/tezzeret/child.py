@@ -53,7 +53,14 @@ class Child:
     """
 
     def __init__(
-        self, module: str, memory_bytes: int, *, fork: bool, background: bool, scratch: Path | None
+        self,
+        module: str,
+        memory_bytes: int,
+        *,
+        fork: bool,
+        background: bool,
+        head_start: bool,
+        scratch: Path | None,
     ) -> None:
         self.fork = fork
         self._guard = threading.Lock()
@@ -64,7 +71,16 @@ class Child:
         reads, self.jobs = os.pipe()
         self.answers, writes = os.pipe()
         self.words, speaks = os.pipe()
-        terms = Terms(module, reads, writes, os.getpid(), memory_bytes + DATA_SLACK_BYTES, fork, background)
+        terms = Terms(
+            module=module,
+            reads=reads,
+            writes=writes,
+            parent=os.getpid(),
+            data_bytes=memory_bytes + DATA_SLACK_BYTES,
+            fork=fork,
+            background=background,
+            head_start=head_start,
+        )
         try:
             self._process = _on_launcher(lambda: _start(terms, speaks, self._scratch))
         except BaseException:

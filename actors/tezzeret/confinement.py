@@ -22,6 +22,8 @@ from actors.tezzeret import seccomp
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 NICE: Final = 19
+HEAD_START_NICE: Final = 10
+"""Of a process that has a head start: about a tenth of a busy processor, which is not starving."""
 FILES_MAX: Final = 256
 """Open files of the process."""
 FILE_BYTES_MAX: Final = 1 << 30
@@ -50,6 +52,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """RLIMIT_DATA: what the process may allocate."""
     fork: bool
     background: bool
+    head_start: bool = False
+    """In the background, the first job and all before it are only nice."""
 
 
 class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,7 +74,9 @@ def confine(terms: Terms) -> Hello:
     _limit(resource.RLIMIT_NOFILE, FILES_MAX)
     _limit(resource.RLIMIT_FSIZE, FILE_BYTES_MAX)
     _limit_soft(resource.RLIMIT_DATA, terms.data_bytes)
-    if terms.background:
+    if terms.background and terms.head_start:
+        step_back()
+    elif terms.background:
         give_way()
     sys.addaudithook(_hook(_NETWORK if terms.fork else _NETWORK | _STARTS))
     try:
@@ -80,17 +86,26 @@ def confine(terms: Terms) -> Hello:
     return Hello(filtered=True)
 
 
-def give_way() -> None:
-    """Run only while nobody else wants the processor.
+def step_back() -> None:
+    """Take a small share of a processor that others want too."""
+    os.nice(HEAD_START_NICE)
+    _nice_session(HEAD_START_NICE)
 
-    The kernel may schedule whole sessions against each other (autogroup), and then the nice value within
-    one says nothing outside it: the session's own is set as well.
-    """
-    os.nice(NICE)
+
+def give_way() -> None:
+    """Run, with all threads that there are and will be, only while nobody else wants the processor."""
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(OSError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, thread, NICE)
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    _nice_session(NICE)
+
+
+def _nice_session(value: int) -> None:
+    """The kernel may schedule whole sessions against each other (autogroup); a process's nice value then
+    says nothing outside its own."""
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICE))
+        Path("/proc/self/autogroup").write_text(str(value))
 
 
 def _die_with(parent: int) -> None:

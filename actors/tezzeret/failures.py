@@ -27,8 +27,12 @@ class Garbled(SandboxFailed):
     """What came through the pipe was no answer; the process was killed."""
 
 
+class NotStarted(SandboxFailed):
+    """No process came up to take the job: that says nothing about the job."""
+
+
 class Unconfined(SandboxFailed):
-    """The kernel takes no filter, so that nothing is run."""
+    """The kernel takes no filter, so that nothing is run; it will take none as long as this process lives."""
 
 
 class Closed(SandboxFailed):

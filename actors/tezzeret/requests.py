@@ -10,7 +10,7 @@ from actors.oona.telling import tell
 from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.tezzeret.actor import Prefetch
 from actors.tezzeret.shop import Announcement, error
-from actors.urza import Wanted
+from actors.urza import WantedSpec
 from contracts import topics
 from contracts.kernels import (
     KernelArtifactError,
@@ -58,7 +58,7 @@ class Requests(Actor[Heard]):
         self,
         bus: Bus,
         crier: Crier,
-        urza: ActorRef[Wanted],
+        urza: ActorRef[WantedSpec],
         karn: ActorRef[Permit],
         tezzeret: ActorRef[Prefetch],
     ) -> None:
@@ -67,8 +67,6 @@ class Requests(Actor[Heard]):
         self._urza = urza
         self._karn = karn
         self._tezzeret = tezzeret
-        self._wanted: dict[str, KernelSpec] = {}
-        """As last looked up, by key."""
 
     async def on_start(self) -> None:
         self._ear = Ear(self._bus, (topics.KERNEL_REQUEST,), "tezzeret", self.context.me.tell)
@@ -86,18 +84,12 @@ class Requests(Actor[Heard]):
                 await self._pass_on(request.request_id)
 
     async def _pass_on(self, key: str) -> None:
-        spec = await self._spec(key)
-        if spec is None:
+        """Nothing if it is not wanted any more: it was made meanwhile, and announced, or given up."""
+        spec = await self._urza.ask(WantedSpec(key), deadline_s=PATIENCE_S)
+        if not isinstance(spec, KernelSpec):
             return
         refusal = await self._karn.ask(Permit(spec.design), deadline_s=PATIENCE_S)
         if refusal:
             self._crier.announce(error(spec, refusal))
         else:
             await self._tezzeret.tell(Prefetch((spec,)))
-
-    async def _spec(self, key: str) -> KernelSpec | None:
-        """None if it is not wanted any more: it was made meanwhile, or given up."""
-        if key not in self._wanted:
-            found = await self._urza.ask(Wanted(), deadline_s=PATIENCE_S)
-            self._wanted = {spec.key: spec for spec in found} if isinstance(found, tuple) else {}
-        return self._wanted.pop(key, None)

@@ -1,11 +1,15 @@
-"""Runs work that may hang, eat memory or crash, in a process that can do nothing else.
+"""Runs work that may hang, eat memory or crash, in a process with limits.
+
+It reaches no network, makes no other process (unless it may fork), and can neither look into others nor
+signal them. Files are open to it with this user's rights: it is no place for code that is out to do harm.
 
 Blocking: for a thread of the caller's, never for the event loop. The process starts with the first call and
 stays for the next. Memory is watched from outside every `WATCH_S`, and time too; time in which the process
 was ready and the machine ran others is not held against it, as it gives way to everybody.
 
 A kernel that takes no system call filter gets no sandbox at all: every call raises `Unconfined`, and callers
-do without what they would have made (a kernel's plain module stands in, marked).
+do without what they would have made (a kernel's plain module stands in, marked). A process that doesn't come
+up to take the job raises `NotStarted`: neither says anything about the job.
 """
 
 import threading
@@ -21,7 +25,7 @@ import msgspec
 from actors.tezzeret.child import Child
 from actors.tezzeret.confinement import Hello
 from actors.tezzeret.conversation import Answer, Conversation
-from actors.tezzeret.failures import Closed, Garbled, JobRaised, SandboxFailed, Unconfined
+from actors.tezzeret.failures import Closed, Garbled, JobRaised, NotStarted, SandboxFailed, Unconfined
 from actors.tezzeret.frames import Frame, Kind, encode
 from actors.tezzeret.watch import Watch
 
@@ -43,6 +47,9 @@ class Limits:
     """Whether it may start other processes, as native compilers do."""
     background: bool = True
     """Whether it gives way to whoever else wants the processor."""
+    head_start: bool = False
+    """Whether a process in the background gives way only after its first job: its imports alone take seconds
+    of processor, and where others keep every processor busy it would have none for long."""
 
 
 class Sandbox:
@@ -89,6 +96,7 @@ class Sandbox:
         Raises:
             BadFrame: the job is too large, and was not sent.
             JobRaised: the handler raised; the process lives on.
+            Unconfined, NotStarted: there is no process to be had; the job was not begun.
             SandboxFailed: any other kind of it; the process is dead.
         """
         job = encode(Frame(Kind.JOB, header, body))
@@ -144,13 +152,21 @@ class Sandbox:
             if self._closed:
                 raise Closed("the sandbox is closed; make another")
             child = self._child = self._born(terms)
+        try:
+            self._greet(child, terms)
+        except Unconfined:
+            raise
+        except SandboxFailed as failure:
+            raise NotStarted(f"no process came up: {failure}") from failure
+        return child
+
+    def _greet(self, child: Child, terms: Limits) -> None:
         start = Conversation(child, Watch(child, START_S, terms.memory_bytes, self._now))
         hello = _hello(start.expect(Kind.HELLO))
         if not hello.filtered:
             raise Unconfined(f"nothing is run in a process without a system call filter: {hello.why_not}")
         start.expect(Kind.READY)
         start.check_silence()
-        return child
 
     def _born(self, terms: Limits) -> Child:
         try:
@@ -159,10 +175,11 @@ class Sandbox:
                 terms.memory_bytes,
                 fork=terms.fork,
                 background=terms.background,
+                head_start=terms.head_start,
                 scratch=self._scratch,
             )
         except OSError as error:
-            raise SandboxFailed(f"no process could be started: {error}") from error
+            raise NotStarted(f"no process could be started: {error}") from error
 
     def _end(self) -> None:
         with self._guard:

@@ -1,6 +1,6 @@
 """What a smith is given and what it tells."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -33,6 +33,7 @@ class Store(Protocol):
 
     def want(self, spec: KernelSpec) -> bool: ...
     def wanted(self) -> tuple[KernelSpec, ...]: ...
+    def withdraw(self, specs: Iterable[KernelSpec]) -> None: ...
     def failed(self, spec: KernelSpec, reason: str, final: bool) -> None: ...
     def given_up(self) -> dict[str, str]: ...
     def certificate(self, design: Design) -> Certificate | None: ...
@@ -55,6 +56,8 @@ class Shop:
     worker: str = "actors.tezzeret.worker"
     """Module that the processes run."""
     catalogue: Catalogue = CATALOGUE
+    approved: frozenset[str] = frozenset()
+    """Experimental blueprints that may be made."""
     idle_s: float = IDLE_S
 
 
@@ -64,7 +67,7 @@ class Standing(msgspec.Struct, frozen=True):
     progress: Progress = Progress()
     conservative: bool = False
     trouble: str = ""
-    """Why the store can't be used at present."""
+    """Why the store can't be used at present, or why no process can be had to make anything in."""
     broken: str = ""
     """The error that ended the smith; another has to be made."""
 

@@ -7,8 +7,11 @@
 
 The store and the agenda are used by the foreman's thread alone. What is wanted and what is made lies in the
 store, durably; the agenda only orders it. So a smith may be killed at any moment: the next one goes on with
-what is still wanted. Whatever a blueprint does to its process is a failure of that one kernel. While the
-store can't be used, what was to be done to it is kept and done again.
+what is still wanted. Whatever a blueprint does to its process is a failure of that one kernel; that there is
+no process is none of any kernel's, and nothing is written down about it. While the store can't be used, what
+was to be done to it is kept and done again.
+
+The list of what is wanted is believed no more than a request is: all that is begun passes `_refusal` first.
 """
 
 import logging
@@ -26,13 +29,14 @@ import msgspec
 from actors.oona.breaker import Breaker
 from actors.tezzeret.bench import Finished
 from actors.tezzeret.benches import Benches
-from actors.tezzeret.failures import Closed, JobRaised, SandboxFailed
+from actors.tezzeret.failures import Closed, JobRaised, NotStarted, SandboxFailed, Unconfined
 from actors.tezzeret.frames import BadFrame
 from actors.tezzeret.orders import BadDelivery
 from actors.tezzeret.shop import Announce, Shop, Standing, Store, error, ready, update
 from contracts.kernels import Certificate, KernelSpec, Strategy
 from esper.karn.blueprint import BlueprintError
 from esper.karn.catalogue import UnknownBlueprint
+from esper.tezzeret import admission
 from esper.tezzeret.agenda import Agenda, Task
 from esper.tezzeret.forge import RANK, Forged, draw, unexamined
 from esper.urza.errors import Unavailable, Unfit
@@ -45,6 +49,8 @@ WAIT_S_MIN: Final = 0.05
 """Shortest wait for something to become due."""
 _JUDGED: Final = (JobRaised, BadDelivery, BadFrame, UnknownBlueprint, BlueprintError, Unfit)
 """Failures that another attempt would only repeat."""
+_NO_PROCESS: Final = (NotStarted, Unconfined, OSError)
+"""Failures to have a process at all; an OSError is one of the pipes and folders on this side."""
 _Note: TypeAlias = Callable[[Store], None]
 
 
@@ -73,6 +79,7 @@ class Smith:
         self._inbox: queue.SimpleQueue[_Note] = queue.SimpleQueue()
         self._undone: _Note | None = None  # taken from the inbox, and the store was not to be had
         self._remembers = False
+        self._no_process = ""  # why there was none when one was needed last
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, name="tezzeret smith", daemon=True)
 
@@ -114,6 +121,7 @@ class Smith:
             self._announce(self.standing)
 
     def _work(self) -> None:
+        self._benches.tidy()
         while not self._stopping.is_set():
             try:
                 with closing(self._open_store()) as store:
@@ -162,16 +170,35 @@ class Smith:
 
     def _set_about(self, store: Store, task: Task) -> None:
         try:
-            certificate = self._known(store, task)
-            if certificate is not None:
-                self._publish(store, task, draw(task.spec, certificate, self._shop.catalogue))
-            elif not self._benches.begin(task, lambda made: self._inbox.put(partial(self._finish, made))):
-                self._agenda.withdrawn(task.spec)
+            refusal = self._refusal(task.spec)
+            if refusal:
+                self._turn_away(store, task, refusal)
+            else:
+                self._make(store, task)
         except Unavailable:
             self._agenda.withdrawn(task.spec)
             raise
         except _JUDGED as judged:
             self._fail(task, judged)
+
+    def _refusal(self, spec: KernelSpec) -> str:
+        """Why this is not made here; empty if it is."""
+        return admission.refusal(self._shop.catalogue, spec.design, self._shop.approved)
+
+    def _turn_away(self, store: Store, task: Task, refusal: str) -> None:
+        """No verdict: what only lacks approval stays wanted, as another run may have it."""
+        if admission.is_refused_everywhere(self._shop.catalogue, task.spec.design):
+            store.withdraw((task.spec,))
+        self._agenda.refused(task.spec)
+        self._announce(error(task.spec, refusal))
+
+    def _make(self, store: Store, task: Task) -> None:
+        certificate = self._known(store, task)
+        if certificate is not None:
+            forged = draw(task.spec, certificate, self._shop.catalogue)
+            self._publish(store, task, forged, drawn=True)
+        elif not self._benches.begin(task, lambda made: self._inbox.put(partial(self._finish, made))):
+            self._agenda.withdrawn(task.spec)
 
     def _known(self, store: Store, task: Task) -> Certificate | None:
         """What makes an export needless: the design's certificate, or that none is to be had."""
@@ -183,20 +210,34 @@ class Smith:
 
     def _finish(self, finished: Finished, store: Store) -> None:
         task, outcome = finished.task, finished.outcome
-        self._benches.free(task)
+        self._benches.free(finished)
+        if isinstance(outcome, Closed):
+            self._agenda.withdrawn(task.spec)
+            return
+        if isinstance(outcome, _NO_PROCESS):
+            self._do_without(task, outcome)
+            return
+        self._no_process = ""
         if isinstance(outcome, Forged):
             try:
-                self._publish(store, task, outcome)
+                self._publish(store, task, outcome, drawn=False)
             except Unfit as unfit:
                 self._fail(task, unfit)
-        elif isinstance(outcome, Closed):
-            self._agenda.withdrawn(task.spec)
         else:
             self._fail(task, outcome)
 
-    def _publish(self, store: Store, task: Task, forged: Forged) -> None:
+    def _do_without(self, task: Task, why: BaseException) -> None:
+        """No process took the task. It stays wanted; nothing is told of its kernel, and nothing written."""
+        for_good = isinstance(why, Unconfined)
+        self._agenda.unstarted(task.spec, self._now(), for_good=for_good)
+        if not self._no_process:
+            follows = "plain modules stand in, marked" if for_good else "it is tried again"
+            log.warning("no process makes kernels: %s; %s", why, follows)
+        self._no_process = str(why)
+
+    def _publish(self, store: Store, task: Task, forged: Forged, *, drawn: bool) -> None:
         ref = store.publish(task.spec, forged.certificate, forged.weights, forged.program)
-        self._agenda.done(task.spec)
+        self._agenda.done(task.spec, drawn=drawn)
         self._announce(update(task.spec, ref, forged.certificate))
         self._announce(ready(task.spec, ref, forged.certificate))
 
@@ -230,37 +271,30 @@ class Smith:
             refusal = self._refusal(spec)
             if refusal:
                 self._announce(error(spec, refusal))
-            elif store.want(spec):
+            elif store.want(spec) or not self._answered(spec, store):
                 wanted.append(spec)
-            else:
-                self._answer(spec, store)
         self._agenda.want(wanted)
 
-    def _refusal(self, spec: KernelSpec) -> str:
-        """Why this can't be made at all; empty if it can."""
-        try:
-            blueprint = self._shop.catalogue.get(spec.design.blueprint_id)
-            blueprint.check(spec.design.site, spec.design.parameters)
-        except (UnknownBlueprint, BlueprintError) as refused:
-            return str(refused)
-        if blueprint.descriptor.quarantine_only:
-            return f"{blueprint.blueprint_id} is for quarantine only; no kernel of it is made"
-        return ""
+    def _answered(self, spec: KernelSpec, store: Store) -> bool:
+        """It is there, or was given up.
 
-    def _answer(self, spec: KernelSpec, store: Store) -> None:
-        """It is not wanted: it is there, or never will be."""
+        Otherwise the list of what is wanted is full, which is no fault of the kernel's: it is made all the
+        same, and only forgotten if this smith ends before.
+        """
         ref, certificate = store.find(spec), store.certificate(spec.design)
         if ref is not None and certificate is not None:
             self._announce(ready(spec, ref, certificate))
-        else:
-            reason = store.given_up().get(spec.design.key, "the list of wanted kernels is full")
+            return True
+        reason = store.given_up().get(spec.design.key)
+        if reason is not None:
             self._announce(error(spec, reason))
+        return reason is not None
 
     def _set_conservative(self, on: bool, store: Store) -> None:
         self._agenda.conservative = on
 
     def _tell_standing(self, trouble: str = "") -> None:
-        standing = Standing(self._agenda.progress(), self._agenda.conservative, trouble)
+        standing = Standing(self._agenda.progress(), self._agenda.conservative, trouble or self._no_process)
         if standing != self.standing:
             self.standing = standing
             self._announce(standing)

@@ -5,12 +5,14 @@ Shapes: B batch, N positions, C channels.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from contracts.growth import Layout, SiteInfo
 from esper.karn.layers import Layer, pointwise
 
 _ROW = SiteInfo(name="row", layout=Layout.TOKENS, shape=(1, 1), channels=1, depth=0)
 """A row is laid out as a token: channels last."""
+HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 class OnRows(nn.Module):
@@ -44,6 +46,19 @@ def calm(x: Tensor) -> Tensor:
     """x / sqrt(1 + mean square of its last dimension), so that scores made of it stay bounded.
 
     The root mean square norm of Zhang and Sennrich 2019, with 1 in the place of its epsilon: a small x passes
-    as it is, and even a single channel keeps its size rather than only its sign.
+    as it is, and even a single channel keeps its size rather than only its sign. Half precision is left for
+    the squares: those of float16 end at 255.
     """
+    if x.dtype in HALF:
+        return calm(x.float()).to(x.dtype)
     return x * torch.rsqrt(1 + x.square().mean(-1, keepdim=True))
+
+
+def unit(x: Tensor) -> Tensor:
+    """x with length 1 along its last dimension; zero stays zero, which float16 alone would not give.
+
+    In half precision what is shorter than 1e-4 stays shorter than 1: its gradient would leave float16.
+    """
+    if x.dtype in HALF:
+        return F.normalize(x.float(), dim=-1, eps=1e-4).to(x.dtype)
+    return F.normalize(x, dim=-1)

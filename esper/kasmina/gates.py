@@ -64,12 +64,14 @@ def judge(gate: Gate, record: SeedRecord, figures: SeedFigures, config: GateConf
 def breach(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> GateVerdict | None:
     """The verdict that a seed can't be kept; None if it can, or if what would tell was not measured.
 
-    Numbers that are not finite, or a mean gradient beyond G1's bounds while it learns, don't wait for the
-    next gate: a seed that is live does harm until then. It is the verdict of the gate that asks for the same
-    where the seed is: G1 up to BLENDING, then G3.
+    Numbers that are not finite don't wait for the next gate: a seed that is live does harm until then. In a
+    drill neither does a mean gradient beyond G1's bounds; elsewhere it may well be the task's own scale, or a
+    host that has converged. It is the verdict of the gate that asks for the same where the seed is: G1 up to
+    BLENDING, then G3.
     """
     checks = [_isolation(figures, config), _holds("finite", figures.finite), _holds("pure", figures.pure)]
-    if record.stage in _LEARNING:
+    wild = figures.grad_norm is not None and not math.isfinite(figures.grad_norm)
+    if record.stage in _LEARNING and (record.drill or wild):
         checks.append(_gradient(figures, config))
     broken = [check for check in checks if check.value is not None and check.failure()]
     if not broken:

@@ -8,7 +8,8 @@
 A breaker for each blueprint leaves a blueprint out that fails again and again. One for the compiler as a
 whole opens when several *different* blueprints fail in a row: the fault is then not theirs, and until a probe
 succeeds the plain module is taken, marked as an emergency, for blueprints that never failed themselves.
-Time is passed in, in seconds.
+A process that can't be had is a failure of the compiler alone: nothing is said of any blueprint, and where
+there will never be one the plain module is taken from then on. Time is passed in, in seconds.
 """
 
 import random
@@ -41,7 +42,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     at_most: int = 2
     """Kernels made at a time."""
     second_from: int = 6
-    """Kernels that must wait for two to be made at a time: another process takes seconds to start."""
+    """Kernels that must wait for two to be made at a time: another process takes seconds to start. Until
+    the first one is made it is alone in any case, so that nothing competes with it."""
     attempts_max: int = 3
     backoff_s: tuple[float, ...] = (0.5, 4.0)
     """Rest before the second, third, ... attempt; the last repeats."""
@@ -107,6 +109,10 @@ class Agenda:
     _failing: set[str] = field(default_factory=set)  # blueprints that failed since the last success
     _counts: _Counts = field(default_factory=_Counts)
     _wide: bool = False  # a second one was begun since the queue was last empty
+    _proved: bool = False  # a process made one since the queue was last empty
+    _starts_failed: int = 0  # in a row
+    _start_not_before_s: float = 0.0
+    _processless: bool = False  # for good
 
     def __post_init__(self) -> None:
         self._compiler = self.new_breaker()
@@ -123,7 +129,7 @@ class Agenda:
         """The next thing to make, which is then busy; None if there is none now."""
         waiting = [item for item in self._items.values() if item.task is None]
         busy = len(self._items) - len(waiting)
-        if busy >= self._room(len(waiting)):
+        if busy >= self._room(len(waiting)) or now_s < self._start_not_before_s:
             return None
         for item in self._startable(waiting, now_s):
             strategy = self._strategy(item, now_s)
@@ -144,24 +150,42 @@ class Agenda:
             return None
         return min((self._rest_s(item, now_s) for item in self._idle(waiting)), default=None)
 
-    def done(self, spec: KernelSpec) -> None:
-        """A busy one was made."""
+    def done(self, spec: KernelSpec, *, drawn: bool = False) -> None:
+        """A busy one was made; `drawn` without a process, which proves nothing of the compiler."""
         item = self._items.pop(spec.key)
-        if not self._items:
-            self._wide = False
-        if not _in_emergency(item):
-            self._compiler.succeeded()
+        if drawn:
+            self._break_off(item)
+        elif not _in_emergency(item):
+            self._compiler_did_its_work()
             self._record(item).breaker.succeeded()
-            self._failing.clear()
+            self._proved = True
+        if not self._items:
+            self._wide = self._proved = False
         self._counts.done += 1
 
     def withdrawn(self, spec: KernelSpec) -> None:
         """A busy one was broken off, by nobody's fault; it waits where it was."""
+        self._break_off(self._items[spec.key])
+
+    def refused(self, spec: KernelSpec) -> None:
+        """A busy one may not be made here, which is no failure of its blueprint."""
+        self._break_off(self._items.pop(spec.key))
+        self._counts.failed += 1
+
+    def unstarted(self, spec: KernelSpec, now_s: float, *, for_good: bool) -> None:
+        """There was no process for a busy one, by no fault of its own; it waits where it was.
+
+        `for_good`: nor will there ever be one.
+        """
         item = self._items[spec.key]
-        if not _in_emergency(item):
-            self._compiler.withdrawn()
-            self._record(item).breaker.withdrawn()
+        assert not _in_emergency(item), "that needs no process"
+        self._record(item).breaker.withdrawn()
+        self._compiler.failed(now_s)
         item.task = None
+        self._starts_failed += 1
+        self._processless = self._processless or for_good
+        if self._compiler.closed and not self._processless:
+            self._start_not_before_s = now_s + self._backoff_s(self._starts_failed)
 
     def failed(
         self, spec: KernelSpec, reason: str, now_s: float, *, compiler_well: bool
@@ -186,14 +210,21 @@ class Agenda:
         return Progress(self._counts.done, len(self._items), self._counts.failed, tuple(busy), out)
 
     def _room(self, waiting: int) -> int:
-        if self.conservative or not (self._wide or waiting >= self.policy.second_from):
+        long = self._wide or waiting >= self.policy.second_from
+        if self.conservative or not (self._proved and long):
             return 1
         return self.policy.at_most
 
     def _idle(self, waiting: list[_Item]) -> list[_Item]:
-        """Those of no design that is being made: once that is done, its other draws cost next to nothing."""
+        """Those of no design that is being made: once that is done, its other draws cost next to nothing.
+
+        Nor those that only a process could make, where there will be none.
+        """
         designs = {item.design for item in self._items.values() if item.task is not None}
-        return [item for item in waiting if item.design not in designs]
+        return [item for item in waiting if item.design not in designs and self._has_a_way(item)]
+
+    def _has_a_way(self, item: _Item) -> bool:
+        return not (self._processless and self._record(item).failed_ever)
 
     def _startable(self, waiting: list[_Item], now_s: float) -> Iterator[_Item]:
         for item in self._idle(waiting):
@@ -203,11 +234,12 @@ class Agenda:
     def _rest_s(self, item: _Item, now_s: float) -> float:
         record = self._record(item)
         held_up = self._compiler.retry_in_s(now_s) if record.failed_ever else 0.0
-        return max(item.not_before_s - now_s, record.breaker.retry_in_s(now_s), held_up, 0.0)
+        rested_s = max(item.not_before_s, self._start_not_before_s)
+        return max(rested_s - now_s, record.breaker.retry_in_s(now_s), held_up, 0.0)
 
     def _strategy(self, item: _Item, now_s: float) -> Strategy | None:
         """How to make it now; None if it has to wait."""
-        if not self._compiler.permits(now_s, 1):
+        if self._processless or not self._compiler.permits(now_s, 1):
             return None if self._record(item).failed_ever else Strategy.EMERGENCY
         if self.conservative:
             return Strategy.FAST
@@ -221,12 +253,23 @@ class Agenda:
         if _in_emergency(item):
             return
         record.breaker.failed(now_s)
+        self._starts_failed = 0
         if compiler_well:
-            self._compiler.succeeded()
-            self._failing.clear()
+            self._compiler_did_its_work()
         elif blueprint_id not in self._failing or not self._compiler.closed:
             self._failing.add(blueprint_id)
             self._compiler.failed(now_s)
+
+    def _compiler_did_its_work(self) -> None:
+        self._compiler.succeeded()
+        self._failing.clear()
+        self._starts_failed = 0
+
+    def _break_off(self, item: _Item) -> None:
+        if not _in_emergency(item):
+            self._compiler.withdrawn()
+            self._record(item).breaker.withdrawn()
+        item.task = None
 
     def _backoff_s(self, attempts: int) -> float:
         rests = self.policy.backoff_s

@@ -1,20 +1,24 @@
 """Who takes part in the steps of an epoch, and how an isolated seed takes its part."""
 
+import logging
 import math
 from contextlib import nullcontext
 
 from torch import Tensor, nn
 
 from contracts.lifecycle import Stage
-from esper.kasmina.graft import GraftError, Grafts
+from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.shadow import ShadowPath
+from esper.tolaria.blame import may_be_a_seeds
 from esper.tolaria.costs import SHADOW, CostBook
 from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.loop import Crew, ShadowStep, Watched
 from esper.tolaria.task import LossFn
 from esper.tolaria.trial import WRONG
+
+log = logging.getLogger(__name__)
 
 
 class Shadow:
@@ -40,6 +44,7 @@ class Shadow:
         self._isolation = isolation
         self._watched = False
         self._drill = seed.record.drill
+        self._module = grafts.module(self._seed_id)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> ShadowStep:
         seed_id = self._seed_id
@@ -50,9 +55,10 @@ class Shadow:
                 result, flops = self._costs.of_seed(
                     SHADOW, seed_id, lambda: self._path.backward(inputs, targets)
                 )
-        except GraftError:
-            raise
-        except WRONG:
+        except WRONG as error:
+            if not may_be_a_seeds(error, [self._module]):
+                raise
+            log.warning("%s fails on the shadow path", seed_id, exc_info=error)
             return ShadowStep(finite=False, rms_ratio=math.inf, grad_norm=0.0)
         self._watched = True
         self._ledger.add(Account.SHADOW, flops)

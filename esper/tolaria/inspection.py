@@ -112,7 +112,8 @@ class Inspection:
         if seed.gauged_in is None:
             seed.measured(jump=figures.jump, shape_kept=figures.shape_kept, grad_norm=figures.grad_norm)
         seed.gauged_in = seed.record.stage
-        seed.measured(finite=figures.finite, rms_ratio=figures.rms_ratio)
+        sound = figures.finite and seed.figures.finite is not False  # what the epoch's steps have shown stays
+        seed.measured(finite=sound, rms_ratio=figures.rms_ratio)
 
     def _look_for_starved(self, seed: Seed) -> None:
         inputs, targets = self.batch

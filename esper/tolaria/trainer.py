@@ -10,10 +10,11 @@
 Everything is synchronous and runs in one thread, whichever calls; only `stop` is for others.
 """
 
+import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +22,10 @@ import torch
 from contracts.config import Config
 from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import WallNs
-from esper.kasmina.graft import GraftError, Grafts
+from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.plan import GraftPlan
+from esper.tolaria.blame import attempts, may_be_a_seeds
 from esper.tolaria.boundary import Standing, assemble
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.flops import Account, FlopLedger
@@ -37,6 +39,8 @@ from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures,
 from esper.tolaria.snapshot import Position, Snapshot, restore_snapshot, take_snapshot
 from esper.tolaria.task import Task, check_data
 from esper.tolaria.trial import WRONG
+
+log = logging.getLogger(__name__)
 
 RESCUES_MAX = 8
 """Times in a run that an epoch is trained again without a seed that broke it; then the run ends as broken."""
@@ -126,9 +130,10 @@ class Trainer:
 
         After `stop` the epoch ends at once, with nothing validated; `result.stopped` says so.
 
-        An epoch that breaks while seeds are live whose fate is undecided is trained again from its beginning
-        without the youngest of them, then without the next, at most `RESCUES_MAX` times in a run: the
-        epoch's `set_aside` names them, and what the attempts cost stays spent.
+        An epoch that breaks while seeds are live whose fate is undecided, by what may be their doing, is
+        trained again from its beginning without the youngest of them, then without the next alone, then
+        without all, at most `RESCUES_MAX` times in a run: the epoch's `set_aside` names those that were
+        really out, and what the attempts cost stays spent.
 
         Raises:
             TrainingDiverged: a loss or gradient was not finite. The step was not taken, the steps before
@@ -265,24 +270,32 @@ class Trainer:
         suspects = [seed_id for seed_id in self._grafts.live_ids() if growth.seeds[seed_id].open]
         if not suspects:
             return crew, self._steps(crew), ()
-        here, aside = self.snapshot(), list[SetAside]()
+        here, without, tried = self.snapshot(), attempts(suspects), tuple[SetAside, ...]()
         while True:
             try:
-                return crew, self._steps(crew), tuple(aside)
+                return crew, self._steps(crew), tried
             except (TrainingDiverged, *WRONG) as error:
-                if not suspects or self._rescues == RESCUES_MAX:
+                out = next(without, None) if self._may_be_rescued(error, suspects) else None
+                if out is None:
                     raise
+                log.warning("the epoch is trained again without %s", ", ".join(out), exc_info=error)
                 self._rescues += 1
-                aside.append(SetAside(suspects[-1], self._step, str(error) or type(error).__name__))
-                self._go_back(here, suspects.pop())
+                reason = str(error) or type(error).__name__
+                tried = tuple(SetAside(seed_id, self._step, reason) for seed_id in out)
+                self._go_back(here, out)
                 crew = self._machine.crew()
 
-    def _go_back(self, here: Snapshot, seed_id: str) -> None:
-        """To the epoch's beginning, without a seed; what was spent since is gone."""
+    def _may_be_rescued(self, error: Exception, suspects: Sequence[str]) -> bool:
+        modules = [self._grafts.module(seed_id) for seed_id in suspects]
+        return self._rescues < RESCUES_MAX and may_be_a_seeds(error, modules)
+
+    def _go_back(self, here: Snapshot, out: Sequence[str]) -> None:
+        """To the epoch's beginning, without these seeds; what was spent since is gone."""
         spent = self.ledger.accounts()
         self.restore(here)
         self.ledger.restore(spent)
-        self._machine.safe_point.set_aside(seed_id)
+        for seed_id in out:
+            self._machine.safe_point.set_aside(seed_id)
 
     def _steps(self, crew: Crew) -> Trained:
         """The epoch's steps, booked."""
@@ -322,9 +335,10 @@ class Trainer:
         """Whether it was compared; one that raises is not sound, which the next boundary acts on."""
         try:
             return self._machine.inspection.inspect(seed, self._epoch, measured)
-        except GraftError:
-            raise
-        except WRONG:
+        except WRONG as error:
+            if not may_be_a_seeds(error, [self._grafts.module(seed.record.seed_id)]):
+                raise
+            log.warning("%s fails when it is measured", seed.record.seed_id, exc_info=error)
             seed.measured(finite=False)
             return False
 

@@ -5,6 +5,7 @@ ours, is not used; rows are checked where they are turned into something.
 """
 
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,8 +17,11 @@ from esper.urza.errors import Unavailable
 FILE = "catalogue.sqlite"
 BUSY_S = 10.0
 """Longest wait for another process's transaction."""
+FILE_BYTES_MAX = 64 << 20
+"""Of a catalogue; one with a hundred thousand designs has fewer."""
 VALUE_BYTES_MAX = 1 << 20
 """Of anything that is read from the file or written to it."""
+PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = FULL", "foreign_keys = ON")
 SUFFIXES = ("", "-wal", "-shm")
 """SQLite keeps what isn't in the file yet in two more beside it."""
 DAMAGED_KEPT = 3
@@ -41,22 +45,25 @@ class Ledger:
             Unavailable: it can't be opened or written now.
         """
         for suffix in SUFFIXES:
-            _check_plain(path.with_name(path.name + suffix))
+            _check(path.with_name(path.name + suffix))
         self._path = path
         self._connection = _connected(path)
         try:
             self._prepare()
+            self._inode = path.stat().st_ino
+        except OSError as error:
+            self._connection.close()
+            raise Unavailable(f"{path} is gone again: {error.strerror}") from None
         except BaseException:
             self._connection.close()
             raise
-        self._inode = path.stat().st_ino
 
     @property
     def replaced(self) -> bool:
-        """Another process found it damaged meanwhile, and put a new one in its place."""
+        """Another process found it damaged meanwhile and put a new one in its place, or it is gone."""
         try:
             return self._path.stat().st_ino != self._inode
-        except FileNotFoundError:
+        except OSError:
             return True
 
     @contextmanager
@@ -97,7 +104,7 @@ class Ledger:
 
     def _prepare(self) -> None:
         try:
-            for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = FULL"):
+            for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.execute("PRAGMA journal_mode = WAL")
             sound = self._connection.execute("PRAGMA quick_check(1)").fetchall()
@@ -140,10 +147,18 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def _check_plain(path: Path) -> None:
-    """Refuse what SQLite would follow, or wait for."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+def _check(path: Path) -> None:
+    """Refuse what SQLite would follow or wait for, and what would take long."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unavailable(f"{path} can't be looked at: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
         raise LedgerDamaged(f"in the place of {path.name} is no plain file")
+    if found.st_size > FILE_BYTES_MAX:
+        raise LedgerDamaged(f"{path.name} has {found.st_size:,} bytes; it may have {FILE_BYTES_MAX:,}")
 
 
 def _connected(path: Path) -> sqlite3.Connection:

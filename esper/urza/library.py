@@ -28,14 +28,13 @@ from esper.urza.opening import open_program
 from esper.urza.presence import Presence, opening
 from esper.urza.press import Press
 from esper.urza.reader import Reader
-from esper.urza.records import Artifact, GivenUp, Records
+from esper.urza.records import WANTED_MAX, Artifact, GivenUp, Records
 from esper.urza.seal import Seal
 from esper.urza.upkeep import Collected
 
 LIMIT_BYTES = 100 << 20
 USES_MAX = 256
 """Uses remembered before they are written down: a fetch that waited for the disk would be no fetch."""
-WANTED_MAX = 10_000
 
 
 class LibraryStatistics(NamedTuple):
@@ -83,13 +82,16 @@ class Library:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._presence = Presence(folder)
         except OSError as error:
-            raise Unavailable(f"{folder}: {error.strerror}") from None
+            raise Unavailable(f"{error.filename or folder}: {error.strerror}") from None
         try:
             with opening(folder):
                 self._objects = objects_at(objects, folder, self._presence.user)
                 ledger, self.rebuilt = upkeep.open_ledger(folder / FILE)
                 self._records = Records(ledger)
                 self.taken_in = upkeep.put_in_order(self._records, self._objects, self._presence, folder)
+        except Damaged as error:
+            self._presence.close()
+            raise Unavailable(f"{folder}: {error.reason}") from None
         except BaseException:
             self._presence.close()
             raise
@@ -125,7 +127,8 @@ class Library:
 
         Raises:
             Unfit: the weights are not those of the specification, the certificate assumes other code or
-                versions than there are, or it is too large. Nothing was stored.
+                versions than there are, it is too large, or its blueprint is for drills alone. Nothing was
+                stored.
         """
         self._look_again()
         ref = self._press.publish(spec, certificate, weights, program, self.limit_bytes)
@@ -134,31 +137,48 @@ class Library:
             upkeep.collect(self._records, self._objects, self._presence, self.limit_bytes, keeping=ref.ref)
         return ref
 
-    def want(self, spec: KernelSpec) -> bool:
-        """Put a kernel on the durable list of work; True if it is on it now.
+    def want(self, spec: KernelSpec, wanter: str = "") -> bool:
+        """Put a kernel on the durable list of work, for a wanter (a run); True if it is on it now.
 
-        It is not if it is there already, if its design was given up, or if the list is full.
+        It is not if it is there already, if its design was given up, if it is for drills alone or too large
+        for an artifact, or if the list is full. Whoever only passes a request on names no wanter: what is
+        listed does not stay for that.
         """
         self._look_again()
-        if self._reader.found(spec) is not None or self._is_given_up(spec.design):
+        if self._reader.refusal(spec) or self._reader.found(spec) is not None:
+            return False
+        if self._is_given_up(spec.design):
             return False
         with self._records.ledger.transaction():
-            if self._records.count("work") < WANTED_MAX:
-                self._records.want(spec)
+            if self._records.is_wanted(spec) or self._records.count("work") < WANTED_MAX:
+                self._records.want(spec, wanter, self._presence.user)
         return self._records.is_wanted(spec)
 
     def wanted(self) -> tuple[KernelSpec, ...]:
-        """What is to be made, in the order of asking."""
+        """What is to be made, in the order of asking; rows of what `want` refuses are passed over."""
         self._look_again()
         out = {one.design.key for one in self._records.given_up() if self._still(one)}
-        return tuple(spec for spec in self._records.wanted() if spec.design.key not in out)
+        specs = (spec for spec in self._records.wanted() if spec.design.key not in out)
+        return tuple(filter(self._reader.may_make, specs))
 
-    def withdraw(self, specs: Iterable[KernelSpec]) -> None:
-        """Take kernels off the list of work: whoever wanted them has no more use for them."""
+    def wanted_spec(self, key: str) -> KernelSpec | None:
+        """The one on the list whose key this is; None if it is not to be made."""
         self._look_again()
+        spec = self._records.wanted_spec(key)
+        if spec is None or not self._reader.may_make(spec) or self._is_given_up(spec.design):
+            return None
+        return spec
+
+    def withdraw(self, specs: Iterable[KernelSpec], wanter: str = "") -> None:
+        """A wanter has no more use for kernels; they leave the list unless others who are there want them.
+
+        What is wanted by wanters who are all gone stays, for the next to take up.
+        """
+        self._look_again()
+        upkeep.release_the_gone(self._records, self._presence)
         with self._records.ledger.transaction():
             for spec in specs:
-                self._records.withdraw(spec)
+                self._records.withdraw(spec, wanter, self._presence.user)
 
     def attempts(self, spec: KernelSpec) -> int:
         """How often making a wanted kernel has failed."""
@@ -199,14 +219,18 @@ class Library:
         if row is None:
             raise Missing(f"there is no program for {ref}")
         try:
-            header, content = open_program(self._objects, row.ref, Seal.of(self._folder, make=False))
-            if (header.spec.key, header.certificate.guard_digest) != (row.spec_key, row.guard):
-                raise Damaged("it is the program of another specification")
+            content = self._opened_program(row)
         except Damaged as error:
             with self._records.ledger.transaction():
                 self._reader.put_away(row, error.reason)
             raise
         self._note_use(row.ref)
+        return content
+
+    def _opened_program(self, row: Artifact) -> bytes:
+        header, content = open_program(self._objects, row.ref, Seal.of(self._folder, make=False))
+        if (header.spec.key, header.certificate.guard_digest) != (row.spec_key, row.guard):
+            raise Damaged("it is the program of another specification")
         return content
 
     def hold(self, ref: str, holder: str) -> None:
@@ -220,10 +244,16 @@ class Library:
             self._row(ref)
             self._records.hold(ref, holder, self._presence.user)
 
+    def let_go(self, ref: str, holder: str) -> None:
+        """Let go one artifact that is held here for a holder; if it isn't, nothing changes."""
+        self._look_again()
+        with self._records.ledger.transaction():
+            self._records.let_go(ref, holder, self._presence.user)
+
     def release(self, holder: str) -> None:
         """Let go all that is held here for a holder."""
         with self._records.ledger.transaction():
-            self._records.release(self._presence.user, holder)
+            self._records.release(holder, self._presence.user)
 
     def tag(self, ref: str, *tags: str) -> None:
         """Put words on an artifact.
@@ -244,7 +274,11 @@ class Library:
         return tuple(row.named for row in self._records.versions(spec.key))
 
     def collect(self) -> Collected:
-        """Remove what was used least recently, until the store is within its limit; never what is held."""
+        """Remove what was used least recently, until the store is within its limit; never what is held.
+
+        What is held stays even if it alone is more than the limit: a holder that has no more use for an
+        artifact lets it go.
+        """
         self._write_uses()
         return upkeep.collect(self._records, self._objects, self._presence, self.limit_bytes)
 
@@ -278,9 +312,10 @@ class Library:
     def _look_again(self) -> None:
         """Change over where another process has put a new catalogue in place of a damaged one."""
         if self._records.ledger.replaced:
-            self._records.ledger.close()
             with opening(self._folder):
-                self._records.ledger, _ = upkeep.open_ledger(self._folder / FILE)
+                ledger, _ = upkeep.open_ledger(self._folder / FILE)
+            self._records.ledger.close()
+            self._records.ledger = ledger
 
     def _row(self, ref: str) -> Artifact:
         parts(ref)  # nothing is looked up by what is no name

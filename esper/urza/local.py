@@ -10,12 +10,12 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from esper.urza.errors import Damaged, Unavailable
 from esper.urza.names import is_ref
-from esper.urza.objects import CHUNK_BYTES, OBJECTS, QUARANTINE, STAGED
+from esper.urza.objects import CHUNK_BYTES, OBJECTS, QUARANTINE, STAGED, lone
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -32,9 +32,11 @@ class LocalObjects:
         with _told():
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._objects, self._staged, self._aside = (
-                _opened(self._root, name, make=True) for name in (OBJECTS, STAGED, QUARANTINE)
-            )
+        with ExitStack() as undo:
+            undo.callback(os.close, self._root)
+            opened = [self._subfolder(root, name, undo) for name in (OBJECTS, STAGED, QUARANTINE)]
+            undo.pop_all()
+        self._objects, self._staged, self._aside = opened
 
     def stage(self, content: bytes) -> str:
         self._count += 1
@@ -53,6 +55,7 @@ class LocalObjects:
 
     def place(self, staged: str, name: str) -> None:
         with _told():
+            lone(name)
             try:
                 shelf = _opened(self._objects, name[:2], make=True)
             except OSError as error:
@@ -70,7 +73,7 @@ class LocalObjects:
 
     def discard(self, staged: str) -> None:
         with _told(), _unless_missing():
-            os.unlink(staged, dir_fd=self._staged)
+            os.unlink(lone(staged), dir_fd=self._staged)
 
     def size(self, name: str) -> int:
         with _told(), self._reading(name) as handle:
@@ -111,7 +114,7 @@ class LocalObjects:
 
     def drop_aside(self, aside: str) -> None:
         with _told(), _unless_missing():
-            if _is_folder(self._aside, aside):
+            if _is_folder(self._aside, lone(aside)):
                 shutil.rmtree(aside, dir_fd=self._aside)
             else:
                 os.unlink(aside, dir_fd=self._aside)
@@ -128,13 +131,21 @@ class LocalObjects:
         for handle in (self._root, self._objects, self._staged, self._aside):
             os.close(handle)
 
+    def _subfolder(self, root: Path, name: str, undo: ExitStack) -> int:
+        try:
+            handle = _opened(self._root, name, make=True)
+        except OSError as error:
+            raise Unavailable(f"{root / name} can't be used as a folder: {error.strerror}") from None
+        undo.callback(os.close, handle)
+        return handle
+
     def _clear(self, folder: int, name: str, staged: str) -> None:
         """Remove what is in the way of a file, whatever it is; what a link leads to stays."""
         self._move_aside(folder, name, f"{staged}-in-the-way")
         self.drop_aside(f"{staged}-in-the-way")
 
     def _move_aside(self, folder: int, name: str, aside: str) -> None:
-        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=self._aside)
+        os.rename(lone(name), lone(aside), src_dir_fd=folder, dst_dir_fd=self._aside)
 
     def _on(self, shelf: str) -> list[str]:
         try:
@@ -148,7 +159,7 @@ class LocalObjects:
 
     @contextmanager
     def _shelf(self, name: str) -> Iterator[int]:
-        handle = _opened(self._objects, name[:2], make=False)
+        handle = _opened(self._objects, lone(name)[:2], make=False)
         try:
             yield handle
         finally:

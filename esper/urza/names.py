@@ -1,5 +1,6 @@
 """How artifacts are called: by the SHA-256 of their bytes and by their kind."""
 
+import os
 import re
 from enum import StrEnum
 
@@ -7,6 +8,7 @@ import msgspec
 
 from esper.urza.errors import Missing
 
+_ASIDE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}\.(kernel|program)", re.ASCII)
 _REF = re.compile(r"([0-9a-f]{64})\.(kernel|program)", re.ASCII)
 
 
@@ -48,3 +50,12 @@ def parts(ref: str) -> tuple[str, Kind]:
 
 def is_ref(name: str) -> bool:
     return _REF.fullmatch(name) is not None
+
+
+def aside_of(ref: str) -> str:
+    """A name in quarantine that no file has yet."""
+    return f"{os.urandom(8).hex()}-{ref}"
+
+
+def is_aside(name: str) -> bool:
+    return _ASIDE.fullmatch(name) is not None

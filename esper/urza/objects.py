@@ -13,8 +13,20 @@ CHUNK_BYTES = 1 << 20
 OBJECTS, STAGED, QUARANTINE = "objects", "staged", "quarantine"
 
 
+def lone(name: str) -> str:
+    """The name, once it is that of one thing in one folder and leads nowhere else.
+
+    Raises:
+        ValueError: it is a path, or none at all; whoever asks has to check what it was told.
+    """
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise ValueError(f"{name[:80]!r} is no name of one file")
+    return name
+
+
 class Objects(Protocol):
-    """Files by name; names are those of `esper.urza.names`, checked before they come here.
+    """Files by name; names are those of `esper.urza.names`, checked before they come here, and
+    refused (`ValueError`) where they lead out of their folder.
 
     Every method raises `Unavailable` when the place can't be reached or written.
     """

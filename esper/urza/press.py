@@ -50,7 +50,11 @@ class Press:
             raise Unavailable(f"the store can't be written: {error.reason}") from None
 
     def _fitting(self, spec: KernelSpec, certificate: Certificate, weights: bytes) -> nn.Module:
-        """The specification's module, once the weights and the certificate were found to be its own."""
+        """The specification's module, once the weights and the certificate were found to be its own.
+
+        Raises:
+            Unfit: they are not, or no kernel of this specification is kept.
+        """
         if certificate.guard_digest != self._reader.guard(spec.design):
             raise Unfit("the certificate assumes other code or versions than there are here; make it again")
         module = self._reader.build(spec)

@@ -3,14 +3,19 @@
 from torch import nn
 
 from contracts.kernels import Design, KernelSpec
-from esper.karn.catalogue import Catalogue
+from esper.karn.blueprint import BlueprintError
+from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.karn.guard import guard_digest
+from esper.karn.query import is_dangerous
 from esper.urza import upkeep
-from esper.urza.errors import Damaged, Missing
+from esper.urza.container import ARTIFACT_BYTES_MAX
+from esper.urza.errors import Damaged, Missing, Unfit
 from esper.urza.kernel import Kernel
 from esper.urza.objects import Objects
 from esper.urza.opening import build, open_kernel
 from esper.urza.records import Artifact, Records
+
+_PARAMETER_BYTES = 4
 
 
 class Reader:
@@ -26,7 +31,36 @@ class Reader:
     def guard(self, design: Design) -> str:
         return guard_digest(design, self._blueprints)
 
+    def refusal(self, spec: KernelSpec) -> str:
+        """Why no kernel of this specification is ever kept; empty if it may be. Nothing is built for it.
+
+        Raises:
+            UnknownBlueprint, BlueprintError: the catalogue of blueprints can't build it.
+        """
+        design = spec.design
+        blueprint = self._blueprints.get(design.blueprint_id)
+        if is_dangerous(blueprint.descriptor):
+            return f"{design.blueprint_id} is grown in drills alone; no kernel of it is kept"
+        nbytes = _PARAMETER_BYTES * blueprint.params(design.site, design.parameters)
+        if nbytes > ARTIFACT_BYTES_MAX:
+            return f"its values take {nbytes:,} bytes; a kernel may have {ARTIFACT_BYTES_MAX:,}"
+        return ""
+
+    def may_make(self, spec: KernelSpec) -> bool:
+        """Whether it can be made at all, by the present code; whoever wrote the specification."""
+        try:
+            return not self.refusal(spec)
+        except (UnknownBlueprint, BlueprintError):
+            return False
+
     def build(self, spec: KernelSpec) -> nn.Module:
+        """The specification's module.
+
+        Raises:
+            Unfit: no kernel of it is kept (`refusal`); nothing was built.
+        """
+        if refusal := self.refusal(spec):
+            raise Unfit(refusal)
         return build(spec, self._blueprints)
 
     def found(self, spec: KernelSpec) -> Artifact | None:
@@ -38,6 +72,8 @@ class Reader:
         row = self.found(spec)
         if row is None:
             raise Missing(f"there is no kernel {spec.key} of {spec.design.blueprint_id}")
+        if refusal := self.refusal(spec):
+            raise Missing(refusal)  # whatever the row says
         module = self.build(spec)
         try:
             return self._opened(spec, row, module)

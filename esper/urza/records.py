@@ -16,6 +16,11 @@ REASON_CHARS_MAX = 500
 RANKS = {Strategy.EMERGENCY: 0, Strategy.FAST: 1, Strategy.STANDARD: 2, Strategy.AGGRESSIVE: 3}
 """How much was checked: more replaces less."""
 T = TypeVar("T", bound=msgspec.Struct)
+WANTED_MAX = 10_000
+"""Of rows of work, and of designs that were given up."""
+USERS_MAX = ASIDE_MAX = 1_000
+"""Of users and of quarantined files that are looked at; no store has as many."""
+_NOBODYS = "spec_key NOT IN (SELECT spec_key FROM wanters)"
 _FIELDS = "ref, kind, spec_key, design_key, guard, rank, version, size"
 
 
@@ -54,14 +59,16 @@ class Records:
 
     def kernel(self, spec_key: str, guard: str) -> Artifact | None:
         """The newest kernel of a specification."""
-        return self._newest("spec_key = ? AND guard = ? AND kind = 'kernel'", spec_key, guard)
+        where = "spec_key = ? AND guard = ? AND kind = 'kernel'"
+        return self._first(f"{where} ORDER BY version DESC", spec_key, guard)
 
     def program(self, design_key: str, guard: str) -> Artifact | None:
-        """The newest program of a design."""
-        return self._newest("design_key = ? AND guard = ? AND kind = 'program'", design_key, guard)
+        """The program of a design that was entered last; versions count for one specification alone."""
+        where = "design_key = ? AND guard = ? AND kind = 'program'"
+        return self._first(f"{where} ORDER BY rowid DESC", design_key, guard)
 
     def artifact(self, ref: str) -> Artifact | None:
-        return self._newest("ref = ?", ref)
+        return self._first("ref = ?", ref)
 
     def versions(self, spec_key: str) -> tuple[Artifact, ...]:
         """All kernels of a specification, the newest last."""
@@ -125,18 +132,23 @@ class Records:
 
     # work
 
-    def want(self, spec: KernelSpec) -> None:
-        """Put a kernel at the end of the list, unless it is on it."""
+    def want(self, spec: KernelSpec, wanter: str = "", user: str = "") -> None:
+        """Put a kernel at the end of the list, unless it is on it; a wanter without a name is not noted."""
         self.ledger.run(
             "INSERT OR IGNORE INTO work SELECT ?, ?, ?, 1 + coalesce(max(ordinal), 0), 0, '' FROM work",
             spec.key, spec.design.key, msgspec.json.encode(spec).decode(),
         )  # fmt: skip
+        if wanter:
+            self.ledger.run("INSERT OR IGNORE INTO wanters VALUES (?, ?, ?)", spec.key, wanter, user)
 
     def wanted(self) -> list[KernelSpec]:
         """What is on the list, in order; rows that make no sense are passed over."""
-        rows = self.ledger.rows("SELECT spec, spec_key FROM work ORDER BY ordinal")
-        specs = ((_decoded(text, KernelSpec), key) for text, key in rows)
-        return [spec for spec, key in specs if spec is not None and spec.key == key]
+        rows = self.ledger.rows("SELECT spec, spec_key FROM work ORDER BY ordinal LIMIT ?", WANTED_MAX)
+        return [spec for text, key in rows if (spec := _spec(text, key)) is not None]
+
+    def wanted_spec(self, key: str) -> KernelSpec | None:
+        rows = self.ledger.rows("SELECT spec FROM work WHERE spec_key = ?", key)
+        return _spec(rows[0][0], key) if rows else None
 
     def attempts(self, spec: KernelSpec) -> int:
         return self.ledger.number("SELECT attempts FROM work WHERE spec_key = ?", spec.key)
@@ -149,9 +161,19 @@ class Records:
         self.ledger.run("DELETE FROM work WHERE spec_key = ?", spec.key)
         self.ledger.run("DELETE FROM given_up WHERE design_key = ?", spec.design.key)
 
-    def withdraw(self, spec: KernelSpec) -> None:
-        """Take a kernel off the list, made or not."""
-        self.ledger.run("DELETE FROM work WHERE spec_key = ?", spec.key)
+    def withdraw(self, spec: KernelSpec, wanter: str, user: str) -> None:
+        """Note that one wants a kernel no more; it leaves the list if nobody else does."""
+        statement = "DELETE FROM wanters WHERE spec_key = ? AND wanter = ? AND user = ?"
+        self.ledger.run(statement, spec.key, wanter, user)
+        self.ledger.run(f"DELETE FROM work WHERE spec_key = ? AND {_NOBODYS}", spec.key)
+
+    def trim_work(self, kept: int) -> None:
+        """Of what nobody wants any more, leave only what was asked for last on the list."""
+        self.ledger.run(
+            f"DELETE FROM work WHERE {_NOBODYS} AND spec_key NOT IN "
+            f"(SELECT spec_key FROM work WHERE {_NOBODYS} ORDER BY ordinal DESC LIMIT ?)",
+            kept,
+        )
 
     def failed(self, spec: KernelSpec, reason: str) -> None:
         statement = "UPDATE work SET attempts = attempts + 1, reason = ? WHERE spec_key = ?"
@@ -166,7 +188,9 @@ class Records:
         )  # fmt: skip
 
     def given_up(self) -> list[GivenUp]:
-        rows = self.ledger.rows("SELECT design, guard, reason, design_key FROM given_up ORDER BY design_key")
+        rows = self.ledger.rows(
+            "SELECT design, guard, reason, design_key FROM given_up ORDER BY design_key LIMIT ?", WANTED_MAX
+        )
         designs = ((_decoded(text, Design), guard, reason, key) for text, guard, reason, key in rows)
         return [
             GivenUp(design, str(guard), str(reason))
@@ -184,15 +208,23 @@ class Records:
     def hold(self, ref: str, holder: str, user: str) -> None:
         self.ledger.run("INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", ref, holder, user)
 
-    def release(self, user: str, holder: str | None = None) -> int:
-        """Let go what a user holds, for one holder or for all."""
-        if holder is None:
-            return self.ledger.run("DELETE FROM holds WHERE user = ?", user)
-        return self.ledger.run("DELETE FROM holds WHERE user = ? AND holder = ?", user, holder)
+    def let_go(self, ref: str, holder: str, user: str) -> None:
+        statement = "DELETE FROM holds WHERE ref = ? AND holder = ? AND user = ?"
+        self.ledger.run(statement, ref, holder, user)
+
+    def release(self, holder: str, user: str) -> None:
+        """Let go all that a user holds for a holder."""
+        self.ledger.run("DELETE FROM holds WHERE holder = ? AND user = ?", holder, user)
+
+    def leave(self, user: str) -> None:
+        """A user is gone: it holds nothing, and nobody there wants anything."""
+        for table in ("holds", "wanters"):
+            self.ledger.run(f"DELETE FROM {table} WHERE user = ?", user)
 
     def users(self) -> list[str]:
-        """Who holds anything."""
-        return [str(user) for (user,) in self.ledger.rows("SELECT DISTINCT user FROM holds ORDER BY user")]
+        """Who holds or wants anything, as the rows have it."""
+        either = "SELECT user FROM holds UNION SELECT user FROM wanters ORDER BY user LIMIT ?"
+        return [str(user) for (user,) in self.ledger.rows(either, USERS_MAX)]
 
     # tags
 
@@ -216,7 +248,9 @@ class Records:
 
     def quarantined(self) -> list[tuple[str, str, str, int]]:
         """Where it lies, what it was, why, and its bytes; the newest first."""
-        rows = self.ledger.rows("SELECT aside, ref, reason, size FROM quarantine ORDER BY ordinal DESC")
+        rows = self.ledger.rows(
+            "SELECT aside, ref, reason, size FROM quarantine ORDER BY ordinal DESC LIMIT ?", ASIDE_MAX
+        )
         return [(str(aside), str(ref), str(reason), int(size)) for aside, ref, reason, size in rows]
 
     def forget_aside(self, aside: str) -> None:
@@ -228,8 +262,8 @@ class Records:
     def _next_use(self) -> int:
         return 1 + self.ledger.number("SELECT coalesce(max(used), 0) FROM artifacts")
 
-    def _newest(self, where: str, *values: str) -> Artifact | None:
-        statement = f"SELECT {_FIELDS} FROM artifacts WHERE {where} ORDER BY version DESC LIMIT 1"
+    def _first(self, where: str, *values: str) -> Artifact | None:
+        statement = f"SELECT {_FIELDS} FROM artifacts WHERE {where} LIMIT 1"
         return next((_artifact(row) for row in self.ledger.rows(statement, *values)), None)
 
 
@@ -241,6 +275,12 @@ def _artifact(row: Row) -> Artifact | None:
     return Artifact(
         str(ref), str(kind), str(spec_key), str(design_key), str(guard), int(rank), int(version), int(size)
     )
+
+
+def _spec(text: Value, key: Value) -> KernelSpec | None:
+    """A row of work; None if it is not the specification that its key says."""
+    spec = _decoded(text, KernelSpec)
+    return spec if spec is not None and spec.key == key else None
 
 
 def _decoded(text: Value, kind: type[T]) -> T | None:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from esper.urza.errors import Damaged, Unavailable
 from esper.urza.names import is_ref
-from esper.urza.objects import CHUNK_BYTES, OBJECTS, QUARANTINE, STAGED
+from esper.urza.objects import CHUNK_BYTES, OBJECTS, QUARANTINE, STAGED, lone
 
 
 def resolved(address: str) -> tuple[AbstractFileSystem | None, str]:
@@ -122,7 +122,7 @@ class RemoteObjects:
         return self._path(OBJECTS, name[:2], name)
 
     def _path(self, *parts: str) -> str:
-        return "/".join((self._base, *parts))
+        return "/".join((self._base, *map(lone, parts)))
 
 
 @contextmanager

@@ -5,13 +5,14 @@
 | artifacts | a published file; `used` orders them by last use, `version` counts a specification's kernels |
 | designs | the newest certificate of a design |
 | work | a kernel that is wanted, in the order of asking |
+| wanters | who wants it: a run, and the user of the store that speaks for it |
 | given_up | a design that can't be made, with what that was true for |
 | holds | an artifact that a user of the store holds for a holder (a run) |
 | tags | a word on an artifact |
 | quarantine | a file that was found damaged |
 """
 
-VERSION = 1
+VERSION = 2
 TABLES = (
     "CREATE TABLE artifacts (ref TEXT PRIMARY KEY, kind TEXT NOT NULL, spec_key TEXT NOT NULL, "
     "design_key TEXT NOT NULL, guard TEXT NOT NULL, rank INTEGER NOT NULL, version INTEGER NOT NULL, "
@@ -19,6 +20,8 @@ TABLES = (
     "CREATE TABLE designs (design_key TEXT PRIMARY KEY, certificate TEXT NOT NULL) STRICT",
     "CREATE TABLE work (spec_key TEXT PRIMARY KEY, design_key TEXT NOT NULL, spec TEXT NOT NULL, "
     "ordinal INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL) STRICT",
+    "CREATE TABLE wanters (spec_key TEXT NOT NULL REFERENCES work ON DELETE CASCADE, wanter TEXT NOT NULL, "
+    "user TEXT NOT NULL, PRIMARY KEY (spec_key, wanter, user)) STRICT",
     "CREATE TABLE given_up (design_key TEXT PRIMARY KEY, design TEXT NOT NULL, guard TEXT NOT NULL, "
     "reason TEXT NOT NULL) STRICT",
     "CREATE TABLE holds (ref TEXT NOT NULL, holder TEXT NOT NULL, user TEXT NOT NULL, "

@@ -1,21 +1,27 @@
 """Keeping a store in order: after a crash, after damage, and when it is full."""
 
-import os
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from esper.urza.container import ARTIFACT_BYTES_MAX
 from esper.urza.errors import Damaged, Unavailable
 from esper.urza.ledger import Ledger, LedgerDamaged, set_aside
-from esper.urza.names import ArtifactRef, is_ref, parts
+from esper.urza.names import ArtifactRef, aside_of, is_aside, is_ref, parts
 from esper.urza.objects import Objects
 from esper.urza.opening import survey
 from esper.urza.presence import Presence
 from esper.urza.records import Records
 from esper.urza.seal import KEY_FILE, Seal
 
+TAKEN_IN_MAX = 4_096
+TAKEN_IN_BYTES_MAX = 128 << 20
+"""Files without a row, and their bytes, that are looked into at one opening."""
 QUARANTINE_FILES_MAX = 32
 QUARANTINE_BYTES_MAX = 8 << 20
 """Damaged files that are kept for whoever wants to look; the oldest leave first."""
+LEFT_WANTED_MAX = 256
+"""Wanted kernels that stay listed for the next run when all who wanted them are gone."""
 
 
 class Collected(NamedTuple):
@@ -25,7 +31,7 @@ class Collected(NamedTuple):
     freed_bytes: int
     bytes: int
     released: int
-    """Users of the store that were gone, whose holds were let go."""
+    """Users of the store that were gone, whose holds and wants were struck out."""
 
 
 def open_ledger(path: Path) -> tuple[Ledger, str]:
@@ -46,10 +52,16 @@ def open_ledger(path: Path) -> tuple[Ledger, str]:
 
 
 def put_in_order(records: Records, objects: Objects, presence: Presence, folder: Path) -> int:
-    """Clear up after processes that are gone, and take in files without a row; how many were taken in."""
+    """Clear up after processes that are gone, and take in files without a row; how many were taken in.
+
+    Of files without a row the smallest come first, and what is too much for now waits for the next opening:
+    others can't open the store meanwhile.
+    """
     release_the_gone(records, presence)
+    if records.count("work") > LEFT_WANTED_MAX:
+        records.trim_work(LEFT_WANTED_MAX)
     objects.sweep(presence.alive)
-    strays = [ref for ref in objects.names() if records.artifact(ref) is None]
+    strays = _affordable(objects, [ref for ref in objects.names() if records.artifact(ref) is None])
     seal = Seal.of(folder, make=False) if strays and (folder / KEY_FILE).exists() else None
     return sum(_taken_in(records, objects, ref, seal) for ref in strays)
 
@@ -59,14 +71,15 @@ def put_away(records: Records, objects: Objects, ref: str, reason: str) -> None:
     records.remove(ref)
     if not is_ref(ref):
         return
-    aside = f"{os.urandom(8).hex()}-{ref}"
+    aside = aside_of(ref)
     size = objects.set_aside(ref, aside)
     records.quarantine(aside, ref, reason, size)
     kept_bytes = 0
     for number, (old, _, _, old_bytes) in enumerate(records.quarantined()):
         kept_bytes += old_bytes
         if number >= QUARANTINE_FILES_MAX or kept_bytes > QUARANTINE_BYTES_MAX:
-            objects.drop_aside(old)
+            if is_aside(old):  # the row may be anybody's
+                objects.drop_aside(old)
             records.forget_aside(old)
 
 
@@ -97,16 +110,33 @@ def collect(
 
 
 def release_the_gone(records: Records, presence: Presence) -> int:
-    """Let go what is held by users who are gone; how many there were."""
-    gone = [user for user in {*presence.others(), *records.users()} if not presence.alive(user)]
-    holding = [user for user in gone if user in records.users()]
-    if holding:
+    """Strike out what users who are gone held and wanted; how many there were. Their work stays listed."""
+    entered = set(records.users())
+    gone = {user for user in {*presence.others(), *entered} if not presence.alive(user)}
+    if gone & entered:
         with records.ledger.transaction():
-            for user in holding:
-                records.release(user)
+            for user in gone & entered:
+                records.leave(user)
     for user in gone:
         presence.forget(user)
-    return len(holding)
+    return len(gone & entered)
+
+
+def _affordable(objects: Objects, refs: list[str]) -> list[str]:
+    """Those that can be looked into now, the smallest first; one at least."""
+    costs = sorted((_size(objects, ref), ref) for ref in refs)
+    totals = accumulate(size for size, _ in costs)
+    count = sum(total <= TAKEN_IN_BYTES_MAX for total in totals)
+    return [ref for _, ref in costs[: min(max(1, count), TAKEN_IN_MAX)]]
+
+
+def _size(objects: Objects, ref: str) -> int:
+    """Bytes that are read to judge a file: none if it is none, or larger than an artifact is."""
+    try:
+        size = objects.size(ref)
+    except Damaged:
+        return 0
+    return size if size <= ARTIFACT_BYTES_MAX else 0
 
 
 def _taken_in(records: Records, objects: Objects, ref: str, seal: Seal | None) -> bool:

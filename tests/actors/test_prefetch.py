@@ -18,7 +18,7 @@ from actors.tezzeret.actor import Conservative
 from actors.tezzeret.actor import Prefetch as Make
 from actors.tezzeret.requests import Crier, Requests
 from actors.tezzeret.shop import error, ready, update
-from actors.urza import Fetch, GivenUp, Hold, Refused, Want, Wanted
+from actors.urza import Fetch, GivenUp, Hold, Refused, Want, WantedSpec
 from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import Candidate, GrowthView
@@ -63,7 +63,7 @@ class Oracle(Actor[Foresee]):
         return CANDIDATES
 
 
-class Shelves(Actor[Fetch | Want | Wanted | GivenUp | Hold]):
+class Shelves(Actor[Fetch | Want | WantedSpec | GivenUp | Hold]):
     """Urza, with a store in memory."""
 
     critical = False
@@ -84,12 +84,15 @@ class Shelves(Actor[Fetch | Want | Wanted | GivenUp | Hold]):
     async def on_want(self, message: Want) -> bool | Refused:
         if message.spec.design.key in self._world.given_up:
             return False
+        if message.spec.key in self._world.made_by_others:
+            self._world.store.add(message.spec.key)
+            return False
         self._world.wanted[message.spec.key] = message.spec
         return True
 
     @handles
-    async def on_wanted(self, _: Wanted) -> tuple[KernelSpec, ...] | Refused:
-        return tuple(self._world.wanted.values())
+    async def on_wanted_spec(self, message: WantedSpec) -> KernelSpec | Refused | None:
+        return self._world.wanted.get(message.key)
 
     @handles
     async def on_hold(self, message: Hold) -> Refused | None:
@@ -137,6 +140,8 @@ class World:
     refusal: Refused | None = None
     forecasts: int = 0
     made: list[str] = field(default_factory=list)
+    made_by_others: frozenset[str] = frozenset()
+    """Comes into the store between a fetch and a wish."""
     careful: list[bool] = field(default_factory=list)
     held: list[tuple[str, str]] = field(default_factory=list)
     progress: list[tuple[int, int]] = field(default_factory=list)
@@ -310,3 +315,11 @@ def test_in_conservative_mode_the_compiler_is_told_to_take_little() -> None:
             await looked(world, prefetch, replace(view(epoch, params=400 + epoch), conservative=calm))
 
     assert World().play(scene).careful == [True, False]
+
+
+def test_what_somebody_else_has_made_meanwhile_is_fetched() -> None:
+    world = World()
+    world.made_by_others = frozenset({world.specs[1].key})
+    world.play(looked)
+    assert world.specs[1].key not in world.made
+    assert all(world.stock.holds(spec) for spec in world.specs)

@@ -20,12 +20,15 @@ from actors.urza import (
     Find,
     GivenUp,
     Hold,
+    LetGo,
     Publish,
     Release,
     Urza,
     UrzaMessage,
     Want,
     Wanted,
+    WantedSpec,
+    Withdraw,
 )
 from contracts.kernels import Design, KernelSpec
 from esper.karn.catalogue import UnknownBlueprint
@@ -173,6 +176,55 @@ def test_what_is_wanted_and_given_up_is_told(tmp_path: Path) -> None:
             assert await urza.ask(Wanted(), deadline_s=DEADLINE_S) == (SPEC,)
             given_up = await urza.ask(GivenUp(), deadline_s=DEADLINE_S)
             assert given_up == {a_spec(1, design=1).design.key: "it hangs"}
+
+    really(main)
+
+
+def test_what_is_wanted_is_known_by_its_key_until_the_last_wanter_withdraws(tmp_path: Path) -> None:
+    async def main(system: ActorSystem) -> None:
+        urza = spawned(system, tmp_path, partial(ThreadLane, "urza"))
+        async with system:
+            for run in ("run-1", "run-2"):
+                assert await urza.ask(Want(SPEC, run), deadline_s=DEADLINE_S) is True
+            for run, left in (("run-1", SPEC), ("run-2", None)):
+                assert await urza.ask(WantedSpec(SPEC.key), deadline_s=DEADLINE_S) == SPEC
+                assert await urza.ask(Withdraw((SPEC,), run), deadline_s=DEADLINE_S) is None
+                assert await urza.ask(WantedSpec(SPEC.key), deadline_s=DEADLINE_S) == left
+
+    really(main)
+
+
+def test_what_is_let_go_is_held_no_more(tmp_path: Path) -> None:
+    async def main(system: ActorSystem) -> None:
+        urza = spawned(system, tmp_path, partial(ThreadLane, "urza"))
+        async with system:
+            ref = await urza.ask(PUBLISH, deadline_s=DEADLINE_S)
+            assert isinstance(ref, ArtifactRef)
+            assert await urza.ask(Hold(ref.ref, "run"), deadline_s=DEADLINE_S) is None
+            assert await urza.ask(LetGo(ref.ref, "another"), deadline_s=DEADLINE_S) is None
+            assert await held(urza) == 1
+            assert await urza.ask(LetGo(ref.ref, "run"), deadline_s=DEADLINE_S) is None
+            assert await held(urza) == 0
+
+    async def held(urza: ActorRef[UrzaMessage]) -> int:
+        stats = await urza.ask(Ask(), deadline_s=DEADLINE_S)
+        assert not isinstance(stats, Exception)
+        return stats.held
+
+    really(main)
+
+
+def test_what_is_for_drills_alone_is_not_put_on_the_list(tmp_path: Path) -> None:
+    high_risk = KernelSpec(Design("BP050", SPEC.design.layout, (8,), 8, {"width": 2.0, "onset": 0.0}), 5)
+
+    async def main(system: ActorSystem) -> None:
+        urza = spawned(system, tmp_path, partial(ThreadLane, "urza"))
+        async with system:
+            assert await urza.ask(Want(high_risk, "run"), deadline_s=DEADLINE_S) is False
+            refused = await urza.ask(Publish(high_risk, a_certificate(high_risk), b""), deadline_s=DEADLINE_S)
+            assert isinstance(refused, Unfit)
+            assert "drills alone" in str(refused)
+            assert await urza.ask(Wanted(), deadline_s=DEADLINE_S) == ()
 
     really(main)
 

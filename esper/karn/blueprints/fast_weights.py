@@ -17,14 +17,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from contracts.blueprint import BlueprintDescriptor, BlueprintParameterBounds, BlueprintTier
 from contracts.growth import Layout, SiteInfo
 from esper.karn.attention import TOKENS_MAX, crowded
 from esper.karn.blueprint import Blueprint, positions
 from esper.karn.layers import pointwise_flops, pointwise_params
-from esper.karn.rows import OnRows, calm, row_map
+from esper.karn.rows import HALF, OnRows, calm, row_map, unit
 
 
 class FastWeightMemory(nn.Module):
@@ -45,7 +44,7 @@ class FastWeightMemory(nn.Module):
     def parts(self, x_BNC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, N, D) and rates (B, N, 1)."""
         calm_BNC = calm(x_BNC)
-        q_BND, k_BND = (F.normalize(ask(calm_BNC), dim=2) for ask in (self.query, self.key))
+        q_BND, k_BND = (unit(ask(calm_BNC)) for ask in (self.query, self.key))
         return q_BND, k_BND, self.value(x_BNC), torch.sigmoid(self.rate(calm_BNC))
 
 
@@ -81,7 +80,14 @@ class FastWeights(Blueprint):
 
 
 def delta_rule(q_BND: Tensor, k_BND: Tensor, v_BND: Tensor, rate_BN1: Tensor) -> Tensor:
-    """What each position reads, (B, N, D), after it has written; the weights start at zero."""
+    """What each position reads, (B, N, D), after it has written; the weights start at zero.
+
+    Half precision is left meanwhile: torch solves no triangular system in it.
+    """
+    if v_BND.dtype in HALF:
+        with torch.autocast(v_BND.device.type, enabled=False):
+            wide = (one.float() for one in (q_BND, k_BND, v_BND, rate_BN1))
+            return delta_rule(*wide).to(v_BND.dtype)
     keys_BDN = k_BND.transpose(1, 2)
     likeness_BNN = rate_BN1 * (k_BND @ keys_BDN)  # only what is below the diagonal is read
     written_BND: Tensor = torch.linalg.solve_triangular(

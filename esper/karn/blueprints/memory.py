@@ -19,7 +19,7 @@ from contracts.blueprint import BlueprintDescriptor, BlueprintParameterBounds, B
 from contracts.growth import SiteInfo
 from esper.karn.blueprint import EVERY_LAYOUT, Blueprint, positions
 from esper.karn.layers import pointwise_flops, pointwise_params
-from esper.karn.rows import OnRows, calm, drawn, row_map
+from esper.karn.rows import OnRows, calm, drawn, row_map, unit
 
 HOPS = 2
 
@@ -37,7 +37,7 @@ class MemoryReader(nn.Module):
 
     def address(self, q_BND: Tensor, beta_BN1: Tensor) -> Tensor:
         """How much each slot is read, (B, N, M): sums to 1."""
-        likeness_BNM = F.normalize(q_BND, dim=2) @ F.normalize(self.keys_MD, dim=1).T
+        likeness_BNM = unit(q_BND) @ unit(self.keys_MD).T
         return (beta_BN1 * likeness_BNM).softmax(2)
 
     def forward(self, x_BNC: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Runs smiths over cold stores and kills each after a random time, until the wanted number is killed.
 
-    python -m tests.actors.tezzeret.kill_rig FOLDER KILLS SEED
+    python -m tests.actors.tezzeret.kill_rig FOLDER KILLS DESIGNS SEED
 
 The rig has torch imported and forks what it needs, as starting torch anew takes longer than most kills leave:
 
@@ -50,8 +50,8 @@ STUCK_S = 300.0
 MESSAGE_BYTES = 1 << 16
 
 
-def wanted() -> tuple[KernelSpec, ...]:
-    """Two draws each of three small designs."""
+def wanted(count: int) -> tuple[KernelSpec, ...]:
+    """Two draws each of some small designs, three at most."""
     vector = SiteInfo("", Layout.VECTOR, (4,), 4, 0)
     tokens = SiteInfo("", Layout.TOKENS, (3, 4), 4, 0)
     designs = (
@@ -59,7 +59,7 @@ def wanted() -> tuple[KernelSpec, ...]:
         design_of(tokens, "BP002", {"rank": 2}),
         design_of(vector, "BP003", {"width": 3}),
     )
-    return tuple(KernelSpec(design, draw) for draw in (7, 8) for design in designs)
+    return tuple(KernelSpec(design, draw) for draw in (7, 8) for design in designs[-count:])
 
 
 # The smith's process --------------------------------------------------------------------------------
@@ -178,14 +178,15 @@ class Books:
 class Round:
     """One store from cold to complete."""
 
-    def __init__(self, folder: Path, random_: random.Random) -> None:
+    def __init__(self, folder: Path, specs: tuple[KernelSpec, ...], random_: random.Random) -> None:
         self._folder = folder
+        self._specs = specs
         self._random = random_
         self._journal = folder.with_suffix(".journal")
         self._read = 0
         self._finished: set[str] = set()
         with Library(folder) as library:
-            assert all(library.want(spec) for spec in wanted())
+            assert all(library.want(spec) for spec in specs)
 
     def run(self, life_s: float) -> bool:
         """One smith's life; True if it was killed, False if it had done all there was."""
@@ -209,7 +210,7 @@ class Round:
         """Nothing lost, nothing half-written, nothing made twice."""
         books = Books(self._folder)
         assert books.sound == "ok"
-        assert books.wanted | books.made == {spec.key for spec in wanted()}, "a kernel was lost"
+        assert books.wanted | books.made == {spec.key for spec in self._specs}, "a kernel was lost"
         for ref, *_ in books.rows:
             (file,) = self._folder.rglob(ref)
             assert hashlib.sha256(file.read_bytes()).hexdigest() == ref.partition(".")[0], ref
@@ -223,7 +224,7 @@ class Round:
         with Library(self._folder) as library:
             assert library.wanted() == ()
             assert library.stats().damaged == library.stats().quarantined == 0
-            for spec in wanted():
+            for spec in self._specs:
                 kernel = library.fetch(spec)
                 assert kernel.certificate.strategy is Strategy.STANDARD
                 ours, theirs = build(spec, CATALOGUE).state_dict(), kernel.module.state_dict()
@@ -242,24 +243,27 @@ def bury_all() -> None:
             os.wait()
 
 
-def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
+def unharmed(one: Round, designs: int) -> float:
+    """Seconds of a smith's whole life that nobody ends."""
+    began = time.monotonic()
+    assert not one.run(STUCK_S)
+    one.verify()
+    assert one.begun == designs, "the second draw of a design is not compiled"
+    return time.monotonic() - began
+
+
+def main(folder: Path, kills: int, designs: int, seed: int) -> dict[str, object]:
     torch.set_num_threads(1)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), None, None, None)
-    forge(
-        wanted()[1], Strategy.FAST, CATALOGUE
-    )  # imports what compiling needs; gradients would start a thread
+    specs = wanted(designs)
+    forge(specs[0], Strategy.FAST, CATALOGUE)  # imports what it needs; gradients would start a thread
     assert len(os.listdir("/proc/self/task")) == 1, "only a process of one thread may be forked"
     random_ = random.Random(seed)
-    began = time.monotonic()
-    unharmed = Round(folder / "unharmed", random_)
-    assert not unharmed.run(STUCK_S)
-    unharmed.verify()
-    assert unharmed.begun == 3, "the second draw of a design is not compiled"
-    life_s = time.monotonic() - began
+    life_s = unharmed(Round(folder / "unharmed", specs, random_), designs)
     killed = begun = rounds = 0
     while killed < kills:
         rounds += 1
-        one = Round(folder / f"round-{rounds}", random_)
+        one = Round(folder / f"round-{rounds}", specs, random_)
         while one.run(random_.uniform(0.0, life_s) if killed < kills else STUCK_S):
             killed += 1
         one.verify()
@@ -269,4 +273,4 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:]))))

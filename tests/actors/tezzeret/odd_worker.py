@@ -147,7 +147,15 @@ def leak_in_a_child(body: bytes, tell: Tell) -> Outcome:
 
 
 def describe(body: bytes, tell: Tell) -> Outcome:
+    threading.Thread(target=time.sleep, args=(600.0,), daemon=True).start()
+    if threading.active_count() > 2:  # the one of an earlier call is looked at
+        threads = [thread.native_id for thread in threading.enumerate()[:2]]
+    else:
+        threads = []
+    idle = [os.sched_getscheduler(thread) == os.SCHED_IDLE for thread in threads if thread is not None]
     about = {
+        "threads": len(idle),
+        "threads idle": sum(idle),
         "environment": dict(os.environ),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "idle": os.sched_getscheduler(0) == os.SCHED_IDLE,

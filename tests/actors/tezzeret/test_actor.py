@@ -21,6 +21,7 @@ from contracts.kernels import (
     design_of,
 )
 from esper.karn.catalogue import CATALOGUE
+from esper.tezzeret.agenda import Policy
 from esper.tezzeret.forge import forge
 from esper.urza.library import Library
 from tests.actors.tezzeret.odd_smithy import HANGS
@@ -47,7 +48,8 @@ class Rig:
         self.tezzeret = self.system.spawn("tezzeret", lambda: Tezzeret(self.smith, self.announce))
 
     def smith(self, tell: Announce) -> Smith:
-        shop = Shop(self.folder, limits=Limits(background=False), worker=ODD)
+        policy = Policy(strategy=Strategy.FAST)  # as the store's kernel was made
+        shop = Shop(self.folder, policy, Limits(background=False), worker=ODD)
         self.smiths.append(Smith(self.open, shop, random.Random(1), tell))
         return self.smiths[-1]
 

@@ -18,6 +18,7 @@ SHORT = TrialTerms(steps=4)
 QUICK = Limits(job_s=3.0, memory_bytes=LIMITS.memory_bytes, background=False)
 
 
+@pytest.mark.slow
 def test_a_harmless_blueprint_passes_and_a_dangerous_one_does_not_with_the_parent_s_host_untouched() -> None:
     mine = subject()
     before = [tensor.detach().clone() for tensor in mine.model.parameters()]

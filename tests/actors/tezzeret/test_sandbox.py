@@ -18,6 +18,7 @@ from actors.tezzeret.failures import (
     Died,
     Garbled,
     JobRaised,
+    NotStarted,
     OutOfMemory,
     SandboxFailed,
     TimedOut,
@@ -123,6 +124,14 @@ def test_it_gives_way_to_everybody_has_no_secrets_and_a_folder_of_its_own(
     assert seen["OMP_NUM_THREADS"] == "1"
     assert "hunter" not in json.dumps(seen)
     assert not folder.exists(), "the folder goes with the process"
+
+
+def test_with_a_head_start_the_first_job_is_only_nice_and_those_after_it_give_way_to_everybody() -> None:
+    with Sandbox(MODULE, Limits(head_start=True)) as sandbox:
+        first, later = (json.loads(sandbox.call(b"describe").body) for _ in range(2))
+    assert (first["nice"], first["idle"]) == (10, False)
+    assert (later["nice"], later["idle"]) == (19, True)
+    assert (later["threads idle"], later["threads"]) == (2, 2), "a thread that was there before it too"
 
 
 # What is refused --------------------------------------------------------------------------------------
@@ -355,6 +364,15 @@ def test_the_process_dies_with_its_parent() -> None:
 def test_a_module_that_can_not_be_imported_is_reported() -> None:
     with (
         Sandbox("tests.actors.tezzeret.there_is_no_such_module", ROOMY) as sandbox,
-        pytest.raises(Died, match="No module named"),
+        pytest.raises(NotStarted, match="No module named"),
     ):
         sandbox.call(b"echo")
+
+
+def test_where_no_process_can_be_made_the_job_was_not_begun(tmp_path: Path) -> None:
+    with Sandbox(MODULE, ROOMY, scratch=tmp_path / "is not there") as sandbox:
+        with pytest.raises(NotStarted, match="No such file or directory"):
+            sandbox.call(b"crash")
+        assert sandbox.pid is None
+        (tmp_path / "is not there").mkdir()
+        assert recovers(sandbox, None)

@@ -3,19 +3,23 @@
 import queue
 import random
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 from torch import nn
 
 from actors.oona.policy import BreakerPolicy
+from actors.tezzeret.orders import Order, encode_order
 from actors.tezzeret.sandbox import Limits
 from actors.tezzeret.shop import Announcement, Shop, Standing
 from actors.tezzeret.smith import Smith
+from actors.tezzeret.worker import Forbidden, forging
 from contracts.growth import Layout, SiteInfo
 from contracts.kernels import (
     KernelArtifactError,
@@ -28,7 +32,7 @@ from contracts.kernels import (
 from esper.karn.catalogue import CATALOGUE
 from esper.karn.guard import guard_digest
 from esper.tezzeret.agenda import Policy
-from esper.tezzeret.forge import build, forge
+from esper.tezzeret.forge import build, forge, unexamined
 from esper.tezzeret.native import PAYS_FROM
 from esper.urza.errors import Unavailable
 from esper.urza.library import Library
@@ -37,7 +41,7 @@ from tests.actors.tezzeret.odd_smithy import CRASHES, HANGS, LEAKS
 
 ODD = "tests.actors.tezzeret.odd_smithy"
 NO_WORKER = "tests.actors.tezzeret.there_is_no_such_worker"
-PATIENCE_S = 400.0
+PATIENCE_S = 120.0
 """A smith that tells nothing for so long fails the test."""
 T = TypeVar("T")
 
@@ -77,14 +81,14 @@ class Told:
 
 
 @contextmanager
-def smith(folder: Path, told: Told, **changed: object) -> Iterator[Smith]:
+def smith(folder: Path, told: Told, store: type[Library] = Library, **changed: object) -> Iterator[Smith]:
     fields: dict[str, object] = {
         "folder": folder,
         "policy": Policy(backoff_s=(0.01,), attempts_max=2),
         "limits": Limits(job_s=60.0, background=False),
         **changed,
     }
-    one = Smith(lambda: Library(folder), Shop(**fields), random.Random(1), told)  # type: ignore[arg-type]
+    one = Smith(lambda: store(folder), Shop(**fields), random.Random(1), told)  # type: ignore[arg-type]
     one.start()
     try:
         yield one
@@ -224,6 +228,149 @@ def test_when_three_different_blueprints_fail_the_plain_module_is_published_and_
     assert certificate.output_error is None
 
 
+# What may not be made -------------------------------------------------------------------------------
+
+
+RISKY = spec("BP046", width=4, onset=1)
+UNAPPROVED = spec("BP036", size=8, width=2, experts=3)
+HUGE = spec("BP009", size=12_000)
+
+
+def plant(folder: Path, *specs: KernelSpec) -> None:
+    """Write them onto the list of work as no library would, with certificates of their designs."""
+    Library(folder).close()
+    with closing(sqlite3.connect(folder / "catalogue.sqlite")) as books:
+        for number, one in enumerate(specs):
+            row = (one.key, one.design.key, msgspec.json.encode(one).decode(), number)
+            books.execute("INSERT INTO work VALUES (?, ?, ?, ?, 0, '')", row)
+            known = msgspec.json.encode(unexamined(one.design, Strategy.STANDARD, CATALOGUE)).decode()
+            books.execute("INSERT INTO designs VALUES (?, ?)", (one.design.key, known))
+        books.commit()
+
+
+class Trusting(Library):
+    """A store that believes its list, as none should."""
+
+    def wanted(self) -> tuple[KernelSpec, ...]:
+        return tuple(self._records.wanted())
+
+
+def on_the_list(folder: Path) -> set[str]:
+    with closing(sqlite3.connect(folder / "catalogue.sqlite")) as books:
+        return {key for (key,) in books.execute("SELECT spec_key FROM work")}
+
+
+def test_what_the_list_wants_and_nobody_may_make_is_never_begun_nor_judged(tmp_path: Path) -> None:
+    certified(tmp_path, spec("BP015"))
+    good, told = spec("BP015", 1), Told()
+    plant(tmp_path, RISKY, UNAPPROVED, HUGE)
+    with Library(tmp_path) as library:
+        assert library.want(good)
+    with smith(tmp_path, told, Trusting, worker=NO_WORKER) as one:
+        one.prefetch([UNAPPROVED])
+        told.until(lambda so_far: so_far.about(RISKY, UNAPPROVED, HUGE, good))
+        assert one.standing.progress.left_out == {}
+    reasons = {error.blueprint_id: error.reason for error in told.of(KernelArtifactError)}
+    assert "drills alone" in reasons["BP046"]
+    assert "needs approval" in reasons["BP036"]
+    assert "a kernel may have" in reasons["BP009"]
+    with Library(tmp_path) as library:
+        assert library.given_up() == {}
+        assert [library.find(one) for one in (RISKY, UNAPPROVED, HUGE)] == [None] * 3
+    assert on_the_list(tmp_path) == {UNAPPROVED.key}, "another run may approve of it; the rest nobody makes"
+
+
+def test_what_is_approved_is_made(tmp_path: Path) -> None:
+    told = Told()
+    plant(tmp_path, UNAPPROVED)
+    with smith(tmp_path, told, worker=NO_WORKER, approved=frozenset({"BP036"})):
+        told.until(lambda so_far: so_far.about(UNAPPROVED))
+    assert told.of(KernelArtifactError) == []
+    with Library(tmp_path) as library:
+        assert library.find(UNAPPROVED) is not None
+
+
+def test_the_worker_itself_makes_nothing_that_is_for_drills_alone() -> None:
+    def tell(progress: bytes) -> None:
+        raise AssertionError("nothing was begun")
+
+    with pytest.raises(Forbidden, match=r"BP046 .* drills alone"):
+        forging(CATALOGUE)(encode_order(Order(RISKY, Strategy.FAST)), b"", tell)
+    good = encode_order(Order(spec("BP001"), Strategy.EMERGENCY))
+    assert forging(CATALOGUE)(good, b"", tell)[1]
+
+
+def test_that_the_list_of_what_is_wanted_is_full_is_no_fault_of_a_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esper.urza.library.WANTED_MAX", 0)
+    certified(tmp_path, spec("BP015"))
+    told, wanted = Told(), spec("BP015", 1)
+    with smith(tmp_path, told, worker=NO_WORKER) as one:
+        one.prefetch([wanted])
+        told.until(lambda so_far: so_far.about(wanted))
+    assert told.of(KernelArtifactError) == []
+    with Library(tmp_path) as library:
+        assert library.find(wanted) is not None
+
+
+# Where no process is to be had ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python processes that are started now find themselves on a machine for which there is no filter."""
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "sitecustomize.py").write_text('import platform\nplatform.machine = lambda: "riscv64"\n')
+    monkeypatch.setenv("PYTHONPATH", str(path))
+
+
+def test_without_a_filter_plain_modules_stand_in_and_no_blueprint_is_blamed(
+    tmp_path: Path, odd_machine: None
+) -> None:
+    store, told = tmp_path / "store", Told()
+    wanted = [spec("BP001"), spec("BP002", rank=2), spec("BP003", width=2), spec("BP015")]
+    with smith(store, told, worker=ODD, policy=Policy(attempts_max=1)) as one:
+        one.prefetch(wanted)
+        told.until(lambda so_far: so_far.about(*wanted))
+        while one.standing.progress.left:
+            time.sleep(0.001)
+        assert "no filter is written for riscv64" in one.standing.trouble
+        assert (one.standing.progress.failed, one.standing.progress.left_out) == (0, {})
+    assert told.of(KernelArtifactError) == []
+    with Library(store) as library:
+        assert library.given_up() == {}
+        assert {library.fetch(one).certificate.strategy for one in wanted} == {Strategy.EMERGENCY}
+
+
+def test_a_process_that_does_not_come_up_is_nothing_about_the_kernel_that_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    told, wanted = Told(), spec("BP001")
+    with smith(tmp_path, told, worker=NO_WORKER, breaker=BreakerPolicy(failures_max=50)) as one:
+        one.prefetch([wanted])
+        while not one.standing.trouble:
+            time.sleep(0.001)
+        assert "No module named" in one.standing.trouble
+        assert (one.standing.progress.left, one.standing.progress.failed) == (1, 0)
+    assert told.all == []
+    with Library(tmp_path) as library:
+        assert library.given_up() == {}
+        assert library.attempts(wanted) == 0
+        assert library.wanted() == (wanted,)
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_smith(tmp_path: Path) -> None:
+    left = tmp_path / "scratch" / "left"
+    left.mkdir(parents=True)
+    (left / "weights").write_text("half-written")
+    with smith(tmp_path, Told(), worker=NO_WORKER):
+        while left.exists():
+            time.sleep(0.001)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 # Without a process ----------------------------------------------------------------------------------
 
 
@@ -254,7 +401,7 @@ def test_what_can_not_be_made_is_refused_at_once_and_not_wanted(tmp_path: Path) 
     reasons = {error.blueprint_id: error.reason for error in told.of(KernelArtifactError)}
     assert "no blueprint 'BP999'" in reasons["BP999"]
     assert "rank" in reasons["BP002"]
-    assert "quarantine only" in reasons["BP046"]
+    assert "drills alone" in reasons["BP046"]
     with Library(tmp_path) as library:
         assert library.wanted() == ()
         assert library.given_up() == {}

@@ -58,12 +58,18 @@ def removals(rig: Rig, **figures: float | bool) -> list[SeedRecord]:
     return [change.record for change in changes if isinstance(change, Remove)]
 
 
+@pytest.mark.parametrize("value", [1e4, 1e-12, 0.0])
+@pytest.mark.parametrize("stage", LINE)
+def test_a_gradient_of_another_scale_is_no_reason_outside_of_a_drill(stage: Stage, value: float) -> None:
+    assert removals(at(stage, drill=False), grad_norm=value) == []
+
+
 @pytest.mark.parametrize(("figure", "value"), UNFIT)
 @pytest.mark.parametrize("stage", LINE)
 def test_it_goes_at_the_next_boundary_and_takes_the_host_back_if_that_has_run_with_it(
     stage: Stage, figure: str, value: float | bool
 ) -> None:
-    rig = at(stage, drill=False)
+    rig = at(stage, drill=figure == "grad_norm" and math.isfinite(value))
     assert removals(rig) == []
     learns = stage is not Stage.GERMINATED
     found = removals(rig, **{figure: value})

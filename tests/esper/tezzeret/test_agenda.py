@@ -67,13 +67,26 @@ def test_wanting_again_what_is_being_made_makes_it_once() -> None:
 def test_a_second_one_is_made_beside_the_first_only_if_the_queue_is_long_and_never_a_third() -> None:
     one = agenda()
     one.want([spec(1), spec(2), spec(3)])
+    one.done(begun(one))
     begun(one)
-    assert one.begin(0.0) is None, "two wait: no second process for them"
+    assert one.begin(0.0) is None, "one waits: no second process for it"
     one.want([spec(number) for number in range(10, 14)])
     second = begun(one)
     assert one.begin(0.0) is None
     one.done(second)
     assert one.begin(0.0) is not None, "the second process is there now"
+
+
+def test_until_a_process_has_made_one_there_is_no_second_however_long_the_queue() -> None:
+    one = agenda()
+    one.want([spec(number) for number in range(1, 20)])
+    one.done(begun(one), drawn=True)
+    first = begun(one)
+    assert first == spec(2), "in order of likely use"
+    assert one.begin(0.0) is None
+    assert one.rest_s(0.0) is None
+    one.done(first)
+    assert (begun(one), begun(one)) == (spec(3), spec(4))
 
 
 def test_two_draws_of_one_design_are_not_made_at_a_time() -> None:
@@ -88,6 +101,7 @@ def test_two_draws_of_one_design_are_not_made_at_a_time() -> None:
 def test_conservative_it_makes_one_at_a_time_and_only_exports() -> None:
     one = agenda()
     one.want([spec(number) for number in range(1, 9)])
+    one.done(begun(one))
     one.conservative = True
     task = one.begin(0.0)
     assert task is not None
@@ -198,6 +212,73 @@ def test_what_was_broken_off_waits_where_it_was_and_costs_no_attempt() -> None:
     assert begun(one) == spec(1)
 
 
+# Without a process ----------------------------------------------------------------------------------
+
+
+def test_where_no_process_is_to_be_had_no_blueprint_is_blamed_and_it_is_tried_again_after_a_rest() -> None:
+    one = agenda(attempts_max=1)
+    one.want([spec(1), spec(2)])
+    one.unstarted(begun(one), 0.0, for_good=False)
+    progress = one.progress()
+    assert (progress.left, progress.failed, progress.left_out) == (2, 0, {})
+    rest = one.rest_s(0.0)
+    assert rest is not None
+    assert 0.75 <= rest <= 1.25
+    assert one.begin(rest - 0.01) is None, "another kernel would fare no better"
+    assert one.begin(rest) == (spec(1), Strategy.STANDARD)
+
+
+def test_while_no_process_is_to_be_had_plain_modules_stand_in_until_a_probe_finds_one() -> None:
+    one = agenda(attempts_max=1)
+    one.want([spec(number) for number in range(1, 9)])
+    for now_s in (0.0, 10.0, 20.0):
+        one.unstarted(begun(one, now_s), now_s, for_good=False)
+    assert one.begin(20.0) == (spec(1), Strategy.EMERGENCY)
+    one.done(spec(1))
+    assert one.begin(80.0) == (spec(2), Strategy.STANDARD), "a probe"
+    one.unstarted(spec(2), 80.0, for_good=False)
+    assert one.begin(80.0) == (spec(2), Strategy.EMERGENCY)
+    one.done(spec(2))
+    assert one.begin(140.0) == (spec(3), Strategy.STANDARD)
+    one.done(spec(3))
+    assert one.begin(140.0) == (spec(4), Strategy.STANDARD)
+    assert (one.progress().failed, one.progress().left_out) == (0, {})
+
+
+def test_where_there_will_never_be_a_process_plain_modules_stand_in_at_once_but_not_for_what_failed() -> None:
+    one = agenda()
+    one.want([spec(1)])
+    crash(one, 0.0)
+    one.want([spec(2), spec(3)])
+    one.unstarted(begun(one), 0.0, for_good=True)
+    for expected in (spec(2), spec(3)):
+        assert one.begin(0.0) == (expected, Strategy.EMERGENCY)
+        one.done(expected)
+    assert one.begin(1000.0) is None, "what ended its process is not built in ours"
+    assert one.rest_s(1000.0) is None
+    assert (one.progress().left, one.progress().failed) == (1, 0)
+
+
+def test_a_draw_that_needed_no_process_proves_nothing_of_the_compiler() -> None:
+    one = agenda()
+    one.want([spec(number) for number in range(1, 9)])
+    for now_s in (0.0, 10.0, 20.0):
+        one.done(begun(one, now_s), drawn=True)
+        one.unstarted(begun(one, now_s), now_s, for_good=False)
+    task = one.begin(20.0)
+    assert task is not None
+    assert task.strategy is Strategy.EMERGENCY
+
+
+def test_what_is_refused_is_gone_and_its_blueprint_is_not_blamed() -> None:
+    one = agenda()
+    one.want([spec(1), spec(1, size=5)])
+    for _ in range(2):
+        one.refused(begun(one))
+    assert one.begin(0.0) is None
+    assert (one.progress().left, one.progress().failed, one.progress().left_out) == (0, 2, {})
+
+
 # Any sequence ---------------------------------------------------------------------------------------
 
 
@@ -219,6 +300,7 @@ class AgendaMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.items: list[Wanted] = []
         self.done = self.failed = 0
+        self.proved = False
 
     @rule(chosen=st.lists(st.tuples(st.integers(1, 5), st.integers(4, 5), st.integers(0, 1)), max_size=4))
     def want(self, chosen: list[tuple[int, int, int]]) -> None:
@@ -236,7 +318,7 @@ class AgendaMachine(RuleBasedStateMachine):
             return
         item = self.item(task.spec)
         assert not item.busy
-        assert len(busy) < (1 if self.agenda.conservative else 2)
+        assert len(busy) < (1 if self.agenda.conservative or not self.proved else 2)
         assert task.spec.design not in [other.spec.design for other in busy]
         assert task.strategy in (Strategy.EMERGENCY, self.usual)
         assert task.strategy is not Strategy.EMERGENCY or not item.attempts
@@ -263,6 +345,15 @@ class AgendaMachine(RuleBasedStateMachine):
         self.agenda.done(item.spec)
         self.items.remove(item)
         self.done += 1
+        self.proved = True
+
+    @precondition(lambda self: any(item.busy for item in self.items))
+    @rule(which=st.integers(0, 1))
+    def refuse(self, which: int) -> None:
+        item = self.some_busy(which)
+        self.agenda.refused(item.spec)
+        self.items.remove(item)
+        self.failed += 1
 
     @precondition(lambda self: any(item.busy for item in self.items))
     @rule(which=st.integers(0, 1))
@@ -312,4 +403,4 @@ class AgendaMachine(RuleBasedStateMachine):
 
 
 TestAgenda = AgendaMachine.TestCase
-TestAgenda.settings = settings(max_examples=60, stateful_step_count=40)
+TestAgenda.settings = settings(max_examples=40, stateful_step_count=40)

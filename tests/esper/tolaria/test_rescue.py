@@ -106,6 +106,49 @@ def test_the_youngest_is_suspected_first_and_the_innocent_one_stays() -> None:
     assert one._grafts.live_ids() == ("one#0",)
 
 
+def two_live(older: nn.Module, younger: nn.Module) -> Trainer:
+    one = trainer(config())
+    one.run_epoch()
+    for name, module in (("one#0", older), ("two#0", younger)):
+        one.apply(plan(Insert(record(name, Stage.GERMINATED, 1), module), live(name, 1)))
+    return one
+
+
+def test_the_older_alone_is_set_aside_when_it_alone_breaks_the_epoch() -> None:
+    one = two_live(Breaking(3, nan), Breaking(1000, nan))
+    assert [aside.seed_id for aside in one.run_epoch().set_aside] == ["one#0"]
+    assert one._grafts.live_ids() == ("two#0",)
+
+
+def test_two_that_break_the_epoch_are_both_set_aside() -> None:
+    one = two_live(Breaking(3, nan), Breaking(3, refuse))
+    assert {aside.seed_id for aside in one.run_epoch().set_aside} == {"one#0", "two#0"}
+    assert one._grafts.live_ids() == ()
+    assert one.run_epoch().set_aside == ()
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a table of one's own"), AssertionError("never"), ValueError("no")]
+)
+def test_an_error_of_the_users_own_code_is_not_put_on_a_seed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = two_live(Breaking(1000, nan), Breaking(1000, nan))
+    plain, calls = one._machine.loop.loss_fn, [0]
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise error
+        return plain(outputs, targets)
+
+    monkeypatch.setattr(one._machine.loop, "loss_fn", loss_fn)
+    with pytest.raises(type(error)):
+        one.run_epoch()
+    assert calls[0] == 3
+    assert one._grafts.live_ids() == ("one#0", "two#0")
+
+
 def test_a_run_is_rescued_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "RESCUES_MAX", 1)
     one = with_live(nan, passes=3)

@@ -68,6 +68,7 @@ def dies(monkeypatch: pytest.MonkeyPatch, folder: Path, last: int, work: Callabl
         else:
             died = False
     os.close(library._presence._handle)  # as the system does; the file stays
+    os.close(library._presence._folder)
     library._presence._handle = -1
     library._records.ledger.close()
     library._objects.close()
