@@ -100,8 +100,9 @@ class Prefetch(Actor[Look | Heard]):
             await self._conserve(message.view.conservative)
             likely = await self._at.tamiyo.ask(Foresee(message.view), deadline_s=PATIENCE_S)
             specs = await self._at.kasmina.ask(KernelsFor(likely), deadline_s=PATIENCE_S)
-            for spec in specs:
-                await self._provide(spec)
+            missing = [spec for spec in specs if not await self._provided(spec)]
+            for spec in reversed(missing):  # the newest request goes ahead of all: the likeliest comes last
+                await self._request(spec)
         except ActorError:
             self._seen = None  # one of them is busy or ill: at the next boundary again
 
@@ -133,13 +134,12 @@ class Prefetch(Actor[Look | Heard]):
             self._conservative = on
             await self._at.tezzeret.tell(Conservative(on))
 
-    async def _provide(self, spec: KernelSpec) -> None:
-        """See to it that the kernel comes into the stock, if it can be had."""
+    async def _provided(self, spec: KernelSpec) -> bool:
+        """Whether the kernel is in the stock now, or on its way there."""
         if self._at.stock.holds(spec) or spec.key in self._requested or self._unusable:
-            return
+            return True
         self._looked_for.add(spec.key)
-        if not await self._fetch(spec):
-            await self._request(spec)
+        return await self._fetch(spec)
 
     async def _fetch(self, spec: KernelSpec) -> bool:
         """Whether the kernel is in the stock, or nothing can be done for it."""

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from actors.karn import Karn
@@ -104,17 +105,28 @@ class Shelves(Actor[Fetch | Want | WantedSpec | GivenUp | Hold]):
         return self._world.given_up
 
 
-class Compiler(Actor[Make | Conservative]):
-    """Tezzeret, that needs `COMPILE_S` for each kernel."""
+class Next(msgspec.Struct, frozen=True):
+    """Make what is first."""
+
+
+class Compiler(Actor[Make | Next | Conservative]):
+    """Tezzeret, that needs `COMPILE_S` for each kernel; what was asked for last goes ahead."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self._queue: list[KernelSpec] = []
 
     @handles
     async def on_make(self, message: Make) -> None:
+        self._queue[:0] = message.specs
+        for _ in message.specs:
+            await self.context.me.tell(Next())
+
+    @handles
+    async def on_next(self, _: Next) -> None:
         world = self._world
-        for spec in message.specs:
-            await self.context.clock.sleep(COMPILE_S)
+        await self.context.clock.sleep(COMPILE_S)
+        for spec in [self._queue.pop(0)]:
             world.made.append(spec.key)
             world.wanted.pop(spec.key, None)
             if spec.design.blueprint_id in world.hopeless:
@@ -213,9 +225,12 @@ def test_what_the_store_has_is_in_the_stock_soon_after_the_first_boundary() -> N
     assert not world.held
 
 
-def test_what_it_has_not_is_asked_for_over_the_bus_in_order_and_fetched_when_it_is_ready() -> None:
+def test_what_it_has_not_is_asked_for_over_the_bus_likeliest_ahead_and_fetched_when_it_is_ready() -> None:
     world = World().play(looked)
-    assert world.made == [spec.key for spec in world.specs]
+    *likely, last = [spec.key for spec in world.specs]
+    assert world.made == [last, *likely], (
+        "the first to be heard of is begun at once, then the likeliest go ahead"
+    )
     assert all(world.stock.holds(spec) for spec in world.specs)
     assert world.progress[-1] == (4, 4)
     published = {row.topic: row.ledger.published for row in world.bus.metrics().published}

@@ -116,6 +116,11 @@ class RedisBus:
             await self._end()
             raise
 
+    @property
+    def _over(self) -> bool:
+        """It was closed, or its link failed."""
+        return self._closed or self.link.closed
+
     # Publishing
 
     async def publish(
@@ -150,8 +155,8 @@ class RedisBus:
         event_id: str | None,
         ttl_s: float | None,
     ) -> Outgoing:
-        if self._closed:
-            raise ClosedError(texts.BUS_CLOSED)
+        if self._over:
+            raise ClosedError(self.link.ending)
         known = self._known(topic)
         now_s = self.clock.monotonic()
         expires_s = texts.expiry_s(ttl_s, known.policy, now_s)
@@ -182,8 +187,8 @@ class RedisBus:
     def subscribe(
         self, topics: str | Sequence[str], group: str, consumer: str, lossy: bool = False
     ) -> RedisSubscription:
-        if self._closed:
-            raise ClosedError(texts.BUS_CLOSED)
+        if self._over:
+            raise ClosedError(self.link.ending)
         names = [topics] if isinstance(topics, str) else list(topics)
         if not names or len(set(names)) != len(names):
             raise texts.no_topics(consumer, names)
@@ -247,7 +252,7 @@ class RedisBus:
 
     async def refresh(self) -> BusMetrics:
         """As last known, if the server can't be asked."""
-        if not self._closed:
+        if not self._over:
             self._house.send_counts()
             with suppress(RefusedError):
                 await self._house.ask_stats()
@@ -283,7 +288,7 @@ class RedisBus:
         self._closed = True
         self.post.close()
         try:
-            with suppress(RefusedError, TimeoutError):
+            with suppress(RefusedError, ClosedError, TimeoutError):
                 async with asyncio.timeout(self._options.drain_s):
                     await self._drain()
         finally:
@@ -296,16 +301,16 @@ class RedisBus:
             await self._house.ask_stats()
             if not self.post.outbox.queued:
                 break
-        self._end_subscriptions()
+        self._end_subscriptions(ClosedError(texts.BUS_CLOSED))
         await self._ask(("settled", next(iter(self._topics), ""), []), _ANYTHING)
 
-    def _end_subscriptions(self) -> None:
+    def _end_subscriptions(self, error: ClosedError) -> None:
         for subscription in self._house.subscriptions:
-            subscription.end(ClosedError(texts.BUS_CLOSED))
+            subscription.end(error)
 
     async def _end(self) -> None:
         self._closed = True
-        self._end_subscriptions()
+        self._end_subscriptions(ClosedError(texts.BUS_CLOSED))
         await self.bell.close()
         await self.link.close()
         self.post.give_up_queued()
@@ -343,6 +348,9 @@ class RedisBus:
         self.bell.renew()
         if not self._closed:
             self.post.on_down()
+
+    def on_broken(self, error: ClosedError) -> None:
+        self._end_subscriptions(error)
 
     def _ring(self, kind: str, topic: str) -> None:
         if kind == MESSAGE:

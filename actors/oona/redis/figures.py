@@ -9,7 +9,7 @@ from actors.oona.redis.inbox import Inbox
 from actors.oona.redis.topics import KnownTopic
 from actors.oona.redis.wire import Head, ServerLedger, TopicStats
 
-NEVER = Head("ok", "", False, "", 0, 0, 0)
+NEVER = Head("ok", "", 0, False, "", 0, 0, 0)
 """Before the server said anything."""
 
 

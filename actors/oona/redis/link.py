@@ -14,6 +14,8 @@ A server that was started again, or whose data is not what it was, is first told
 """
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -35,8 +37,11 @@ from actors.oona.redis.connection import (
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.script import SCRIPT
 from actors.oona.redis.server import Facts, facts, unreachable
-from actors.oona.redis.wire import Head, Op, Settings, evalsha, header, reply
+from actors.oona.redis.wire import Head, Op, Reply, Settings, evalsha, header, reply
 from actors.oona.texts import BUS_CLOSED
+from contracts.address import masked
+
+_log = logging.getLogger(__name__)
 
 FAILURES_MAX: Final = 6
 """Times that a server may fail at a batch: it is read-only for a while, or out of reach of its replicas, or
@@ -65,6 +70,9 @@ class Owner(Protocol):
     def on_down(self) -> None:
         """It can't be reached any longer."""
 
+    def on_broken(self, error: ClosedError) -> None:
+        """The link failed by a mistake in a program and is closed, as the error says."""
+
 
 class Link:
     """`prefix` of all keys, `client` unlike any other's."""
@@ -80,6 +88,8 @@ class Link:
     ) -> None:
         self.up = False
         self.closed = False
+        self.ending = BUS_CLOSED
+        """Why it is closed, once it is."""
         self.since_s = 0.0
         """When it came to be up or down, on the bus's clock."""
         self.reconnects = -1
@@ -101,6 +111,7 @@ class Link:
         self._tries = 0
         self._reason = "it was never reached"
         self._batches = Batches(options)
+        self._unheard: deque[tuple[Call, msgspec.Raw]] = deque()  # answered, and not told so yet
         self._pumps = False  # whether what is waiting will be looked at presently
         self._wake: asyncio.Future[None] | None = None
         self._rises: list[asyncio.Future[None]] = []
@@ -164,12 +175,27 @@ class Link:
         try:
             while not self.closed:
                 await self._step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits is told
+            _log.exception("the bus's link to %s failed", self._address.shown)
+            why = masked(f"{type(error).__name__}: {error}")
+            self.ending = (
+                f"the bus is closed: its link to {self._address.shown} failed ({why}); make a new one"
+            )
+            self._end()
+            self._owner.on_broken(ClosedError(self.ending))
         finally:
-            self.closed = True
-            self._fall("the bus was closed")
-            for call in self._batches.keep_waiting(lambda _: False):
-                call.failed(self._refusal(), sent=False)
-            self._batches.todo.clear()
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing is answered any more, and nothing taken."""
+        self.closed = True
+        unheard, self._unheard = self._unheard, deque()
+        for call, _ in unheard:
+            call.failed(self._uncertain(self.ending), sent=True)
+        self._fall(self.ending)
+        for call in self._batches.keep_waiting(lambda _: False):
+            call.failed(self._refusal(), sent=False)
+        self._batches.todo.clear()
 
     async def _step(self) -> None:
         batches = self._batches
@@ -231,37 +257,54 @@ class Link:
         self._batches.introduce(self._owner.on_new_server())
 
     async def _next_answer(self, batch: Batch) -> None:
-        """Raises LostError; then the batch stays the first."""
+        """Raises LostError; then the batch stays the first.
+
+        A server whose data was lost executes nothing that names the old generation. So the new one is taken
+        over in the same step as the introduction: if the connection breaks before, the batches are sent with
+        the old one and the server says so again.
+        """
         assert self._exchange is not None
         try:
-            answer = reply(await self._exchange.end())
+            answer = _answer_to(batch, reply(await self._exchange.end()))
         except ScriptGoneError as error:
             await self._bring_script(batch, error)
             return
         except (ServerError, LateError, ValueError) as error:
             self._failed(batch, error)
             return
-        self._generation = answer.head.generation
         if answer.head.status != "ok":
             await self._take_back()
             if answer.head.status == "generation":
+                self._generation = answer.head.generation
                 self._begin_introduction()
             return
+        self._generation = answer.head.generation
         self._batches.answered()
         self.batches += 1
+        heavy = self._receive(batch, answer)
         self._owner.on_head(answer.head)
-        answered = list(zip(batch.calls, answer.results, strict=True))
-        self._hand_on([each for each in answered if not each[0].heavy], answer.blobs)
+        self._hand_on(len(self._unheard) - heavy, answer.blobs)
         self._pump()
-        self._hand_on([each for each in answered if each[0].heavy], answer.blobs)
+        self._hand_on(heavy, answer.blobs)
 
-    def _hand_on(self, answered: list[tuple[Call, msgspec.Raw]], blobs: list[bytes]) -> None:
-        for call, result in answered:
+    def _receive(self, batch: Batch, answer: Reply) -> int:
+        """Put the results in the order in which they are told; returns how many come last, as they are
+        heavy."""
+        answered = list(zip(batch.calls, answer.results, strict=True))
+        heavy = [each for each in answered if each[0].heavy]
+        self._unheard.extend(each for each in answered if not each[0].heavy)
+        self._unheard.extend(heavy)
+        return len(heavy)
+
+    def _hand_on(self, count: int, blobs: list[bytes]) -> None:
+        for _ in range(count):
+            call, result = self._unheard[0]
             try:
                 call.answered(result, blobs)
             except ValueError as error:  # also what is no text where there should be one
                 senseless = f"{self._address.shown} gave an answer without sense: {error}"
                 call.failed(UncertainError(senseless), sent=True)
+            self._unheard.popleft()
 
     async def _take_back(self) -> None:
         """The first was not executed, so neither was what came after it: all of it is to be sent again."""
@@ -367,10 +410,7 @@ class Link:
         self._cut()
         self._reason = reason
         was_up, self.up = self.up, False
-        uncertain = UncertainError(
-            f"{self._address.shown} can't say what became of it ({reason}): it may have been taken; publish "
-            "it again with the same event id to be sure"
-        )
+        uncertain = self._uncertain(reason)
         for call in list(self._batches.unanswered()):
             call.failed(uncertain, sent=True)
         refusal = self._refusal()
@@ -380,9 +420,25 @@ class Link:
             self.since_s = self._owner.now_s()
             self._owner.on_down()
 
+    def _uncertain(self, reason: str) -> UncertainError:
+        return UncertainError(
+            f"{self._address.shown} can't say what became of it ({reason}): it may have been taken; publish "
+            "it again with the same event id to be sure"
+        )
+
     def _refusal(self) -> BusError:
         if self.closed:
-            return ClosedError(BUS_CLOSED)
+            return ClosedError(self.ending)
         return UnreachableError(
             f"{self._address.shown} can't be reached ({self._reason}); nothing was sent, try again later"
         )
+
+
+def _answer_to(batch: Batch, answer: Reply) -> Reply:
+    """Raises LostError if it answers another batch, so that one on the way was lost, and ValueError if it is
+    no answer to this one."""
+    if answer.head.batch != batch.seq:
+        raise LostError(f"the answer to batch {answer.head.batch} came in place of that to {batch.seq}")
+    if answer.head.status == "ok" and len(answer.results) != len(batch.calls):
+        raise ValueError(f"{len(answer.results)} results for {len(batch.calls)} operations")
+    return answer

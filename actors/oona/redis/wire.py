@@ -26,6 +26,8 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
 
     status: str
     generation: str
+    batch: int
+    """The number of the batch that this answers."""
     conservative: bool
     cause: str
     entered: int

@@ -139,3 +139,41 @@ def test_a_publisher_that_waited_for_room_here_has_the_rest_of_its_deadline_for_
         await bus.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("sign", ["beat", "take", "leave"])
+def test_a_consumer_that_was_let_go_does_not_get_its_name_back_from_its_successor(
+    redis_server: RedisServer, sign: str
+) -> None:
+    async def scenario() -> None:
+        namespace = f"name taken over, {sign}"
+        silent = await opened(redis_server.address, namespace, deadline_s=0.5)
+        heir = await opened(redis_server.address, namespace, deadline_s=0.5, dead_after_s=0.02)
+        name = (f"esper:{{{namespace}}}:c:t:g", "a")
+        first = silent.subscribe("t", "g", "a")
+        await silent.flush()
+        async with asyncio.timeout(10):
+            while redis_server.execute("HEXISTS", *name):
+                await heir.keep_house()
+        second = heir.subscribe("t", "g", "a")
+        await heir.flush()
+        joined = redis_server.execute("HGET", *name)
+        await heir.publish("t", Note(1))
+        match sign:
+            case "beat":
+                await silent.keep_house()
+                await silent.flush()
+            case "take":
+                with pytest.raises(ValueError, match="already"):
+                    await first.receive()
+            case _:
+                first.close()
+                await silent.flush()
+        assert first.closed
+        assert redis_server.execute("HGET", *name) == joined
+        second.join()  # as after each new connection to a server that was started again
+        assert notes(await second.receive()) == [1]
+        await silent.close()
+        await heir.close()
+
+    asyncio.run(scenario())

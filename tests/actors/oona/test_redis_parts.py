@@ -133,10 +133,11 @@ def test_an_answer_that_is_none_of_ours_is_one_clear_error(answer: object) -> No
 
 
 def test_an_answer_is_unpacked() -> None:
-    head = msgspec.msgpack.encode(["ok", "g", True, "too deep", 1, 5, 9])
+    head = msgspec.msgpack.encode(["ok", "g", 3, True, "too deep", 1, 5, 9])
     results = msgspec.msgpack.encode([["accepted", "4:1-0"], ["full", [["g", "normal", 2, 1, 2]]], ["shed"]])
     answer = wire.reply([head, results, b"blob"])
-    assert (answer.head.generation, answer.head.conservative, answer.blobs) == ("g", True, [b"blob"])
+    assert (answer.head.generation, answer.head.batch, answer.blobs) == ("g", 3, [b"blob"])
+    assert answer.head.conservative
     published = [wire.decoder(wire.Published).decode(each) for each in answer.results]
     assert [each.what for each in published] == ["accepted", "full", "shed"]
     assert published[0].keys == "4:1-0"

@@ -22,7 +22,7 @@ end
 
 local function head(status, generation)
   local m = the_mode()
-  return cmsgpack.pack({status, generation, m.active, m.cause, m.entered, m.depth, m.depth_max})
+  return cmsgpack.pack({status, generation, SEQ, m.active, m.cause, m.entered, m.depth, m.depth_max})
 end
 
 local generation = call('GET', P .. 'gen')

@@ -129,7 +129,7 @@ function OPS.take(op)
   write_now()
   for _, name in ipairs(names) do
     local group = group_of(name, group_name)
-    if not group or call('HEXISTS', group_key('c', group), consumer) == 0 then
+    if not group or not owned(group, consumer) then
       return false
     end
     groups[#groups + 1] = group

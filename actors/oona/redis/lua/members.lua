@@ -55,10 +55,9 @@ function OPS.join(op)
   end
   local group = topic.groups[name]
   local there = group and call('HLEN', group_key('c', group)) or 0
-  local member = group and call('HGET', group_key('c', group), consumer)
-  if member and string.match(member, ' (.*)') == CLIENT then
+  if group and owned(group, consumer) then
     return true -- it joined before, and has not heard of it
-  elseif member then
+  elseif group and call('HEXISTS', group_key('c', group), consumer) == 1 then
     return {'taken'}
   elseif there >= SETTINGS.consumers_max then
     return {'consumers_max', there}
@@ -156,18 +155,19 @@ end
 
 function OPS.leave(op)
   local group = group_of(op[2], op[3])
-  if group then
+  if group and owned(group, op[4]) then
     leave(group, op[4])
   end
   return true
 end
 
--- For each of the consumers whether it still is a member: one that was silent for too long is not.
+-- For each of the consumers whether it still is a member: one that was silent for too long is not, even if
+-- another client joined under its name meanwhile.
 function OPS.beat(op)
   local there = {}
   for i, each in ipairs(op[2]) do
     local group = group_of(each[1], each[2])
-    there[i] = group ~= nil and call('HEXISTS', group_key('c', group), each[3]) == 1
+    there[i] = group ~= nil and owned(group, each[3])
     if there[i] then
       create('HSET', group_key('c', group), each[3], sign_of_life())
     end

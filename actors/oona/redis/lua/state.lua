@@ -84,6 +84,12 @@ local function group_of(topic_name, group_name)
   return topic and topic.groups[group_name]
 end
 
+-- Whether this client has the consumer's name; one that was let go may find a successor under it.
+local function owned(group, consumer)
+  local member = call('HGET', group_key('c', group), consumer)
+  return member and string.match(member, ' (.*)') == CLIENT
+end
+
 local function books_of(topic, priority)
   return priority >= LOWEST_URGENT and topic.books.u or topic.books.n
 end

@@ -1,4 +1,8 @@
-"""A slow or torn line between the bus and its server. It changes no byte and repeats none."""
+"""A slow or torn line between the bus and its server. It changes no byte and repeats none.
+
+A connection that lost a byte carries nothing after it, as with TCP; but for `lose_answer`, which is there to
+show that the bus would notice.
+"""
 
 import asyncio
 import random
@@ -6,7 +10,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+import hiredis
+
 _PIECE_BYTES: Final = 4096
+_RING: Final = b"*3\r\n$7\r\nmessage\r\n"  # what a subscriber gets is no answer
 
 
 class Proxy:
@@ -25,9 +32,14 @@ class Proxy:
         """Before each piece of an answer."""
         self.bytes_per_s: float | None = None
         self.swallow = False
-        """Answers vanish, the connection stays: the server has done what nobody hears of."""
+        """Answers vanish, the connection stays: the server has done what nobody hears of. A connection that
+        lost something ends with the first answer after it is False again."""
         self.cut_after_bytes: int | None = None
         """The next answer breaks off after so many bytes, and the connection with it; then None again."""
+        self.cut_after_answer = False
+        """The connection ends behind the next whole answer; then False again."""
+        self.lose_answer = False
+        """The next whole answer vanishes, and what comes behind it passes; then False again."""
         self.refuse = False
         """New connections are closed at once."""
         self.connections = 0
@@ -101,6 +113,7 @@ class Proxy:
                 await writer.drain()
 
     async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        swallowed, held = False, b""
         with suppress(OSError):
             while piece := await reader.read(_PIECE_BYTES):
                 if self.delay_s:
@@ -108,7 +121,19 @@ class Proxy:
                 if self.bytes_per_s:
                     await asyncio.sleep(len(piece) / self.bytes_per_s)
                 if self.swallow:
+                    swallowed = True
                     continue
+                if swallowed:
+                    return
+                if (self.cut_after_answer or self.lose_answer) and not piece.startswith(_RING):
+                    held += piece
+                    end = _end_of_answer(held)
+                    if end is None:
+                        continue
+                    if self.cut_after_answer:
+                        self.cut_after_answer = False
+                        await _end_with(held[:end], writer)
+                    piece, held, self.lose_answer = held[end:], b"", False
                 if self.cut_after_bytes is not None and len(piece) >= self.cut_after_bytes:
                     writer.write(piece[: self.cut_after_bytes])
                     self.cut_after_bytes = None
@@ -118,6 +143,23 @@ class Proxy:
                     self.cut_after_bytes -= len(piece)
                 writer.write(piece)
                 await writer.drain()
+
+
+def _end_of_answer(data: bytes) -> int | None:
+    """How long the first whole answer is; None if there is none yet."""
+    reader = hiredis.Reader()
+    for at in range(len(data)):
+        reader.feed(data[at : at + 1])
+        if reader.gets() is not False:
+            return at + 1
+    return None
+
+
+async def _end_with(answer: bytes, writer: asyncio.StreamWriter) -> None:
+    """The last bytes of a connection; returns no more, the other side hangs up."""
+    writer.write(answer)
+    writer.write_eof()
+    await asyncio.get_running_loop().create_future()
 
 
 async def mishap(proxy: Proxy, rng: random.Random) -> None:

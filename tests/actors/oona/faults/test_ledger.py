@@ -96,8 +96,21 @@ def test_the_line_passes_cuts_and_swallows_as_told(redis_server: RedisServer) ->
                 await asyncio.wait_for(reader.read(1), 0.05)
             proxy.swallow = False
             writer.write(ping)
-            assert await reader.readexactly(7) == b"+PONG\r\n"
+            with suppress(ConnectionError):
+                assert await reader.read() == b"", "what lost an answer gives no other"
+            writer.close()
             assert redis_server.execute("GETDEL", "swallowed") == b"1"
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            proxy.lose_answer = True
+            writer.write(packed(("ECHO", "lost")) + packed(("ECHO", "heard")))
+            assert await reader.readexactly(11) == b"$5\r\nheard\r\n"
+            proxy.cut_after_answer = True
+            writer.write(packed(("ECHO", "heard")) + packed(("ECHO", "lost")))
+            assert await reader.read() == b"$5\r\nheard\r\n"
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            writer.write(ping)
+            assert await reader.readexactly(7) == b"+PONG\r\n"
             proxy.cut()
             with suppress(ConnectionError):
                 assert await reader.read() == b""
