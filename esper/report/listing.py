@@ -90,5 +90,5 @@ def _needs(blueprint: Blueprint) -> str:
     if about.quarantine_only:
         return "a drill"
     if about.approval_required:
-        return f"growth.approved={about.blueprint_id}, growth.max_stage={about.stage}"
-    return f"growth.max_stage={about.stage}" if about.stage > 1 else ""
+        return f"""--set 'growth.approved=["{about.blueprint_id}"]' --set growth.max_stage={about.stage}"""
+    return f"--set growth.max_stage={about.stage}" if about.stage > 1 else ""

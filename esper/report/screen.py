@@ -10,7 +10,7 @@ from rich.text import Text
 
 from contracts.growth import SeedView, SiteView
 from contracts.lifecycle import Stage
-from contracts.report import EpochFacts, Report
+from contracts.report import EpochFacts, KernelFacts, Report
 from contracts.view import RunView
 from esper.report import headline, words
 from esper.report.oneline import length
@@ -73,7 +73,7 @@ def summary(report: Report, folder: str) -> list[Text]:
     found = [Text(headline.sentence(report), "bold")]
     if ending := headline.ending(report):
         found.append(Text(ending, "bold red"))
-    found += [Text(), *_figures(report), *_grafts(report)]
+    found += [Text(), *_figures(report), *_grafts(report), *_kernels(report.kernels)]
     found += [Text(), Text.assemble(("report  ", "dim"), f"{folder}/report.html")]
     return found
 
@@ -234,3 +234,12 @@ def _grafts(report: Report) -> Iterator[Text]:
         yield text
     if len(report.grafts) > _GRAFTS_MOST:
         yield Text(f"and {len(report.grafts) - _GRAFTS_MOST} earlier ones in report.json", "dim")
+
+
+def _kernels(facts: KernelFacts) -> Iterator[Text]:
+    """Where the grafts' modules came from, if any were fetched ahead."""
+    if facts.fetched or facts.left_out:
+        grafts = words.counted(facts.used + facts.built, "graft", "grafts")
+        told = f"{facts.used} of {grafts} from the store, {words.count(facts.fetched)} fetched ahead"
+        out = f"; left out: {', '.join(facts.left_out)}" if facts.left_out else ""
+        yield Text.assemble("\n", ("kernels ", "dim"), told + out)

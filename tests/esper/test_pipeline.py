@@ -125,7 +125,7 @@ def test_a_run_grafts_from_the_store_and_its_numbers_are_those_of_a_run_without_
 def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp_path: Path) -> None:
     store, signal = tmp_path / "kernels", Signal()
     store.write_text("a file where a folder should be")
-    policy = Patient(signal, "modules are built on the spot")
+    policy = Patient(signal, "the kernel store can't be used")
     grown = run(policy, store, signal, 400)
     assert policy.germinated_at, signal.events
     (graft,) = grown.report.grafts

@@ -24,7 +24,7 @@ def test_every_blueprint_is_listed_with_its_layouts_and_what_it_needs() -> None:
     assert "parameters" not in found["BP003"][0]
     assert found["BP003"][0].endswith("vector sequence image tokens")
     assert "experimental" in found["BP036"][0]
-    assert found["BP036"][1].endswith("Needs growth.approved=BP036, growth.max_stage=4.")
+    assert found["BP036"][1].endswith("""Needs --set 'growth.approved=["BP036"]' --set growth.max_stage=4.""")
     assert found["BP046"][1].endswith("Needs a drill.")
 
 

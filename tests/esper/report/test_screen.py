@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from contracts.growth import Layout, SiteInfo, SiteView
-from contracts.report import FinalFacts
+from contracts.report import FinalFacts, KernelFacts
 from contracts.view import KernelProgress, RunFacts, RunView
 from esper.report.screen import lines, render, summary
 from tests.esper.report.made_up import a_report, a_view
@@ -92,3 +92,10 @@ def test_the_summary_does_without_comparison_and_figures() -> None:
     found = "\n".join(line.plain for line in summary(report, "runs/x"))
     assert "stayed at 338 parameters and reached 50.0 % on validation data." in found
     assert "ungrown" not in found
+
+
+def test_the_summary_says_how_many_grafts_came_from_the_store() -> None:
+    report = msgspec.structs.replace(a_report(), kernels=KernelFacts(1, 1, 25, {"BP036": "it hung"}))
+    told = "\n".join(text.plain for text in summary(report, "runs/x"))
+    assert "1 of 2 grafts from the store, 25 fetched ahead; left out: BP036" in told
+    assert "from the store" not in "\n".join(text.plain for text in summary(a_report(), "runs/x"))
