@@ -125,7 +125,7 @@ class RunWitness:
         """The kernel store can't be used."""
         self.alert(
             "no_kernel_store",
-            f"the kernel store can't be used ({reason}); what grows is built on the spot, bit for bit the same",
+            f"the kernel store can't be used ({reason}); what grows is built on the spot, with equal bits",
         )
 
     def alert(self, name: str, text: str) -> None:
