@@ -199,7 +199,7 @@ class Round:
         killed = not select.select([handle], [], [], life_s)[0]
         os.close(handle)
         if killed:
-            os.killpg(pid, signal.SIGKILL)
+            end(pid)
         status = os.waitpid(pid, 0)[1]
         bury_all()
         assert killed or status == 0, f"the smith ended with {status}"
@@ -234,6 +234,13 @@ class Round:
     def begun(self) -> int:
         """Compilations begun in all."""
         return self._read
+
+
+def end(pid: int) -> None:
+    """Kill a smith's process and all below it; one killed in its first moments leads no group yet."""
+    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def bury_all() -> None:
