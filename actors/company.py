@@ -7,12 +7,17 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
+from actors.alarm import Alarm
+from actors.alarms import RunAlarms
+from actors.deciding import Counsel
 from actors.display import Display
 from actors.kasmina import Kasmina
+from actors.keeping import Desk, Keeper
 from actors.lane import Lane
+from actors.minds import Minds
 from actors.nissa.counters import RunCounters
 from actors.nissa.exporter import Exporter
 from actors.nissa.http import serve
@@ -25,19 +30,35 @@ from actors.oona.errors import RefusedError
 from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
 from actors.pipeline import Neighbours, Pipeline, spawn_pipeline
-from actors.reports import Reports
-from actors.runtime import ActorRef, ActorSystem, Clock, Escalated, RestartPolicy, SystemSnapshot, Threads
+from actors.reports import Post, Reports
+from actors.runtime import (
+    ActorRef,
+    ActorSystem,
+    Clock,
+    Escalated,
+    MailboxFull,
+    RestartPolicy,
+    SystemSnapshot,
+    Threads,
+)
 from actors.runtime.governor import Governor
 from actors.tamiyo import Tamiyo
-from actors.tolaria import Begin, Conclusion, Halt, Tolaria, Workplace
+from actors.tolaria import Tolaria
 from actors.turn import Training, TurnTools
+from actors.warden import Warden
 from actors.witness import RunWitness
+from actors.workplace import Begin, Conclusion, GoBack, Halt, KeepNow, Workplace
 from contracts.config import Config
 from contracts.control import Look
+from contracts.emergency import Ordered, Trigger, Trouble
+from contracts.report import ResumeFacts
 from contracts.view import RunFacts
+from esper.journal.outbox import Outbox
 from esper.kasmina.engine import Engine
+from esper.moment import Moment
 from esper.tamiyo.controller import Controller
 from esper.tamiyo.observation import Observation
+from esper.tolaria.emergency import Emergencies
 from esper.tolaria.loop import Sample
 
 DRAIN_S = 1.0
@@ -79,6 +100,11 @@ class Play:
     journal: Journal | None = None
     pipeline: Pipeline | None = None
     """Compiles and fetches kernels ahead; without it modules are built on the spot."""
+    desk: Desk | None = None
+    """What checkpoints are written with; without it nothing goes to disk."""
+    start: Moment | None = None
+    """Where the run goes on; None at its beginning."""
+    resumed: ResumeFacts | None = None
     policy_in_thread: bool = False
     """Whether the policy is asked in a thread: yes for one that nobody has measured."""
 
@@ -106,6 +132,19 @@ class Company:
         self.witness = RunWitness(
             play.run_id, play.facts, self.counters, self.bus, play.names, around.now, around.clock.wall_ns
         )
+        self.keeper = Keeper(play.config.checkpoint, play.desk, around.now)
+        self.emergencies = Emergencies(play.config.emergency)
+        if play.start is not None:
+            self.emergencies.restore(play.start.memories.emergency)
+        self.alarm = Alarm(
+            self.emergencies,
+            play.run_id,
+            self.bus,
+            around.clock,
+            self.witness.epoch,
+            self._freeze,
+            self._told,
+        )
         self.system = ActorSystem(
             around.clock,
             around.stream,
@@ -118,6 +157,18 @@ class Company:
     def halt(self, reason: str) -> None:
         """End the run after its present step, with everything written that a finished one writes."""
         self._tolaria.tell_nowait(Halt(reason), urgent=True)
+
+    def abandon(self, reason: str) -> None:
+        """End the run without waiting for the training thread, which does not come back."""
+        self._tolaria.tell_nowait(Halt(reason, emergency=True, at_once=True), urgent=True)
+
+    def go_back(self, reason: str) -> None:
+        """Return to the boundary before, at the end of the present epoch."""
+        self._tolaria.tell_nowait(GoBack(reason), urgent=True)
+
+    def keep_now(self) -> None:
+        """Have the newest moment on disk, due or not."""
+        self._tolaria.tell_nowait(KeepNow(), urgent=True)
 
     async def perform(self) -> Outcome:
         """Run to the end.
@@ -133,6 +184,8 @@ class Company:
             await stack.enter_async_context(self.system)
             around.governor.active = True
             self.witness.phase = "training"
+            if play.start is not None and play.resumed is not None:
+                self.witness.resumed(play.start.memories.witness, play.resumed)
             self._tolaria.tell_nowait(Begin())
             try:
                 conclusion = await self._done
@@ -156,7 +209,9 @@ class Company:
         tamiyo = self.system.spawn(
             "tamiyo", lambda: Tamiyo(play.controller, around.clock, in_thread=play.policy_in_thread)
         )
-        reports = self.system.spawn("reports", lambda: Reports(play.observation, around.clock, self.bus))
+        journal = Journal() if play.journal is None else play.journal
+        post = Post(self.bus, journal.scribe, Outbox(), self.witness.alert)
+        reports = self.system.spawn("reports", lambda: Reports(play.observation, around.clock, post))
         kasmina = self.system.spawn("kasmina", lambda: Kasmina(play.engine))
         prefetch: ActorRef[Look] | None = None
         if play.pipeline is not None:
@@ -164,19 +219,31 @@ class Company:
                 self.bus, around.clock, around.stream, tamiyo, kasmina, self.witness, play.run_id
             )
             prefetch = spawn_pipeline(self.system, play.pipeline, near)
-        tools = TurnTools(around.now, around.clock.wall_ns, self._quiet, self.witness.probing)
+        self.system.spawn("warden", lambda: Warden(self.alarm, self.bus))
+        tools = TurnTools(
+            around.now, around.clock.wall_ns, self._quiet, self.witness.probing, self.keeper.keeps
+        )
         workplace = Workplace(
             training=play.training,
             lane=around.lane,
             tools=tools,
             bus=self.bus,
-            tamiyo=tamiyo,
-            kasmina=kasmina,
-            reports=reports,
+            minds=Minds(tamiyo, reports, kasmina),
+            counsel=Counsel(
+                tamiyo,
+                kasmina,
+                play.config.budgets,
+                play.run_id,
+                around.now,
+                around.clock.wall_ns,
+                self.witness.event_id,
+            ),
             witness=self.witness,
-            budgets=play.config.budgets,
-            run_id=play.run_id,
+            emergencies=self.emergencies,
+            alarms=RunAlarms(self.alarm, play.config, lambda: journal.broken),
+            keeper=self.keeper,
             done=self._done,
+            start=play.start,
             prefetch=prefetch,
             stock=play.pipeline.stock if play.pipeline is not None else None,
         )
@@ -189,9 +256,15 @@ class Company:
             play.display,
             self.witness.view,
             around.governor.boundary_quiet,
-            play.journal,
+            journal,
+            reports,
         )
         self.system.spawn("nissa", lambda: Nissa(lookout))
+
+    @property
+    def facts(self) -> RunFacts:
+        """What is run."""
+        return self._play.facts
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         serving, around = self._play.config.serve, self._around
@@ -207,9 +280,25 @@ class Company:
     def _quiet(self, boundary: bool) -> None:
         self._around.governor.boundary_active = boundary
 
+    def _freeze(self, reason: str) -> None:
+        """Stop training after the present step, and end the run."""
+        self._play.training.stop()
+        with suppress(MailboxFull):  # it hears of it when the turn that was cut short comes in
+            self._tolaria.tell_nowait(Halt(reason, emergency=True), urgent=True)
+
+    def _told(self, ordered: Ordered, trouble: Trouble | None) -> None:
+        """Something is wrong, or is not any more."""
+        self.witness.emergency(ordered, trouble)
+        if ordered.checkpoint:
+            self.keep_now()
+
     def _escalated(self, escalated: Escalated) -> None:
         """An actor has failed for good: training goes on without it, unless it is the one that trains."""
         text = f"{escalated.actor} has failed for good: {escalated.error}"
-        self.witness.alert("actor_failed", text)
+        if escalated.critical:
+            epoch = self.witness.epoch()
+            self.alarm.see(Trouble(Trigger.ACTOR_FAILED, text, epoch, {}, escalated.actor))
+        else:
+            self.witness.alert("actor_failed", text)
         if escalated.actor == "tolaria" and not self._done.done():
             self._done.set_result(Conclusion(halted=text))

@@ -8,7 +8,7 @@ from contracts.growth import Candidate, SeedFigures
 from contracts.kernels import KernelSpec
 from contracts.messages import AdaptationCommand, WallNs
 from contracts.request import Request
-from esper.kasmina.engine import Engine
+from esper.kasmina.engine import Engine, EngineState
 from esper.kasmina.plan import Verdict
 
 
@@ -21,6 +21,7 @@ class Adapt(Request[Verdict]):
     epoch: int
     now_ns: WallNs
     params: int
+    conservative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,19 @@ class Commit:
     plan_id: str
 
 
-class Kasmina(Actor[Adapt | KernelsFor | Commit]):
+@dataclass(frozen=True, slots=True)
+class RememberEngine(Request[EngineState]):
+    """What does the engine go on from?"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallEngine(Request[bool]):
+    """Go back to this; True once it is done."""
+
+    state: EngineState
+
+
+class Kasmina(Actor[Adapt | KernelsFor | Commit | RememberEngine | RecallEngine]):
     """The shell around the grafting engine, which outlives a restart of the shell."""
 
     mailbox_size = 64
@@ -48,7 +61,12 @@ class Kasmina(Actor[Adapt | KernelsFor | Commit]):
     @handles
     async def on_adapt(self, message: Adapt) -> Verdict:
         return self._engine.propose(
-            message.command, message.figures, message.epoch, message.now_ns, message.params
+            message.command,
+            message.figures,
+            message.epoch,
+            message.now_ns,
+            message.params,
+            conservative=message.conservative,
         )
 
     @handles
@@ -59,3 +77,12 @@ class Kasmina(Actor[Adapt | KernelsFor | Commit]):
     @handles
     async def on_commit(self, message: Commit) -> None:
         self._engine.commit(message.plan_id)
+
+    @handles
+    async def on_remember_engine(self, _: RememberEngine) -> EngineState:
+        return self._engine.state()
+
+    @handles
+    async def on_recall_engine(self, message: RecallEngine) -> bool:
+        self._engine.restore(message.state)
+        return True

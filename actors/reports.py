@@ -1,38 +1,242 @@
-"""Keeps every command under observation, whoever issued it, and publishes its field report.
+"""Keeps every command under observation, whoever issued it, and sees its field report to its reader.
 
-Apart from Tamiyo, so that a policy that hangs or crashes takes no report with it.
+Apart from Tamiyo, so that a policy that hangs or crashes takes no report with it. A report is on the disk
+before it is announced, and announced again until its reader has acknowledged it. Nobody waits for the disk
+but what is announced: whoever tells of a decision, or asks what is remembered, is answered at once.
 """
 
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
 from actors.oona.bus import Bus
-from actors.oona.telling import tell
+from actors.oona.errors import RefusedError
 from actors.runtime import Actor, handles
 from actors.runtime.clock import Clock
+from actors.scribe import Broken, Scribe
 from contracts import topics
-from contracts.control import CloseWindows, Decided
-from contracts.messages import FieldReport
-from esper.tamiyo.observation import Observation
+from contracts.control import CloseWindows, Decided, ReportsRead
+from contracts.messages import FieldReport, WallNs
+from contracts.request import Request
+from contracts.wire import WireError
+from esper.journal.book import Book
+from esper.journal.outbox import Letter, Outbox
+from esper.journal.reports import Kept, Pending
+from esper.tamiyo.observation import Observation, ObservationMemory
+
+ANNOUNCE_EVERY_S = 1.0
+TIDY_EVERY_S = 60.0
+"""Seconds between two looks for reports that are too old."""
+ERRANDS_MAX = 256
+"""Pieces of work that wait for the disk. What is too much is told, or comes again by itself."""
+LAST_ERRANDS_S = 1.0
+"""Seconds that they have at the end."""
+
+_log = logging.getLogger(__name__)
 
 
-class Reports(Actor[Decided | CloseWindows]):
+@dataclass(frozen=True, slots=True)
+class RememberWindows(Request[ObservationMemory]):
+    """Which windows are open?"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallWindows(Request[bool]):
+    """Go back to these; True once it is done."""
+
+    memory: ObservationMemory
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """Publish what is due."""
+
+
+class Tidy(msgspec.Struct, frozen=True):
+    """Remove what is too old, and fetch what waits on the disk."""
+
+
+class Tell(Protocol):
+    """Hears of what went wrong: an alert's name, and the text."""
+
+    def __call__(self, name: str, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What reports are kept and sent with; all of it outlives a restart of the shell."""
+
+    bus: Bus
+    scribe: Scribe
+    outbox: Outbox
+    alert: Tell
+
+
+class _Put(NamedTuple):
+    """What the disk made of it."""
+
+    kept: tuple[Kept, ...]
+    pending: Pending
+
+
+class Reports(
+    Actor[Decided | CloseWindows | RememberWindows | RecallWindows | ReportsRead | Announce | Tidy]
+):
     """The shell around the observation windows, which outlive a restart of the shell."""
 
     critical = False
 
-    def __init__(self, observation: Observation, clock: Clock, bus: Bus) -> None:
+    def __init__(self, observation: Observation, clock: Clock, post: Post) -> None:
         self._observation = observation
         self._clock = clock
-        self._bus = bus
+        self._post = post
+        self._errands: dict[asyncio.Task[None], None] = {}
+        self._named: set[str] = set()
+        """Damaged reports that were told."""
+        self._lost_count = 0
+
+    async def on_start(self) -> None:
+        self.context.every(ANNOUNCE_EVERY_S, Announce())
+        self.context.every(TIDY_EVERY_S, Tidy())
+        self._run(self._tidy())
+
+    async def on_stop(self) -> None:
+        if self._errands:
+            await asyncio.wait(self._errands, timeout=LAST_ERRANDS_S)
+        for errand in self._errands:
+            errand.cancel()
 
     @handles
     async def on_decided(self, message: Decided) -> None:
-        self._publish(self._observation.watch(message, self._clock.wall_ns()))
+        reports = self._observation.watch(message, self._clock.wall_ns())
+        if reports and not self._run(self._keep(reports)):
+            self._lost(reports, "too many wait for the disk")
 
     @handles
     async def on_close_windows(self, message: CloseWindows) -> tuple[FieldReport, ...]:
         reports = self._observation.close(message.state, message.view, self._clock.wall_ns())
-        self._publish(reports)
+        await self._keep(reports)
+        if self._lost_count:
+            told = f"{self._lost_count} reports in all could not be kept, and were not announced"
+            self._post.alert("field_reports_lost", told)
         return reports
 
-    def _publish(self, reports: tuple[FieldReport, ...]) -> None:
-        for report in reports:
-            tell(self._bus, topics.FIELD_REPORT, report, report.report_id)
+    @handles
+    async def on_remember_windows(self, _: RememberWindows) -> ObservationMemory:
+        return self._observation.remember()
+
+    @handles
+    async def on_recall_windows(self, message: RecallWindows) -> bool:
+        self._observation.recall(message.memory)
+        return True
+
+    @handles
+    async def on_reports_read(self, message: ReportsRead) -> None:
+        self._run(self._acknowledge(message.report_ids))
+
+    @handles
+    async def on_announce(self, _: Announce) -> None:
+        self._announce()
+
+    @handles
+    async def on_tidy(self, _: Tidy) -> None:
+        self._run(self._tidy())
+
+    async def _keep(self, reports: Sequence[FieldReport]) -> None:
+        """Write reports down, then announce them."""
+        try:
+            work = partial(_put, reports, self._clock.wall_ns(), self._post.outbox.room, self._held())
+            put = await self._post.scribe.run(work)
+        except Broken as error:
+            self._lost(reports, str(error))
+            return
+        for report, kept in zip(reports, put.kept, strict=True):
+            if kept is Kept.REPLACED:
+                self._post.outbox.renew(report.report_id)
+            elif kept is Kept.REFUSED:
+                told = f"{report.report_id} was taken before and says something else now; it stays as it was"
+                self._post.alert("field_report_refused", told)
+        self._take(put.pending)
+        self._announce()
+
+    async def _acknowledge(self, report_ids: Sequence[str]) -> None:
+        """The reader has them: note that, and let others come in."""
+        now_ns = self._clock.wall_ns()
+        with suppress(Broken):
+            await self._post.scribe.run(lambda book: book.reports.acknowledge(report_ids, now_ns))
+        full = self._post.outbox.room == 0
+        self._post.outbox.drop(report_ids)
+        if full:
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        now_ns, outbox = self._clock.wall_ns(), self._post.outbox
+        with suppress(Broken):
+            expired = await self._post.scribe.run(lambda book: book.reports.expire(now_ns))
+            outbox.drop(expired.untaken)
+            if expired.untaken:
+                told = f"nobody has acknowledged them within a day: {_listed(expired.untaken)}"
+                self._post.alert("field_reports_expired", told)
+            room, held = outbox.room, self._held()
+            self._take(await self._post.scribe.run(lambda book: book.reports.pending(room, held)))
+        self._announce()
+
+    def _held(self) -> frozenset[str]:
+        return frozenset(self._post.outbox.held)
+
+    def _take(self, pending: Pending) -> None:
+        self._post.outbox.take(pending.reports)
+        damaged = [name for name in pending.damaged if name not in self._named]
+        if damaged:
+            self._named.update(damaged)
+            self._post.alert("field_reports_damaged", f"they can't be announced: {_listed(damaged)}")
+
+    def _announce(self) -> None:
+        outbox, now_s = self._post.outbox, self._clock.monotonic()
+        for letter in outbox.due(now_s):
+            try:
+                self._publish(letter)
+            except RefusedError:
+                outbox.refused(now_s)
+                return
+            outbox.announced(letter, now_s)
+
+    def _publish(self, letter: Letter) -> None:
+        try:
+            self._post.bus.publish_nowait(topics.FIELD_REPORT, letter.report, event_id=letter.event_id)
+        except WireError as error:
+            _log.warning("%s is not published: %s", letter.event_id, error)
+
+    def _lost(self, reports: Sequence[FieldReport], reason: str) -> None:
+        """What is not on the disk is not announced. Told once; the others are counted until the end."""
+        if reports and not self._lost_count:
+            names = _listed([report.report_id for report in reports])
+            self._post.alert("field_reports_lost", f"{names} could not be kept: {reason}")
+        self._lost_count += len(reports)
+
+    def _run(self, errand: Coroutine[Any, Any, None]) -> bool:
+        """Let it go on beside this actor's messages; false if too many do already."""
+        if len(self._errands) >= ERRANDS_MAX:
+            errand.close()
+            return False
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands[task] = None
+        task.add_done_callback(self._errands.pop)
+        return True
+
+
+def _put(reports: Sequence[FieldReport], now_ns: WallNs, room: int, held: frozenset[str], book: Book) -> _Put:
+    """Write them down, and read what there is room for in the outbox; in the scribe's thread."""
+    kept = tuple(book.reports.write(report, now_ns) for report in reports)
+    replaced = {one.report_id for one, how in zip(reports, kept, strict=True) if how is Kept.REPLACED}
+    return _Put(kept, book.reports.pending(room + len(replaced), held - replaced))
+
+
+def _listed(names: Sequence[str]) -> str:
+    first = ", ".join(names[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

@@ -1,6 +1,7 @@
 """Tamiyo acts: answers what shall be done at a boundary, and what should be measured before the next."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from actors.runtime import Actor, handles
@@ -8,12 +9,25 @@ from actors.runtime.clock import Clock
 from contracts.control import Evaluate, Foresee, Ready, Survey
 from contracts.growth import Candidate, ProbePlan
 from contracts.messages import AdaptationCommand
-from esper.tamiyo.controller import Controller
+from contracts.request import Request
+from esper.tamiyo.controller import Controller, ControllerMemory
 
 T = TypeVar("T")
 
 
-class Tamiyo(Actor[Evaluate | Survey | Foresee | Ready]):
+@dataclass(frozen=True, slots=True)
+class RememberPolicy(Request[ControllerMemory]):
+    """What does the controller go on from?"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallPolicy(Request[bool]):
+    """Go back to this; True once it is done."""
+
+    memory: ControllerMemory
+
+
+class Tamiyo(Actor[Evaluate | Survey | Foresee | Ready | RememberPolicy | RecallPolicy]):
     """The shell around the controller, which outlives a restart of the shell.
 
     Not critical: without it the run goes on and every boundary does nothing. A policy of somebody
@@ -43,6 +57,15 @@ class Tamiyo(Actor[Evaluate | Survey | Foresee | Ready]):
 
     @handles
     async def on_ready(self, _: Ready) -> bool:
+        return True
+
+    @handles
+    async def on_remember_policy(self, _: RememberPolicy) -> ControllerMemory:
+        return await self._think(self._controller.remember)
+
+    @handles
+    async def on_recall_policy(self, message: RecallPolicy) -> bool:
+        await self._think(lambda: self._controller.recall(message.memory))
         return True
 
     async def _think(self, work: Callable[[], T]) -> T:

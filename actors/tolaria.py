@@ -1,133 +1,94 @@
 """Tolaria acts: one turn of training after another, and between two of them the boundary.
 
-    Turned ─▶ ask Tamiyo (deadline) ─▶ ask Kasmina (what is left of the budget) ─▶ submit the next turn
-                                       then, beside training: commit, report, publish, survey
+    Turned ─▶ keep the moment ─▶ ask Tamiyo (deadline) ─▶ ask Kasmina (what is left of the budget)
+              ─▶ submit the next turn; then, beside training: commit, report, publish, survey, remember
 
-Whatever the others do, a boundary ends: a controller that is late, dead or talks nonsense costs at
-most its deadline, and the turn goes on with "do nothing". While an answer is overdue the controller is
-not asked again: such boundaries do nothing at once.
+A turn that breaks is answered with a way back: everyone returns to the newest moment, Tamiyo first, then
+Kasmina, then the trainer, then those who only listen; and decides there again. Where there is no way back
+the run halts.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
-from actors.kasmina import Adapt, Commit
-from actors.lane import JobFailed, Lane
-from actors.oona.bus import Bus
+from actors.deciding import (
+    OVERDUE_S,
+    STILL_BUSY,
+    SURVEY_DEADLINE_S,
+    Decision,
+    adapt,
+    decide,
+    do_nothing,
+    survey,
+)
+from actors.kasmina import Commit
+from actors.keeping import Wrote
+from actors.lane import JobFailed
+from actors.minds import recall, remember
 from actors.oona.priority import Priority
 from actors.oona.telling import tell
-from actors.runtime import Actor, ActorError, ActorRef, AskTimeout, handles
-from actors.turn import Training, Turned, TurnTools, turn
+from actors.returning import WayBack, newest_first
+from actors.runtime import Actor, ActorError, ActorRestarting, handles
+from actors.turn import Turned, take_up, turn
+from actors.workplace import (
+    Available,
+    Begin,
+    Conclusion,
+    Finalised,
+    GoBack,
+    Halt,
+    KeepNow,
+    Prepared,
+    Workplace,
+)
 from contracts import topics
-from contracts.config import BudgetConfig
-from contracts.control import CloseWindows, Decided, Evaluate, Look, Ready, Survey
-from contracts.growth import ProbePlan, ProbeReport
-from contracts.messages import AdaptationCommand, CommandType, EmergencyLevel, EmergencySignal, FieldReport
+from contracts.control import CloseWindows, Decided, Look, Ready
+from contracts.growth import ProbePlan
+from contracts.messages import FieldReport
 from esper.boundary import Boundary
-from esper.kasmina.plan import Verdict
-from esper.kasmina.stock import Stock
-from esper.tolaria.results import Assembled, FinalFigures
+from esper.moment import Memories, Moment
+from esper.tolaria.results import Assembled
 
-GUARD_MS = 1
-"""Part of the boundary's budget that is kept for applying the plan."""
+ASK_AGAIN_S = 0.05
+LAST_WRITE_S = 30.0
+"""How long the end of a run waits for its last moment to be on disk."""
 HAND_OVER_S = 0.001
 """The loop really rests this long once a turn is submitted; while it works, the lane can't begin."""
-SURVEY_DEADLINE_S = 1.0
-"""For what is asked while training runs."""
-OVERDUE_S = 60.0
-"""How long an overdue answer is waited for before the controller is asked again all the same."""
 
 
-class Begin(msgspec.Struct, frozen=True):
-    """Train the first epoch."""
-
-
-class Halt(msgspec.Struct, frozen=True):
-    """End the run after the present step."""
-
-    reason: str
-
-
-class Surveyed(msgspec.Struct, frozen=True):
-    """The controller has said what it wants measured."""
-
-    plan: ProbePlan | None
-
-
-class Available(msgspec.Struct, frozen=True):
-    """The controller has answered what was overdue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finalised:
-    """The finished network has been judged."""
-
-    final: FinalFigures
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """How the run ended; at most one of `halted` and `interrupted` holds a reason."""
-
-    final: FinalFigures | None = None
-    halted: str = ""
-    interrupted: str = ""
-    reports: tuple[FieldReport, ...] = ()
-    """Field reports on the windows that were open at the end."""
-
-
-class Witness(Protocol):
-    """Is told the facts of the run as they happen; it has to be quick."""
-
-    def boundary(self, boundary: Boundary) -> None: ...
-    def last_epoch(self, assembled: Assembled) -> None: ...
-    def probe(self, report: ProbeReport) -> None: ...
-    def alert(self, name: str, text: str) -> None: ...
-    def tell_others(self) -> None:
-        """Training runs again: there is time to publish."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What Tolaria works with; all of it outlives a restart."""
-
-    training: Training
-    lane: Lane
-    tools: TurnTools
-    bus: Bus
-    tamiyo: ActorRef[Evaluate | Survey | Ready]
-    kasmina: ActorRef[Adapt | Commit]
-    reports: ActorRef[Decided | CloseWindows]
-    witness: Witness
-    budgets: BudgetConfig
-    run_id: str
-    done: asyncio.Future[Conclusion]
-    prefetch: ActorRef[Look] | None = None
-    """Is shown how growth stands after each boundary; None if nothing is fetched ahead."""
-    stock: Stock | None = None
-
-
-class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | Available]):
+class Tolaria(
+    Actor[Begin | Turned | Finalised | JobFailed | Halt | GoBack | KeepNow | Prepared | Available | Wrote]
+):
     """The one actor that drives the run; module and optimizer change only in its lane."""
 
-    mailbox_size = 16
+    mailbox_size = 32
     asks = ("tamiyo", "kasmina", "reports")
 
     def __init__(self, at: Workplace) -> None:
         self._at = at
         self._deciding: Boundary | None = None
         self._decide_from = 0.0
+        self._prepared = Prepared(0, None, None)
         self._probe: ProbePlan | None = None
         self._last: Assembled | None = None
         self._conclusion = Conclusion()
         self._overdue = ""
         """What the controller still has not answered; empty if nothing."""
-        self._errands: set[asyncio.Task[None]] = set()
+        self._way: WayBack | None = None
+        """The rollback that is under way."""
+        self._closing = False
+        """All is done but for the last moment, which is being written."""
+        self._wanted = ""
+        """Why the run is to go back at the end of this epoch; empty if it is not."""
+        self._errands: dict[asyncio.Task[None], None] = {}
+
+    async def on_start(self) -> None:
+        self._at.keeper.deliver = self._post
 
     async def on_stop(self) -> None:
         for errand in self._errands:
@@ -135,58 +96,101 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
 
     @handles
     async def on_begin(self, _: Begin) -> None:
-        self._submit(lambda: turn(self._at.training, None, None, self._at.tools))
+        at, start = self._at, self._at.start
+        if start is None:
+            self._prepared = Prepared(0, None, await remember(at.minds))
+            self._submit(lambda: turn(at.training, None, None, at.tools))
+        else:
+            self._probe = start.memories.probe
+            at.keeper.begin(start)
+            self._take_up(start, behind_break=False)
 
     @handles
     async def on_halt(self, message: Halt) -> None:
-        self._conclusion = replace(self._conclusion, interrupted=message.reason)
+        if message.emergency:
+            self._conclusion = replace(self._conclusion, halted=message.reason)
+        elif not self._conclusion.halted:
+            self._conclusion = replace(self._conclusion, interrupted=message.reason)
         self._at.training.stop()
+        if message.at_once:
+            self._conclude()
 
     @handles
-    async def on_surveyed(self, message: Surveyed) -> None:
-        self._probe = message.plan
+    async def on_go_back(self, message: GoBack) -> None:
+        self._wanted = message.reason
+
+    @handles
+    async def on_keep_now(self, _: KeepNow) -> None:
+        self._at.keeper.write_newest()
+
+    @handles
+    async def on_prepared(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        if prepared.probe is not None:
+            self._probe = prepared.probe
+        if prepared.nonsense:
+            self._at.witness.alert("probe_refused", prepared.nonsense)
 
     @handles
     async def on_available(self, _: Available) -> None:
         self._overdue = ""
 
     @handles
+    async def on_wrote(self, wrote: Wrote) -> None:
+        self._at.keeper.wrote(wrote)
+        self._at.witness.wrote(wrote)
+        self._at.alarms.wrote(wrote, self._epoch)
+        if self._closing and not self._at.keeper.writing:
+            self._conclude()
+
+    @handles
     async def on_turned(self, turned: Turned) -> None:
+        self._arrive()
         self._settle(turned)
-        turned = self._without_left_out(turned)
+        turned = self._as_it_stands(turned)
         self._last = turned.assembled
-        if turned.finished:
+        self._keep(turned)
+        if turned.finished or self._conclusion.halted:
             self._at.witness.last_epoch(turned.assembled)
             await self._finish()
+        elif self._may_go_back():
+            self._at.tools.quiet(False)
+            reason, self._wanted = self._wanted, ""
+            await self._go_back(reason, pass_over=1, behind_break=False)
         else:
-            boundary = await self._boundary(turned)
-            await self.context.clock.sleep(HAND_OVER_S)
-            await self._tell_the_others(boundary)
-            if not boundary.fallback:
-                self._run(self._survey(boundary))
+            await self._go_on(turned)
 
     @handles
     async def on_job_failed(self, failure: JobFailed) -> None:
-        """Training can't go on: say so, and judge the network as it is; if that fails too, end without."""
+        """A turn broke: go back, or else judge the network as it is; if that fails too, end without."""
         self._at.tools.quiet(False)
-        if self._conclusion.halted:
-            self._conclude()
-            return
-        if self._deciding is not None:
-            self._at.witness.boundary(self._deciding)
-            self._deciding = None
-        reason = f"{type(failure.error).__name__}: {failure.error}"
-        self._conclusion = replace(self._conclusion, halted=reason)
-        self._at.witness.alert("halted", reason)
-        now_ns, run_id = self._at.tools.wall_ns(), self._at.run_id
-        signal = EmergencySignal(EmergencyLevel.HALT, reason, "tolaria", now_ns, run_id=run_id)
-        self._publish(topics.EMERGENCY, signal, Priority.EMERGENCY, f"{run_id}-halt")
-        await self._finish()
+        if self._way is not None:
+            self._way.failed(failure.error)
+            await self._next_way(self._way)
+        elif self._conclusion.halted:
+            self._close()
+        else:
+            if self._deciding is not None:
+                self._at.witness.boundary(self._deciding)
+                self._deciding = None
+            ordered = self._at.alarms.trouble(failure.error, self._epoch)
+            if ordered is not None and ordered.rollback and not self._conclusion.interrupted:
+                await self._go_back(ordered.reason, ordered.moments_back, behind_break=True)
+            else:
+                reason = f"{type(failure.error).__name__}: {failure.error}"
+                if ordered is None:
+                    self._at.alarms.failed(reason, self._epoch)
+                await self._halt(ordered.reason if ordered is not None else reason)
 
     @handles
     async def on_finalised(self, message: Finalised) -> None:
         self._conclusion = replace(self._conclusion, final=message.final)
-        self._conclude()
+        self._close()
+
+    @property
+    def _epoch(self) -> int:
+        """The newest epoch that has ended."""
+        return self._last.growth.epoch if self._last is not None else 0
 
     def _settle(self, turned: Turned) -> None:
         """The plan of the last boundary has been applied: only now are its times known."""
@@ -198,6 +202,7 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
                 notes=turned.applied.refused if turned.applied is not None else (),
             )
             self._at.witness.boundary(boundary)
+            self._at.alarms.boundary(boundary)
         self._deciding = None
         if turned.probe is not None:
             self._at.witness.probe(turned.probe)
@@ -207,137 +212,206 @@ class Tolaria(Actor[Begin | Turned | Finalised | JobFailed | Halt | Surveyed | A
             told = f"{seed.seed_id} broke step {seed.step} and was set aside: {seed.reason}"
             self._at.witness.alert("seed_set_aside", told)
 
-    def _without_left_out(self, turned: Turned) -> Turned:
-        """The same, with what could not be compiled named to the controller."""
+    def _as_it_stands(self, turned: Turned) -> Turned:
+        """The same, with what the controller has to know besides: what can't be had, and how bad it is."""
         left_out = self._at.stock.left_out if self._at.stock is not None else {}
-        if not left_out:
-            return turned
-        growth = msgspec.structs.replace(turned.assembled.growth, left_out=frozenset(left_out))
+        emergencies = self._at.emergencies
+        growth = turned.assembled.growth
+        growth = msgspec.structs.replace(
+            growth,
+            left_out=growth.left_out | frozenset(left_out),
+            conservative=growth.conservative or emergencies.conservative,
+            resting=emergencies.resting,
+        )
         return replace(turned, assembled=replace(turned.assembled, growth=growth))
+
+    def _keep(self, turned: Turned) -> None:
+        """The moment of this boundary, if everyone has said what it remembers since the last one."""
+        prepared, at, epoch = self._prepared, self._at, turned.result.epoch
+        mind = prepared.remembered
+        if turned.kept is None or mind is None or prepared.epoch != epoch - 1:
+            return
+        memories = Memories(
+            controller=mind.controller,
+            engine=mind.engine,
+            windows=mind.windows,
+            witness=at.witness.memory(),
+            emergency=at.emergencies.state(),
+            probe=self._probe,
+        )
+        if at.stock is not None:
+            memories = msgspec.structs.replace(memories, kernels=at.stock.facts())
+        at.keeper.keep(Moment(epoch, turned.kept, memories))
+
+    async def _go_on(self, turned: Turned) -> None:
+        """Decide, and train on."""
+        boundary = await self._boundary(turned)
+        await self.context.clock.sleep(HAND_OVER_S)
+        await self._tell_the_others(boundary)
+        self._run(self._prepare(boundary))
 
     async def _boundary(self, turned: Turned) -> Boundary:
         """Decide, and let training go on; nothing here waits for anything but the two answers."""
         assembled = turned.assembled
         self._decide_from = turned.assembled_at
-        command, fallback = await self._decide(assembled)
-        verdict, trouble = await self._adapt(command, assembled, turned.epoch_ended)
+        decision = await self._decide(assembled)
+        verdict, trouble = await adapt(self._at.counsel, decision.command, assembled, turned.epoch_ended)
         plan, probe, self._probe = (verdict.plan if verdict is not None else None), self._probe, None
         self._submit(lambda: turn(self._at.training, plan, probe, self._at.tools))
         assemble_s = turned.assembled_at - turned.epoch_ended
-        self._deciding = Boundary(assembled, command, verdict, fallback or trouble, assemble_s)
+        self._deciding = Boundary(
+            assembled, decision.command, verdict, decision.fallback or trouble, assemble_s
+        )
         return self._deciding
 
-    async def _decide(self, assembled: Assembled) -> tuple[AdaptationCommand, str]:
-        """The controller's command, or "do nothing" and why."""
+    async def _decide(self, assembled: Assembled) -> Decision:
         if self._overdue:
-            return self._do_nothing(assembled, self._overdue), self._overdue
-        request = Evaluate(assembled.state, assembled.growth)
-        deadline_s = self._at.budgets.tamiyo_inference_ms / 1e3
-        try:
-            answer = await self._at.tamiyo.ask(request, deadline_s=deadline_s)
-        except AskTimeout as error:
-            self._overdue = "the controller is still busy with an earlier question"
+            return do_nothing(self._at.counsel, assembled, self._overdue)
+        decision = await decide(self._at.counsel, assembled)
+        if decision.overdue:
+            self._overdue = STILL_BUSY
             self._run(self._wait_for_tamiyo())
-            return self._do_nothing(assembled, str(error)), str(error)
-        except ActorError as error:
-            return self._do_nothing(assembled, str(error)), str(error)
-        nonsense = _nonsense(answer, AdaptationCommand)
-        return (self._do_nothing(assembled, nonsense) if nonsense else answer), nonsense
-
-    async def _adapt(
-        self, command: AdaptationCommand, assembled: Assembled, epoch_ended: float
-    ) -> tuple[Verdict | None, str]:
-        """The engine's verdict, or None and why there is none."""
-        growth, tools, budgets = assembled.growth, self._at.tools, self._at.budgets
-        request = Adapt(command, assembled.figures, growth.epoch, tools.wall_ns(), growth.params)
-        left_s = (budgets.epoch_boundary_ms - GUARD_MS) / 1e3 - (tools.now() - epoch_ended)
-        deadline_s = max(left_s, budgets.adaptation_processing_ms / 1e3)
-        try:
-            return await self._at.kasmina.ask(request, deadline_s=deadline_s), ""
-        except ActorError as error:
-            return None, str(error)
-
-    def _do_nothing(self, assembled: Assembled, reason: str) -> AdaptationCommand:
-        return AdaptationCommand(
-            f"{self._at.run_id}-fallback-{assembled.growth.epoch}",
-            CommandType.PAUSE,
-            self._at.tools.wall_ns(),
-            "tolaria",
-            annotations={"action": "wait", "reason": reason},
-        )
+        return decision
 
     async def _tell_the_others(self, boundary: Boundary) -> None:
         """What was decided, to those whom it concerns and those who listen; training runs again."""
         command, verdict, assembled = boundary.command, boundary.verdict, boundary.assembled
         applied, reason = False, boundary.fallback
         if verdict is not None:
-            await self._at.kasmina.tell(Commit(verdict.plan.plan_id))
+            await self._at.minds.kasmina.tell(Commit(verdict.plan.plan_id))
             applied, reason = verdict.applied, verdict.refusal or boundary.fallback
-        await self._at.reports.tell(Decided(command, assembled.state, assembled.growth, applied, reason))
-        self._publish(topics.SYSTEM_STATE, assembled.state, Priority.NORMAL, assembled.state.packet_id)
-        self._publish(topics.ADAPTATION_COMMAND, command, Priority.HIGH, command.command_id)
+        await self._at.minds.reports.tell(
+            Decided(command, assembled.state, assembled.growth, applied, reason)
+        )
+        state_id = self._at.witness.event_id(assembled.state.packet_id)
+        tell(self._at.bus, topics.SYSTEM_STATE, assembled.state, state_id, Priority.NORMAL)
+        tell(self._at.bus, topics.ADAPTATION_COMMAND, command, command.command_id, Priority.HIGH)
         self._at.witness.tell_others()
         if self._at.prefetch is not None:
             with suppress(ActorError):  # it is busy, or gone: what is not foreseen is built on the spot
                 self._at.prefetch.tell_nowait(Look(assembled.growth))
 
-    async def _survey(self, boundary: Boundary) -> None:
-        """What is to be measured before one of the next turns."""
-        request = Survey(boundary.assembled.state, boundary.assembled.growth)
-        try:
-            plan = await self._at.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
-        except ActorError:
-            return  # the controller goes without evidence; that it is ill shows at the next boundary
-        nonsense = _nonsense(plan, ProbePlan) if plan is not None else ""
-        if nonsense:
-            self._at.witness.alert("probe_refused", nonsense)
-        elif plan is not None:
-            await self.context.me.tell(Surveyed(plan))
+    async def _prepare(self, boundary: Boundary) -> None:
+        """What is to be measured before the next turn, and what everyone remembers by then."""
+        probe, nonsense = None, ""
+        if not boundary.fallback:
+            probe, nonsense = await survey(self._at.counsel, boundary.assembled)
+        remembered = await remember(self._at.minds) if not self._overdue else None
+        await self.context.me.tell(Prepared(boundary.epoch, probe, remembered, nonsense))
 
     async def _wait_for_tamiyo(self) -> None:
         """Until the controller has answered everything, or has to be asked again all the same."""
         with suppress(ActorError):
-            await self._at.tamiyo.ask(Ready(), deadline_s=OVERDUE_S)
+            await self._at.minds.tamiyo.ask(Ready(), deadline_s=OVERDUE_S)
         await self.context.me.tell(Available())
 
+    # Going back ------------------------------------------------------------------------------------
+
+    def _may_go_back(self) -> bool:
+        """Someone wants it, and there is somewhere to go back to."""
+        if self._wanted and not self._at.keeper.moments:
+            self._at.witness.alert("rollback_refused", "no boundary has been kept that one could go back to")
+            self._wanted = ""
+        return bool(self._wanted)
+
+    async def _go_back(self, reason: str, pass_over: int, *, behind_break: bool) -> None:
+        """Return to an earlier moment, or halt if there is none that one can return to."""
+        began = self._at.tools.now()
+        moments = newest_first(self._at.keeper.moments, pass_over)
+        self._way = WayBack(reason, self._epoch, behind_break, began, moments)
+        await self._next_way(self._way)
+
+    async def _next_way(self, way: WayBack) -> None:
+        at = self._at
+        while (moment := await way.next(at.keeper, self.context.threads)) is not None:
+            try:
+                passed_over = await recall(at.minds, moment.memories)
+            except ActorError as error:
+                way.failed(error)
+                continue
+            for told in passed_over:
+                at.witness.alert("rollback_incomplete", told)
+            self._take_up(moment, behind_break=way.behind_break)
+            return
+        self._way = None
+        tried = "; ".join(way.failures) or "no boundary has been kept that one could go back to"
+        reason = f"{way.reason}; there is no way back: {tried}"
+        at.alarms.no_way_back(reason, self._epoch)
+        await self._halt(reason)
+
+    def _take_up(self, moment: Moment, *, behind_break: bool) -> None:
+        at = self._at
+        self._submit(lambda: take_up(at.training, moment.snapshot, behind_break, at.tools))
+
+    def _arrive(self) -> None:
+        """The trainer has gone back: now those who only listen."""
+        way, self._way = self._way, None
+        if way is None:
+            return
+        assert way.moment is not None
+        memories = way.moment.memories
+        self._at.keeper.go_back(way.moment)
+        self._at.witness.rolled_back(memories.witness, way.facts(self._at.tools.now()))
+        self._probe, self._prepared = memories.probe, Prepared(-1, None, None)
+
+    async def _halt(self, reason: str) -> None:
+        """Training can't go on."""
+        self._conclusion = replace(self._conclusion, halted=reason)
+        await self._finish()
+
+    # Ending ----------------------------------------------------------------------------------------
+
     async def _finish(self) -> None:
-        last = self._last
+        last, emergencies = self._last, self._at.emergencies
+        if emergencies.halted and not self._conclusion.halted:
+            self._conclusion = replace(self._conclusion, halted=emergencies.reason)
+        self._at.keeper.write_newest()
         if last is not None:
-            request = CloseWindows(last.state, last.growth)
-            with suppress(ActorError):
-                reports = await self._at.reports.ask(request, deadline_s=SURVEY_DEADLINE_S)
-                self._conclusion = replace(self._conclusion, reports=reports)
+            reports = await self._last_reports(CloseWindows(last.state, last.growth))
+            self._conclusion = replace(self._conclusion, reports=reports)
         self._submit(lambda: Finalised(self._at.training.final()))
 
-    def _run(self, errand: Coroutine[Any, Any, None]) -> None:
-        """Let `errand` go on beside this actor's messages; at most a survey and a wait are under way."""
-        task = asyncio.get_running_loop().create_task(errand)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+    async def _last_reports(self, request: CloseWindows) -> tuple[FieldReport, ...]:
+        """Of the windows that are still open; an actor that is restarting is waited for."""
+        until = self.context.clock.monotonic() + SURVEY_DEADLINE_S
+        while (left_s := until - self.context.clock.monotonic()) > 0:
+            try:
+                return await self._at.minds.reports.ask(request, deadline_s=left_s)
+            except ActorRestarting:
+                await self.context.clock.sleep(ASK_AGAIN_S)
+            except ActorError:
+                break
+        return ()
+
+    def _close(self) -> None:
+        """End once the last moment is on disk, or has not come there for too long."""
+        self._closing = True
+        if self._at.keeper.writing:
+            self._run(self._conclude_after(LAST_WRITE_S))
+        else:
+            self._conclude()
+
+    async def _conclude_after(self, seconds: float) -> None:
+        await self.context.clock.sleep(seconds)
+        self._conclude()
 
     def _conclude(self) -> None:
         if not self._at.done.done():
             self._at.done.set_result(self._conclusion)
+
+    def _run(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Let `errand` go on beside this actor's messages; at most two are under way."""
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands[task] = None
+        task.add_done_callback(self._errands.pop)
 
     def _submit(self, job: Callable[[], Turned | Finalised]) -> None:
         self._at.lane.submit(job, self._deliver)
 
     def _deliver(self, outcome: object) -> None:
         assert isinstance(outcome, Turned | Finalised | JobFailed)
+        self._post(outcome)
+
+    def _post(self, outcome: Turned | Finalised | JobFailed | Wrote) -> None:
         with suppress(ActorError):  # the run was broken off: nobody waits for this any more
             self.context.me.post_from_thread(outcome)
-
-    def _publish(self, topic: str, message: msgspec.Struct, priority: Priority, event_id: str) -> None:
-        # Training does not wait for those who only listen.
-        tell(self._at.bus, topic, message, event_id, priority)
-
-
-def _nonsense(answer: object, due: type) -> str:
-    """What is wrong with a controller's answer: a policy of someone else's may break its type's promise."""
-    if not isinstance(answer, due):
-        return f"the controller answered {type(answer).__name__} where {due.__name__} was due"
-    try:
-        msgspec.convert(msgspec.to_builtins(answer), due)
-    except (msgspec.ValidationError, TypeError) as error:
-        return f"the controller's {due.__name__} makes no sense: {error}"
-    return ""

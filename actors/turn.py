@@ -13,6 +13,7 @@ from contracts.messages import WallNs
 from esper.kasmina.plan import GraftPlan
 from esper.tolaria.errors import PlanRefused
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
+from esper.tolaria.snapshot import Snapshot
 
 Tell: TypeAlias = Callable[[int, int], None]
 """(forks done, forks in all)"""
@@ -28,6 +29,16 @@ class Training(Protocol):
     def run_epoch(self) -> EpochResult: ...
     def assemble(self) -> Assembled: ...
     def final(self) -> FinalFigures: ...
+    def keep(self) -> Snapshot:
+        """A copy of all that training goes on from."""
+
+    def restore(self, snapshot: Snapshot, *, behind_break: bool) -> EpochResult | None:
+        """Go back to it, with the data going on behind the batch that broke if that is asked for.
+
+        Returns:
+            The result of the epoch that it was taken after; None if it was taken before the first.
+        """
+
     def stop(self) -> None:
         """From any thread: end the epoch, or the probe, after the present step."""
 
@@ -42,6 +53,8 @@ class TurnTools:
     quiet: Callable[[bool], None]
     probing: Tell
     """Is told how far a probe is."""
+    keeps: bool = False
+    """Whether what training goes on from is copied after each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,8 @@ class Turned:
     apply_ended: float
     epoch_ended: float
     assembled_at: float
+    kept: Snapshot | None = None
+    """The run as it was before it is decided on; None if nobody wants it, or the epoch was cut short."""
 
 
 def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, tools: TurnTools) -> Turned:
@@ -71,6 +86,7 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
     result = training.run_epoch()
     tools.quiet(True)
     epoch_ended = tools.now()
+    kept = training.keep() if tools.keeps and not result.stopped else None
     assembled = training.assemble()
     finished = training.finished or result.stopped
     if finished:
@@ -86,7 +102,21 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
         apply_ended,
         epoch_ended,
         tools.now(),
+        kept,
     )
+
+
+def take_up(training: Training, snapshot: Snapshot, behind_break: bool, tools: TurnTools) -> Turned:
+    """Be where the turn ended after which the snapshot was taken; the loop is left quiet at its end."""
+    result = training.restore(snapshot, behind_break=behind_break)
+    assert result is not None, "a moment is taken after an epoch"
+    tools.quiet(True)
+    began = tools.now()
+    assembled = training.assemble()
+    finished = training.finished
+    if finished:
+        tools.quiet(False)
+    return Turned(result, assembled, None, None, "", finished, began, began, began, tools.now())
 
 
 def _probed(training: Training, probe: ProbePlan | None, tell: Tell) -> tuple[ProbeReport | None, str]:

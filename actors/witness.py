@@ -5,17 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from actors.keeping import Wrote
 from actors.nissa.counters import FLOP_ACCOUNTS, RunCounters
 from actors.oona.bus import Bus
 from actors.oona.telling import tell
 from contracts import topics
+from contracts.emergency import NONE, Ordered, Trigger, Trouble
 from contracts.growth import GrowthView, ProbeReport, SeedView
 from contracts.lifecycle import Stage
-from contracts.messages import TelemetryEvent, TelemetryLevel, TelemetryPacket, WallNs
+from contracts.messages import EmergencyLevel, TelemetryEvent, TelemetryLevel, TelemetryPacket, WallNs
 from contracts.registry import ControlFacts, Pulse
-from contracts.report import AlertFacts, EpochFacts
+from contracts.report import AlertFacts, EpochFacts, ResumeFacts, RollbackFacts
 from contracts.view import BoundaryView, EventKind, KernelProgress, Phase, ProbeProgress, RunFacts, RunView
 from esper.boundary import Boundary, StageChange, epoch_facts, take_down
+from esper.moment import WitnessMemory
 from esper.observer.standing import Standing, points
 from esper.report.record import Recorder
 from esper.tolaria.results import Assembled
@@ -23,6 +26,7 @@ from esper.tolaria.results import Assembled
 VIEW_EPOCHS = 400
 """Newest epochs that the display gets."""
 ALERTS_SHOWN = 3
+CHECKPOINT_TROUBLES = frozenset({Trigger.CHECKPOINT_FAILED.value, Trigger.DISK_FULL.value})
 KINDS: Mapping[Stage, EventKind] = {
     Stage.GERMINATED: "germinated",
     Stage.FOSSILIZED: "fossilized",
@@ -59,6 +63,11 @@ class RunWitness:
         self._now = now
         self._wall_ns = wall_ns
         self._began_s = now()
+        self._level = ""
+        self._from = 0
+        """Epoch at which this process took the run up."""
+        self._worked_s = 0.0
+        """Seconds that the run had taken when this process took it up."""
         self._newest: Assembled | None = None
         self._boundaries_ms: list[float] = []
         """In ascending order."""
@@ -130,17 +139,75 @@ class RunWitness:
 
     def alert(self, name: str, text: str) -> None:
         """Something is wrong that the report must show."""
-        self.recorder.alert(AlertFacts(name, self._epoch(), text))
+        self.recorder.alert(AlertFacts(name, self.epoch(), text))
         self._tell([self._event("alert", text)])
         self.tell_others()
 
     def lost(self, name: str, text: str) -> None:
         """Something is gone that may come back; the report shows it, nobody can be told over the bus."""
-        self.recorder.alert(AlertFacts(name, self._epoch(), text))
+        self.recorder.alert(AlertFacts(name, self.epoch(), text))
 
     def regained(self, name: str) -> None:
         """It is back."""
-        self.recorder.cleared(name, self._epoch())
+        self.recorder.cleared(name, self.epoch())
+
+    def wrote(self, wrote: Wrote) -> None:
+        """A moment is on disk, or could not be written, which the alarm tells of."""
+        recorded = self.recorder.recorded
+        failing = {one.name for one in recorded.alerts if one.cleared_epoch is None} & CHECKPOINT_TROUBLES
+        if wrote.saved is None or not failing:
+            return
+        for name in failing:
+            self.recorder.cleared(name, self.epoch())
+        self._tell([self._event("info", "checkpoints can be written again")])
+        self.tell_others()
+
+    def emergency(self, ordered: Ordered, trouble: Trouble | None) -> None:
+        """The emergency level has changed, or something is newly wrong."""
+        self.counters.growth.emergency = ordered.level.value
+        level = self._level = "" if ordered.level is NONE else ordered.level.name.lower()
+        if ordered.changed and ordered.level < ordered.before:
+            self._tell([self._event("info", f"{level or 'all is well'} again: {ordered.reason}")])
+        else:
+            name = trouble.trigger.value if trouble is not None else "operator"
+            name = "halted" if ordered.level is EmergencyLevel.HALT else name
+            self.alert(name, f"{level}: {ordered.reason}" if ordered.changed else ordered.reason)
+        self.tell_others()
+
+    def rolled_back(self, memory: WitnessMemory, facts: RollbackFacts) -> None:
+        """The run has gone back: what the report says of later epochs did not happen."""
+        self.recorder.rolled_back(memory.recorded, facts)
+        self._waits_for = memory.waits_for
+        where = "memory" if facts.kind == "fast" else "disk"
+        told = f"went back from epoch {facts.epoch} to the end of epoch {facts.to_epoch} ({where})"
+        self.alert("rolled_back", f"{told}: {facts.reason}")
+
+    def resumed(self, memory: WitnessMemory, facts: ResumeFacts) -> None:
+        """This process goes on with a run from what a checkpoint remembers."""
+        self.recorder.recorded = memory.recorded.copied()
+        self.recorder.resumed(facts)
+        self._sent, self._waits_for, self._worked_s = memory.events, memory.waits_for, memory.worked_s
+        self._from = facts.epoch
+        self._boundaries_ms = sorted(
+            one.boundary_ms.total for one in memory.recorded.epochs if one.boundary_ms is not None
+        )
+        self._tell([self._event("info", f"taken up again at the end of epoch {facts.epoch}")])
+        for difference in facts.differences:
+            self.alert("resumed_differently", difference)
+
+    def event_id(self, name: str) -> str:
+        """The id of what is told once an epoch: another one when the epoch comes again after a rollback."""
+        back = len(self.recorder.recorded.rollbacks)
+        return f"{name}~{back}" if back else name
+
+    def memory(self) -> WitnessMemory:
+        """What was told so far, as a checkpoint keeps it."""
+        return WitnessMemory(self.recorder.recorded.copied(), self._sent, self._waits_for, self.worked_s)
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds that the run has taken so far, in all its processes."""
+        return self._worked_s + self._now() - self._began_s
 
     def tell_others(self) -> None:
         """Publish what there is to tell: nobody waits for this process now."""
@@ -180,7 +247,7 @@ class RunWitness:
         return RunView(
             facts=self._facts,
             phase="probing" if self._probing is not None else self.phase,
-            epoch=growth.epoch if growth is not None else 0,
+            epoch=self.epoch(),
             elapsed_s=self._now() - self._began_s,
             host_params=growth.host_params if growth is not None else 0,
             params=growth.params if growth is not None else 0,
@@ -194,6 +261,7 @@ class RunWitness:
             bus_depth=self._bus.metrics().depth,
             alerts=tuple(alert.text for alert in recorded.alerts[-ALERTS_SHOWN:] if _shown(alert)),
             conservative=growth.conservative if growth is not None else False,
+            emergency=self._level,
         )
 
     def pulse(self) -> Pulse:
@@ -204,11 +272,12 @@ class RunWitness:
             newest = view.epochs[-1] if view.epochs else None
             control = ControlFacts(view.params, self._facts.budget_flops or 0, newest)
         return Pulse(
-            self._pulses, view.phase, view.elapsed_s, view.bus_depth, view.probe, control, self._epoch()
+            self._pulses, view.phase, view.elapsed_s, view.bus_depth, view.probe, control, self.epoch()
         )
 
-    def _epoch(self) -> int:
-        return self._newest.growth.epoch if self._newest is not None else 0
+    def epoch(self) -> int:
+        """The newest epoch that has ended."""
+        return self._newest.growth.epoch if self._newest is not None else self._from
 
     def _count_epoch(self, assembled: Assembled) -> None:
         self._newest = assembled
@@ -271,13 +340,14 @@ class RunWitness:
         self, kind: EventKind, text: str, attributes: Mapping[str, str] | None = None
     ) -> TelemetryEvent:
         self._sent += 1
-        notes = {"kind": kind, "epoch": str(self._epoch()), **(attributes or {})}
+        notes = {"kind": kind, "epoch": str(self.epoch()), **(attributes or {})}
         level = TelemetryLevel.WARNING if kind in ("warning", "alert") else TelemetryLevel.INFO
         return TelemetryEvent(f"{self._run_id}-e{self._sent}", text, level, notes)
 
     def _tell(self, events: Sequence[TelemetryEvent], standing: Standing | None = None) -> None:
         """Have it told: events, or how the run stands with the events of its boundary, or both."""
-        name = events[0].event_id if standing is None else f"{self._run_id}-s{standing.facts.epoch}"
+        told_as = self.event_id(f"{self._run_id}-s{standing.facts.epoch}") if standing is not None else ""
+        name = told_as or events[0].event_id
         packet = TelemetryPacket(name, self._wall_ns(), "tolaria", events=tuple(events))
         self._due.append((packet, standing))
 

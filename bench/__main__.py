@@ -25,6 +25,11 @@ NAMES: dict[str, str] = {
     "boundary": "the pause between two epochs of a real run, part by part",
     "overhead": "a run with dormant sites, and with one seed, against the same loop in plain PyTorch",
     "loop_lag": "how late the event loop wakes while a network trains",
+    "watchdog": "how soon a process of its own sees an event loop that stands still",
+    "emergency": "from an emergency signal to frozen training, with every queue and mailbox full",
+    "resume": "from a run's folder to its next decision, and whether its numbers are the same",
+    "rollback": "back to an earlier boundary, from memory and from disk, by the size of the network",
+    "checkpoint": "copy, write durably and load a network and its optimizer, against torch.save and load",
 }
 
 

@@ -1,4 +1,4 @@
-"""The pause between two epochs of a real growing run, part by part."""
+"""The pause between two epochs of a real growing run, part by part; every epoch writes a checkpoint."""
 
 from bench.measure import Budget, Size, percentiles
 from bench.real_run import make_parts, mnist1d, real_run
@@ -15,7 +15,9 @@ STEPS = {Size.SMALL: 4, Size.FULL: 40}
 
 def run(size: Size) -> dict[str, object]:
     """Grow on MNIST-1D with the heuristic policy and take the boundaries' times from the run's record."""
-    config = mnist1d(f"train.epoch_steps={STEPS[size]}", policy="heuristic", epochs=EPOCHS[size])
+    config = mnist1d(
+        f"train.epoch_steps={STEPS[size]}", "checkpoint.every_s=0", policy="heuristic", epochs=EPOCHS[size]
+    )
     outcome = real_run(make_parts(config))
     recorded = outcome.witness.recorder.recorded
     times = [facts.boundary_ms for facts in recorded.epochs if facts.boundary_ms is not None]

@@ -8,8 +8,10 @@ that neither side's start and end counts.
     plain · dormant · plain · one seed · plain · one small seed · plain …
 
 Runs are short and each has a plain run on both sides: its ratio is to their mean, so that a drift of the
-machine's speed cancels. `ratio` is the median of these ratios, `ratio_low` and `ratio_high` its 95 %
-interval, `cpu_ratio` the same of the processor time of the whole process, which waits for nobody.
+machine's speed cancels. How a process happens to lie in memory and on the processors moves its ratios by
+some hundredths for as long as it lives: so the rounds are made in several fresh processes. `ratio` is the
+median of the processes' medians, `ratio_low` and `ratio_high` its 95 % interval, `cpu_ratio` the same as
+`ratio` of the processor time of the whole process, which waits for nobody.
 
 A seed brings work of its own: its passes beside the host's, and what is measured of it. `flops_ratio` says
 how much more work an epoch with it is than one without, validation included on both sides:
@@ -18,18 +20,21 @@ how much more work an epoch with it is than one without, validation included on 
 FLOPs but calls of small operations, so its figure has no budget.
 """
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+import msgspec
 import torch
 from torch.nn import functional as F
 
 from actors.runtime.interpreter import shared_interpreter
 from bench.interval import median_interval
-from bench.measure import Budget, Size, ratio_of
+from bench.measure import Budget, Size
 from bench.real_run import make_parts, mnist1d, real_run
 from contracts.growth import Candidate, GrowthView, Path
 from contracts.lifecycle import SeedOperation, Stage
@@ -45,7 +50,11 @@ BUDGETS = (
 )
 EPOCHS = {Size.SMALL: 7, Size.FULL: 13}
 """Of one run; an even number of them is timed, as a seed is compared every second epoch."""
-ROUNDS = {Size.SMALL: 1, Size.FULL: 25}
+ROUNDS = {Size.SMALL: 1, Size.FULL: 4}
+"""Of one process."""
+PROCESSES = {Size.SMALL: 1, Size.FULL: 9}
+PROCESS_S = 300.0
+"""Seconds that one may take."""
 SETTLE = 3
 """First boundaries of each run before which nothing is timed; the seed is in place by then."""
 SEEDS = {"one_seed": ("BP003", 300), "one_small_seed": ("BP001", 300)}
@@ -127,52 +136,81 @@ class Case:
         self.epochs.append(epoch)
         self.plain.append(around)
 
-    def figures(self) -> dict[str, object]:
-        walls = [(here.wall_s, plain.wall_s) for here, plain in zip(self.epochs, self.plain, strict=True)]
-        ratio = ratio_of(*zip(*walls, strict=True))
-        low, high = median_interval([here / plain for here, plain in walls])
-        cpus = [here.cpu_s / plain.cpu_s for here, plain in zip(self.epochs, self.plain, strict=True)]
-        return {
-            "ratio": ratio.median,
-            "ratio_low": low,
-            "ratio_high": high,
-            "spread_ratio": ratio.spread,
-            "cpu_ratio": median(cpus),
-            "n": ratio.n,
-        }
+    def ratios(self) -> "Ratios":
+        pairs = list(zip(self.epochs, self.plain, strict=True))
+        return Ratios(
+            [here.wall_s / plain.wall_s for here, plain in pairs],
+            [here.cpu_s / plain.cpu_s for here, plain in pairs],
+        )
+
+
+class Ratios(msgspec.Struct):
+    """One case in one process: each run's ratio to the plain runs around it."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+class Sitting(msgspec.Struct):
+    """What one process has measured, by case."""
+
+    plain_epoch_s: float
+    ratios: dict[str, Ratios]
+    flops: dict[str, dict[str, int]]
 
 
 def run(size: Size) -> dict[str, object]:
     """Seconds an epoch of all sides, in turn, and their ratios to plain PyTorch."""
+    sittings = [_elsewhere(size) for _ in range(PROCESSES[size])]
+    flops = {name: Counter(spent) for name, spent in sittings[0].flops.items()}
+    dormant = _figures(sittings, "dormant")
+    seeded = {name: _seed_figures(_figures(sittings, name), flops[name], flops["dormant"]) for name in SEEDS}
+    plain_ms = median(one.plain_epoch_s for one in sittings) * 1e3
+    return {"plain": {"epoch_ms": plain_ms}, "dormant": dormant, **seeded}
+
+
+def sit(size: Size) -> Sitting:
+    """The rounds of one process."""
     torch.set_num_threads(1)
     epochs = EPOCHS[size]
-    dormant, seeded = Case(), {name: Case() for name in SEEDS}
-    flops: dict[str, Counter[str]] = {}
+    cases = {name: Case() for name in ("dormant", *SEEDS)}
+    flops: dict[str, dict[str, int]] = {}
     _plain(epochs)  # warms up
     plain = [_plain(epochs)]
-
-    def between(case: Case, epoch: Epoch) -> None:
-        plain.append(_plain(epochs))
-        case.add(epoch, *plain[-2:])
-
     for _ in range(ROUNDS[size]):
-        watch = _esper(epochs, Watch())
-        flops["dormant"] = watch.spent()
-        between(dormant, watch.stamps.epoch())
-        for name, seed in SEEDS.items():
-            watch = _esper(epochs, OneIsolatedSeed(*seed))
-            flops[name] = watch.spent()
-            between(seeded[name], watch.stamps.epoch())
+        for name, case in cases.items():
+            watch = _esper(epochs, OneIsolatedSeed(*SEEDS[name]) if name in SEEDS else Watch())
+            flops[name] = dict(watch.spent())
+            plain.append(_plain(epochs))
+            case.add(watch.stamps.epoch(), *plain[-2:])
+    plain_s = median(epoch.wall_s for epoch in plain)
+    return Sitting(plain_s, {name: case.ratios() for name, case in cases.items()}, flops)
+
+
+def _elsewhere(size: Size) -> Sitting:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "bench.overhead", size.value]
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=PROCESS_S)
+    return msgspec.json.decode(made.stdout, type=Sitting)
+
+
+def _figures(sittings: Sequence[Sitting], case: str) -> dict[str, object]:
+    medians = [median(one.ratios[case].wall) for one in sittings]
+    low, high = median_interval(medians)
+    every = [ratio for one in sittings for ratio in one.ratios[case].wall]
     return {
-        "plain": {"epoch_ms": median(epoch.wall_s for epoch in plain) * 1e3},
-        "dormant": dormant.figures(),
-        **{name: _seed_figures(case, flops[name], flops["dormant"]) for name, case in seeded.items()},
+        "ratio": median(medians),
+        "ratio_low": low,
+        "ratio_high": high,
+        "spread_ratio": max(medians) - min(medians),
+        "cpu_ratio": median(median(one.ratios[case].cpu) for one in sittings),
+        "n": len(every),
+        "processes": len(sittings),
     }
 
 
-def _seed_figures(case: Case, spent: Counter[str], host: Counter[str]) -> dict[str, object]:
+def _seed_figures(figures: dict[str, object], spent: Counter[str], host: Counter[str]) -> dict[str, object]:
     """`host` is what the same epochs took without a seed: steps and validation."""
-    figures = case.figures()
     flops_ratio = spent.total() / host.total()
     to_flops = {
         f"{name}_to_flops": value / flops_ratio
@@ -219,3 +257,7 @@ def _plain(epochs: int) -> Epoch:
 def _mean_step(at_s: Sequence[float]) -> float:
     """Mean seconds between the boundaries of the timed epochs: not all of them measure a seed."""
     return (at_s[-1] - at_s[SETTLE]) / (len(at_s) - 1 - SETTLE)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(sit(Size(sys.argv[1]))))

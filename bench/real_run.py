@@ -12,6 +12,7 @@ import torch
 
 from actors.company import Company, Outcome, Play, Surroundings
 from actors.display import Silent
+from actors.keeping import Desk
 from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
 from actors.oona.memory import MemoryBus
@@ -22,6 +23,8 @@ from actors.runtime.interpreter import shared_interpreter
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.assembly import Parts, assemble_parts
+from esper.checkpoint.store import CheckpointStore
+from esper.place import about_run
 from esper.settings import load
 from esper.tamiyo.policy import Policy
 from esper.workloads.registry import find_workload
@@ -56,10 +59,12 @@ async def _perform(
     parts: Parts, governor: Governor, folder: Path, beside: Callable[[], Awaitable[None]] | None
 ) -> Outcome:
     lane = ThreadLane("training", lambda: torch.set_num_threads(parts.config.run.threads))
+    writer = ThreadLane("checkpoints")
+    store = CheckpointStore(folder, parts.config.checkpoint.keep)
     clock = LoopClock(asyncio.get_running_loop())
     bus, stream = MemoryBus(run_topics(), clock), random.Random(parts.config.run.seed)
     around = Surroundings(clock, bus, lane, governor, stream, time.perf_counter)
-    with Journal(folder / "events.jsonl") as journal:
+    with Journal(folder) as journal:
         play = Play(
             run_id="bench",
             config=parts.config,
@@ -72,6 +77,7 @@ async def _perform(
             names={},
             display=Silent(),
             journal=journal,
+            desk=Desk(store, writer, about_run(parts, "bench"), parts.build),
         )
         watcher = asyncio.ensure_future(beside()) if beside is not None else None
         try:
@@ -79,6 +85,7 @@ async def _perform(
         finally:
             await bus.close()
             lane.close(LANE_CLOSES_S)
+            writer.close(LANE_CLOSES_S)
             if watcher is not None:
                 watcher.cancel()
                 with suppress(asyncio.CancelledError):

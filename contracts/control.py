@@ -52,3 +52,9 @@ class CloseWindows(msgspec.Struct, Request[tuple[FieldReport, ...]], frozen=True
 
     state: SystemState
     view: GrowthView
+
+
+class ReportsRead(msgspec.Struct, frozen=True):
+    """A reader has these field reports, and what it makes of them is on its disk."""
+
+    report_ids: tuple[str, ...]

@@ -3,11 +3,13 @@
 These facts stay inside the process; what leaves it is in `contracts.messages`.
 """
 
+import sys
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from contracts.conflict import ConflictFacts
 from contracts.lifecycle import ACTIVE, Gate, Stage
 
 
@@ -73,6 +75,8 @@ class SeedFigures(msgspec.Struct, frozen=True):
     starved_tensors: int | None = None
     """Host tensors that receive no gradient with the seed in the forward pass."""
     isolation_violations: int = 0
+    foreign_parameters: int = 0
+    """Parameters that the seed brought into the network, or into its own module, after it was registered."""
     pure: bool | None = None
     """On equal inputs it gave equal bits, and left its input as it was; looked at in drills."""
     cleared: bool | None = None
@@ -108,6 +112,15 @@ class SeedRecord(msgspec.Struct, frozen=True):
     """Germinated in a drill: watched in every pass, and the first gate that refuses it ends it."""
     kernel: str = ""
     """Reference of the artifact that the module came from; empty if it was built on the spot."""
+    paused_since: int = -1
+    """Epoch at whose boundary it was paused; -1 if it is not paused."""
+    paused_epochs: int = 0
+    """Epochs of the pauses that are over."""
+
+    @property
+    def paused(self) -> bool:
+        """It learns nothing, and its stage's clock stands still."""
+        return self.paused_since >= 0
 
 
 class GateVerdict(msgspec.Struct, frozen=True):
@@ -118,6 +131,46 @@ class GateVerdict(msgspec.Struct, frozen=True):
     reason: str
     figures: dict[str, float] = {}
     seed_id: str = ""
+
+
+class Operation(StrEnum):
+    """What the grafting engine plans, and what the safe point does; each has a breaker of its own."""
+
+    GERMINATE = "germinate"
+    """Plan a germination and build its module."""
+    ADVANCE = "advance"
+    """Judge a seed's next stage, and plan it."""
+    CULL = "cull"
+    TERMINATE = "terminate"
+    INSERT = "insert"
+    """Put a module in."""
+    ALPHA = "alpha"
+    """Let a seed's output count."""
+    ISOLATE = "isolate"
+    FOSSILIZE = "fossilize"
+    PAUSE = "pause"
+    RESUME = "resume"
+    REMOVE = "remove"
+    """Take a module out."""
+    ROLLBACK = "rollback"
+    """Bring the host back to before a graft."""
+
+
+class OperationFigures(msgspec.Struct, frozen=True):
+    """How one operation has done so far; for telemetry and the report."""
+
+    operation: Operation
+    count: int = 0
+    failures: int = 0
+    """Times that it raised or was slow."""
+    slow: int = 0
+    """Times that it took longer than its limit."""
+    refused: int = 0
+    """Times that its open breaker refused it."""
+    worst_ms: float = 0.0
+    breaker: Literal["closed", "open", "half_open"] = "closed"
+    retry_epoch: int | None = None
+    """Epoch from which one try is let through; None while its breaker is closed, or held open."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -229,12 +282,18 @@ class GrowthView(msgspec.Struct, frozen=True):
     batch_size: int
     max_active: int
     """How many seeds may be between germination and fossilization at once."""
+    seed_params_max: int = sys.maxsize
+    """Parameters that one more of them may have beside those there are, by the limits on seeds at once."""
     sites: tuple[SiteView, ...] = ()
     evidence: ProbeReport | None = None
     """The newest probe's report, present at every boundary until the next probe."""
     flops: dict[str, int] = {}
     """Training FLOPs spent so far, by account."""
+    conflict: ConflictFacts | None = None
+    """What several live seeds did to each other in the epoch; None if they were not compared."""
     conservative: bool = False
+    resting: bool = False
+    """Something is wrong: nothing is germinated until it is not."""
     left_out: frozenset[str] = frozenset()
     """Blueprints that could not be compiled: nothing of them is grown."""
 

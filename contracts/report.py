@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from contracts.config import Config
+from contracts.conflict import ConflictFacts
 
 REPORT_SCHEMA: Final = 1
 Figure: TypeAlias = float | None
@@ -39,6 +40,8 @@ class EpochFacts(msgspec.Struct, frozen=True):
     """Parameters that trained in this epoch."""
     train_flops: int = 0
     """All training FLOPs spent by the end of the epoch."""
+    conflict: ConflictFacts | None = None
+    """What several live seeds did to each other; None if they were not compared."""
 
 
 class StageFacts(msgspec.Struct, frozen=True):
@@ -210,6 +213,27 @@ class KernelFacts(msgspec.Struct, frozen=True):
     """Blueprints that could not be compiled, and why."""
 
 
+class RollbackFacts(msgspec.Struct, frozen=True):
+    """One time that the run went back to an earlier boundary."""
+
+    epoch: int
+    """Epoch in which it was decided."""
+    to_epoch: int
+    kind: Literal["fast", "full"]
+    """From memory, or from disk."""
+    reason: str
+    took_ms: float
+
+
+class ResumeFacts(msgspec.Struct, frozen=True):
+    """One time that the run was taken up again in a new process."""
+
+    epoch: int
+    """Boundary at which it went on."""
+    differences: tuple[str, ...] = ()
+    """What was not as before, and what that means."""
+
+
 class PolicyUpdateFacts(msgspec.Struct, frozen=True):
     """A policy that was offered."""
 
@@ -251,5 +275,7 @@ class Report(msgspec.Struct, frozen=True):
     config: Config
     kernels: KernelFacts = KernelFacts()
     compare: Comparison | None = None
+    rollbacks: tuple[RollbackFacts, ...] = ()
+    resumes: tuple[ResumeFacts, ...] = ()
     run_id: str = ""
     schema: Literal[1] = REPORT_SCHEMA

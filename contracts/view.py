@@ -94,6 +94,8 @@ class RunView(msgspec.Struct, frozen=True):
     bus_depth: int = 0
     alerts: tuple[str, ...] = ()
     conservative: bool = False
+    emergency: str = ""
+    """The emergency level, in small letters; empty while all is well."""
     events: tuple[Event, ...] = ()
     """Newest last; the display fills it in from the events that it was told."""
 

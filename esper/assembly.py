@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import nn
 
 from contracts.config import Config
-from contracts.growth import SiteInfo
+from contracts.growth import SeedRecord, SiteInfo
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.permit import builder
 from esper.kasmina.engine import Engine
 from esper.kasmina.graft import Grafts
+from esper.kasmina.limits import burden_of
 from esper.kasmina.sites import find_sites
 from esper.kasmina.stock import Stock
+from esper.tamiyo.caretaker import Caretaker
 from esper.tamiyo.choice import make_policy
 from esper.tamiyo.controller import Controller
 from esper.tamiyo.foresight import forecast
@@ -41,6 +44,17 @@ class Parts:
     policy_in_thread: bool
     """A policy that nobody here has measured may take its time; Esper's own take microseconds."""
     trainer: Trainer
+    catalogue: Catalogue
+
+    def build(self, record: SeedRecord) -> nn.Module:
+        """A module like that of a seed which is read back; its weights are still to be loaded.
+
+        Raises:
+            UnknownBlueprint: the catalogue does not have the seed's blueprint.
+        """
+        site = next(site for site in self.sites if site.name == record.site)
+        blueprint = self.catalogue.get(record.blueprint_id)
+        return blueprint.build(site, record.parameters, torch.Generator().manual_seed(0))
 
     @property
     def model(self) -> nn.Module:
@@ -60,23 +74,39 @@ def assemble_parts(
     grafts = Grafts(task.model, sites)
     chosen = make_policy(config, catalogue) if policy is None else policy
     stock = Stock()
+    trainer = Trainer(
+        task,
+        grafts,
+        config,
+        run_id,
+        counts_validation=chosen.reads_validation,
+        build=builder(catalogue, frozenset(config.growth.approved)),
+    )
     return Parts(
         config=config,
         task=task,
         sites=sites,
         grafts=grafts,
         stock=stock,
-        engine=Engine(sites, config.growth, catalogue, config.run.seed, stock),
+        engine=Engine(
+            sites,
+            config.growth,
+            catalogue,
+            config.run.seed,
+            stock,
+            guard=trainer.guard,
+            burden=burden_of(grafts, config),
+        ),
         policy=chosen,
-        controller=Controller(chosen, run_id, partial(forecast, chosen, catalogue, config.growth)),
+        controller=Controller(
+            chosen,
+            run_id,
+            partial(forecast, chosen, catalogue, config.growth),
+            config.budgets.epoch_boundary_ms,
+            Caretaker(config.growth.gates),
+        ),
         observation=Observation(run_id, chosen.version, config.tamiyo.window_epochs),
         policy_in_thread=policy is not None,
-        trainer=Trainer(
-            task,
-            grafts,
-            config,
-            run_id,
-            counts_validation=chosen.reads_validation,
-            build=builder(catalogue, frozenset(config.growth.approved)),
-        ),
+        trainer=trainer,
+        catalogue=catalogue,
     )

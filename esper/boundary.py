@@ -7,7 +7,7 @@ from contracts.growth import GrowthView, SeedRecord
 from contracts.lifecycle import Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation, SystemState
 from contracts.report import AlertFacts, BoundaryFacts, EpochFacts
-from esper.kasmina.plan import Note, Remove, Verdict
+from esper.kasmina.plan import Note, Pause, Remove, Resume, Verdict
 from esper.report.record import Recorder
 from esper.tolaria.results import Assembled
 
@@ -68,6 +68,7 @@ def epoch_facts(state: SystemState, growth: GrowthView, boundary: Boundary | Non
         boundary_ms=times,
         params=growth.params,
         train_flops=growth.spent_flops,
+        conflict=growth.conflict,
     )
 
 
@@ -112,8 +113,8 @@ def operation_of(command: AdaptationCommand) -> str:
 
 
 def _entered(change: object) -> bool:
-    """Notes keep the books; every other change of a seed is one that the network can feel."""
-    return not isinstance(change, Note)
+    """Notes keep the books, and a pause is no stage; every other change is one that the network can feel."""
+    return not isinstance(change, Note | Pause | Resume)
 
 
 def _trouble(recorder: Recorder, boundary: Boundary, budget_s: float) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esper.errors import BadSetup
 
+CONFIG = "config.toml"
 NAMES_MAX = 1_000
 """Folders of one name, numbered from the second on."""
 
@@ -26,6 +27,23 @@ def check_folder(out: Path) -> None:
     except OSError as error:
         raise BadSetup(f"run.out {out}: can't write there ({error.strerror}); give another folder") from None
     raise BadSetup(f"run.out {out}: {nearest} is a file; give a folder")
+
+
+def check_left(folder: Path) -> None:
+    """See that `folder` is one that a run has left, and can be written to.
+
+    Raises:
+        BadSetup: it isn't, or can't.
+    """
+    if not (folder / CONFIG).is_file():
+        raise BadSetup(
+            f"--resume {folder}: it holds no run (there is no {CONFIG}); give a folder that a run left"
+        )
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".esper-"):
+            return
+    except OSError as error:
+        raise BadSetup(f"--resume {folder}: can't write there ({error.strerror})") from None
 
 
 @contextmanager
@@ -51,12 +69,12 @@ def new_folder(out: Path, name: str) -> Iterator[Path]:
         raise
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes | Iterable[bytes]) -> None:
     """Write beside `file`, then rename: whatever happens leaves the old file or the new one, and no third."""
     beside = file.with_name(f".{file.name}.new")
     try:
         with beside.open("wb") as stream:
-            stream.write(content)
+            stream.writelines((content,) if isinstance(content, bytes) else content)
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(file)

@@ -14,7 +14,8 @@ from contracts.address import MEMORY, Address, escaping_hint, masked
 from contracts.growth import Layout
 
 BAD_USAGE = 2
-OBSERVE, DRILL, BLUEPRINTS = "observe", "drill", "blueprints"
+OBSERVE, DRILL, BLUEPRINTS, STEER, EVENTS = "observe", "drill", "blueprints", "steer", "events"
+ORDERS = ("status", "elevated", "conservative", "hold", "release", "rollback", "checkpoint", "halt")
 
 
 def refuse(problems: Sequence[str]) -> int:
@@ -122,9 +123,48 @@ def listing_parser() -> argparse.ArgumentParser:
         "--stage", type=int, metavar="N", help="those up to this curriculum stage, 1 to 5 (growth.max_stage)"
     )
     new.add_argument(
-        "--tag", action="append", default=[], metavar="WORD", help="those with this tag; repeatable"
+        "--tag",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="those with this tag (an unknown one lists them all); repeatable",
     )
     new.add_argument("--json", action="store_true", help="print one JSON array")
+    return new
+
+
+def steering_parser() -> argparse.ArgumentParser:
+    """The options of `steer`."""
+    new = _Parser(
+        prog=f"python -m esper.run {STEER}",
+        description="Steer a run that lives on this machine, whatever bus it has: status says how it is; "
+        "elevated, conservative and halt force that emergency level; hold keeps the level from falling; "
+        "release gives it back to the troubles; rollback returns to the boundary before the present epoch; "
+        "checkpoint has the newest boundary on disk.",
+        epilog="Exit codes: 0 done, 1 the run did not do it and says why, 2 bad usage, or no run of yours "
+        "lives there.",
+        allow_abbrev=False,
+    )
+    new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
+    new.add_argument("order", choices=ORDERS, metavar="ORDER", help=", ".join(ORDERS))
+    new.add_argument("--json", action="store_true", help="print the answer as one JSON object")
+    return new
+
+
+def events_parser() -> argparse.ArgumentParser:
+    """The options of `events`."""
+    new = _Parser(
+        prog=f"python -m esper.run {EVENTS}",
+        description="Print the event log of a run, one JSON object a line: of one that is over, was killed, "
+        "or goes on, which it does not disturb.",
+        epilog="Exit codes: 0 done, 1 some of it is damaged and was passed over, 2 bad usage, or a log that "
+        "can't be read or written.",
+        allow_abbrev=False,
+    )
+    new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
+    new.add_argument(
+        "--write", action="store_true", help="write it to DIR/events.jsonl, as a run does at its end"
+    )
     return new
 
 
@@ -155,7 +195,9 @@ def parser() -> argparse.ArgumentParser:
         "that can't be written, 3 halted by an emergency, 130 interrupted. "
         f"`python -m esper.run {OBSERVE}` follows a run on a Redis from another process; "
         f"`python -m esper.run {BLUEPRINTS}` lists what can be grown; "
-        f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained.",
+        f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained; "
+        f"`python -m esper.run {STEER}` steers a run that lives on this machine; "
+        f"`python -m esper.run {EVENTS}` prints what a run has told.",
         allow_abbrev=False,
     )
     new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")
@@ -181,7 +223,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder under which the run's own folder is made (default: runs)",
     )
-    new.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
+    beginning = new.add_mutually_exclusive_group()
+    beginning.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
+    beginning.add_argument(
+        "--resume",
+        type=_some,
+        metavar="DIR",
+        help="go on with the run that has left this folder, from its newest checkpoint, as if it had never "
+        "been broken off; other options then change what it goes on with, and what that means is told",
+    )
     new.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeatable"
     )

@@ -2,10 +2,12 @@
 
 `python -m esper.run observe` follows such a run live from another process. `python -m esper.run drill
 blueprints` lets dangerous blueprints loose in runs of its own, to show that the safety checks hold. `python
--m esper.run blueprints` lists what can be grown.
+-m esper.run blueprints` lists what can be grown. `python -m esper.run steer` steers a run that lives on this
+machine. `python -m esper.run events` prints what a run has told.
 
-Exit codes: 0 done, 1 a drill that was not contained, 2 bad usage or configuration or a folder that can't
-be written, 3 halted by an emergency, 130 interrupted.
+Exit codes: 0 done, 1 a drill that was not contained, an order that was not done or an event log that is
+damaged, 2 bad usage or configuration or a folder that can't be written, 3 halted by an emergency, 130
+interrupted.
 """
 
 import argparse
@@ -25,20 +27,25 @@ from contracts.address import masked
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.errors import BadSetup, CannotWrite
-from esper.folder import check_folder
+from esper.folder import CONFIG, check_folder, check_left
 from esper.options import (
     BLUEPRINTS,
     DRILL,
+    EVENTS,
     OBSERVE,
+    STEER,
     drilling_parser,
+    events_parser,
     listing_parser,
     observing_parser,
     parser,
     refuse,
+    steering_parser,
 )
 from esper.settings import ConfigError, load
 
-DONE, HALTED, INTERRUPTED = 0, 3, 130
+DONE, NOT_DONE, HALTED, INTERRUPTED = 0, 1, 3, 130
+STATUS = "status"
 
 WORKLOADS = ("mnist1d",)
 """The names in `esper.workloads.registry`, which loads torch."""
@@ -53,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     try:
         config = configuration(arguments)
-        check_folder(Path(config.run.out))
+        if arguments.resume is None:
+            check_folder(Path(config.run.out))
         check_door(config.run.bus)
     except ConfigError as error:
         return refuse(error.problems)
@@ -72,7 +80,7 @@ def start(config: Config, arguments: argparse.Namespace) -> int:
         try:
             from esper.session import run
 
-            ended = run(config, display)
+            ended = run(config, display, folder_of(arguments))
         except (BadSetup, CannotWrite) as error:
             display.close()
             return refuse([str(error)])
@@ -183,13 +191,30 @@ def configuration(arguments: argparse.Namespace) -> Config:
         "run.compare": arguments.compare,
         "serve.enabled": arguments.serve,
     }
-    file = Path(arguments.config) if arguments.config is not None else None
-    config = load(file, arguments.set, values)
+    config = load(file_of(arguments), arguments.set, values)
     if config.run.workload not in WORKLOADS:
         raise ConfigError(
             [f"there is no workload {config.run.workload!r}; there are: {', '.join(WORKLOADS)}"]
         )
     return config
+
+
+def folder_of(arguments: argparse.Namespace) -> Path | None:
+    """The folder of the run to go on with."""
+    return Path(arguments.resume) if arguments.resume is not None else None
+
+
+def file_of(arguments: argparse.Namespace) -> Path | None:
+    """The file that the configuration begins with: a run that goes on has left its own.
+
+    Raises:
+        BadSetup: no run has left that folder.
+    """
+    folder = folder_of(arguments)
+    if folder is not None:
+        check_left(folder)
+        return folder / CONFIG
+    return Path(arguments.config) if arguments.config is not None else None
 
 
 def facts_of(config: Config) -> RunFacts:
@@ -231,15 +256,44 @@ def blueprints(arguments: argparse.Namespace) -> int:
         return refuse([str(error)])
     if arguments.json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(lines)).decode() + "\n")
-    else:
+    elif lines:
         sys.stdout.writelines(f"{line}\n" for line in text(lines))
+    else:
+        tags = sorted({tag for one in CATALOGUE for tag in one.tags})
+        print(f"no blueprint is so; the tags are: {', '.join(tags)}")
     return DONE
+
+
+def steer(arguments: argparse.Namespace) -> int:
+    """Have a run do something, or say how it is."""
+    from actors import steer
+
+    try:
+        answer = steer.steer(Path(arguments.folder), steer.ORDERS[arguments.order])
+    except steer.NotSteered as error:
+        return refuse([str(error)])
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    elif arguments.order == STATUS and answer.bearings is not None:
+        sys.stdout.writelines(f"{line}\n" for line in steer.lines(answer.bearings))
+    else:
+        print(answer.text, file=sys.stdout if answer.done else sys.stderr)
+    return DONE if answer.done else NOT_DONE
+
+
+def events(arguments: argparse.Namespace) -> int:
+    """Print a run's event log, or write it to its folder."""
+    from esper.journal.telling import tell_events
+
+    return tell_events(Path(arguments.folder), write=arguments.write)
 
 
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {
     OBSERVE: (observing_parser, observe),
     DRILL: (drilling_parser, drill),
     BLUEPRINTS: (listing_parser, blueprints),
+    STEER: (steering_parser, steer),
+    EVENTS: (events_parser, events),
 }
 
 

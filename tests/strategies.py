@@ -109,7 +109,7 @@ def seed_commands(
         command_id=draw(command_ids),
         command_type=CommandType.SEED,
         issued_at=now_ns - draw(st.sampled_from((0, 0, 0, 18_000_000, 18_000_001))),
-        issued_by="tests",
+        issued_by="tamiyo/tests",
         target_seed_id="" if grows else draw(seed_ids),
         payload=payload,
         annotations=annotations,

@@ -23,7 +23,7 @@ PROBE_BUCKETS_S = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.010, 0.020, 0.050, 0.1, 0.5)
 RENDER_BUCKETS_S = (0.002, 0.005, 0.010, 0.020, 0.050)
 
-FLOP_ACCOUNTS = ("train", "shadow", "probe", "gauge", "counterfactual", "validation")
+FLOP_ACCOUNTS = ("train", "shadow", "conflict", "probe", "gauge", "counterfactual", "validation")
 """What training FLOPs are spent on: the benchmark's budget is their sum."""
 GRAFT_OUTCOMES = ("fossilized", "culled", "rolled_back", "terminated")
 COMMAND_ANSWERS = ("applied", "refused")
@@ -134,6 +134,8 @@ class GrowthCounters:
         default_factory=lambda: {o: 0 for o in FieldReportOutcome if o is not FieldReportOutcome.UNSPECIFIED}
     )
     conservative: bool = False
+    emergency: int = 0
+    """The emergency level's number; 0 is none."""
 
     def stages(self, stages: Iterable[Stage]) -> None:
         """Replace the count of seeds by stage with that of `stages`, one entry a seed."""

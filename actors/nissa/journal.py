@@ -1,21 +1,34 @@
-"""The event log of a run: one JSON object a line, in the order in which Nissa heard of it.
+"""The event log of a run: everything that was published, in the order in which Nissa heard of it.
 
-A line has `time_ns` (wall clock), `topic`, `event_id` and `message`; the message's fields are those of
-the wire, enums as their numbers there.
+It is a table of the run's journal, and `events.jsonl` is made of it when the run ends. There one line is one
+event: `time_ns` (wall clock), `topic`, `event_id` and `message`, whose fields are those of the wire, enums as
+their numbers there.
 """
 
-import os
+import asyncio
+from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from contracts.messages import WallNs
+from actors.scribe import Broken, InlineScribe, Scribe, ThreadScribe
+from contracts.messages import FieldReport, WallNs
+from esper.database import DatabaseDamaged, DatabaseUnavailable
+from esper.journal.book import Book
+from esper.journal.events import Entry
+from esper.journal.reading import EVENTS, leave
+from esper.journal.schema import FILE
+from esper.journal.seal import storable
 
-FLUSH_EVERY = 32
-"""Lines that may wait in memory."""
+SETTLE_S = 1.0
+"""Seconds that the disk may take for what was written last, before those who stop go without."""
+READER = "nissa"
+"""The name under which it notes which field reports it has."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -28,60 +41,109 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """Appends to `events.jsonl`; a reader that follows it is at most `FLUSH_EVERY` lines behind.
+    """Hands lines to the scribe, and never waits for the disk.
 
-    When the disk takes no more, `broken` says why; the file then ends with a whole line, and nothing more
-    is written.
+    When the disk takes no more, `broken` says why; what it took stays whole, nothing more is written, and
+    the run goes on. When it is too slow, so that too much waits for it already, new lines are left out and
+    counted in `left_out`.
+
+    A field report comes from the bus at least once, and after a resume once more. It is taken once: what has
+    been noted of it is noted with its line, in one transaction, and only then is it in `taken`.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._stream = file.open("ab")
-        self._sound = self._stream.tell()  # bytes that the system has taken, all whole lines
-        self.broken = ""
-        self._encoder = msgspec.json.Encoder()
-        self._waiting = 0
+    def __init__(self, folder: Path | None = None, scribe: Scribe | None = None) -> None:
+        """Open the journal in `folder`, or one in memory.
+
+        Raises:
+            OSError: the folder isn't there.
+        """
+        self._folder = folder
+        if scribe is None:
+            scribe = InlineScribe() if folder is None else ThreadScribe(folder / FILE)
+        self.scribe = scribe
+        self.notes = list(scribe.notes)
+        """What has to be told: of a damaged journal that was found, of rows that could not be read."""
         self.lines = 0
+        self.left_out = 0
+        self._encoder = msgspec.json.Encoder()
+        self._not_left = ""
+        self._closed = False
+        self._reports: dict[str, bool] = {}
+        """Field reports that were taken; true once that is on the disk."""
+        self._taken: deque[str] = deque()
+        with suppress(Broken):
+            before, damaged = scribe.wait(lambda book: book.seen.taken(READER))
+            self._reports.update(dict.fromkeys(before, True))
+            self.notes.extend(damaged)
 
-    def write(self, line: Line) -> None:
-        """Append one entry, unless the journal is broken."""
-        if self.broken:
-            return
-        try:
-            self._stream.write(self._encoder.encode(line) + b"\n")
-        except OSError as error:
-            self._break(error)
-            return
-        self.lines += 1
-        self._waiting += 1
-        if self._waiting >= FLUSH_EVERY:
-            self.flush()
+    @property
+    def broken(self) -> str:
+        return self.scribe.broken or self._not_left
 
-    def flush(self) -> None:
-        """Hand over to the system what waits."""
+    def write(self, line: Line) -> bool:
+        """Append one entry. False if it is a field report that was taken before: nothing in it is new."""
+        report_id = line.message.report_id if isinstance(line.message, FieldReport) else ""
+        known = self._reports.get(report_id) if report_id else None
+        if known:
+            self._taken.append(report_id)  # whoever sends it again has not heard of that
+        else:
+            self._put(line, report_id)
+        return known is None
+
+    def taken(self) -> tuple[str, ...]:
+        """Ids of the field reports that came to be on the disk, or came again, since this was asked last."""
+        ids: list[str] = []
+        while self._taken:
+            ids.append(self._taken.popleft())
+        return tuple(ids)
+
+    async def settle(self) -> None:
+        """Until all that was written is on the disk, nothing more will be, or `SETTLE_S` is over."""
+        with suppress(Broken, TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self.scribe.run(lambda book: None)
+
+    def troubles(self) -> Iterator[tuple[str, str]]:
+        """What the run's report and its spectators have to be told: an alert's name, and the text."""
+        where = FILE if self._folder is None else str(self._folder / FILE)
+        for note in self.notes:
+            yield "journal_damaged", note
         if self.broken:
-            return
-        try:
-            self._stream.flush()
-        except OSError as error:
-            self._break(error)
-            return
-        self._sound = self._stream.tell()
-        self._waiting = 0
+            yield "journal_broken", f"{where} ends early: {self.broken}"
+        if self.left_out:
+            yield "journal_slow", f"{where} lacks {self.left_out} events: the disk was too slow for them"
 
     def close(self) -> None:
-        """Flush and close; more than once does no harm."""
-        if not self._stream.closed:
-            self.flush()
-            self._stream.close()
+        """Wait for the disk, then leave `events.jsonl`; more than once does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        self.scribe.close()
+        if self._folder is None:
+            return
+        try:
+            self.notes.extend(leave(self._folder))
+        except (DatabaseDamaged, DatabaseUnavailable) as error:
+            self._not_left = f"{EVENTS} could not be made: {error}"
+        except OSError as error:
+            self._not_left = f"{EVENTS} could not be written: {error.strerror or error}"
 
-    def _break(self, error: OSError) -> None:
-        """Give up: the lines that still wait are lost, and what is left of the last one is cut off."""
-        self.broken = error.strerror or str(error)
-        with suppress(OSError):
-            self._stream.close()
-        with suppress(OSError):
-            os.truncate(self._file, self._sound)
+    def _put(self, line: Line, report_id: str) -> None:
+        event_id = storable(report_id or line.event_id)
+        entry = Entry(line.topic, event_id, line.time_ns, self._encoder.encode(line.message))
+        work = partial(_write_down, entry, report_id)
+        landed = None
+        if report_id:
+            self._reports[report_id] = False
+            landed = partial(self._landed, report_id)
+        if self.scribe.post(work, len(entry.message), landed):
+            self.lines += 1
+        elif not self.scribe.broken:
+            self.left_out += 1
+
+    def _landed(self, report_id: str) -> None:
+        self._reports[report_id] = True
+        self._taken.append(report_id)
 
     def __enter__(self) -> Self:
         return self
@@ -90,3 +152,9 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write_down(entry: Entry, report_id: str, book: Book) -> None:
+    if report_id:
+        book.seen.take(READER, report_id)
+    book.events.append(entry)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import get_args
 
@@ -12,9 +13,10 @@ from actors.display import Display
 from actors.nissa.counters import RunCounters
 from actors.nissa.journal import Journal, Line
 from actors.oona.bus import Bus, Delivery, Subscription
-from actors.runtime import Actor, handles
+from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.runtime.clock import Clock
 from contracts import topics
+from contracts.control import ReportsRead
 from contracts.messages import FieldReport, TelemetryPacket
 from contracts.view import EventKind, RunView
 from esper.tolaria.loop import SAMPLE_EVERY, Sample
@@ -52,7 +54,9 @@ class Lookout:
     display: Display
     view: Callable[[], RunView]
     quiet: Callable[[], bool]
-    journal: Journal | None
+    journal: Journal
+    reports: ActorRef[ReportsRead]
+    """Is told which field reports have been taken down."""
 
 
 class Nissa(Actor[Heard | Refresh | Drain]):
@@ -77,13 +81,16 @@ class Nissa(Actor[Heard | Refresh | Drain]):
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait({self._listening})
-        while self._in_hand:
-            self._hear(self._in_hand.popleft())
-        if self._subscription is not None:
-            await self._hear_the_rest(self._subscription)
-            self._subscription.close()
-        if self._at.journal is not None:
-            self._at.journal.flush()
+        try:
+            while self._in_hand:
+                self._hear(self._in_hand.popleft())
+            if self._subscription is not None:
+                await self._hear_the_rest(self._subscription)
+        finally:  # else the next instance could not take its place
+            if self._subscription is not None:
+                self._subscription.close()
+        await self._at.journal.settle()
+        self._acknowledge()
 
     @handles
     async def on_heard(self, _: Heard) -> None:
@@ -106,6 +113,7 @@ class Nissa(Actor[Heard | Refresh | Drain]):
             training = counters.training
             training.steps, training.loss, training.learning_rate = newest[:3]
             counters.telemetry_dropped = max(0, newest.step // SAMPLE_EVERY + 1 - counters.telemetry_read)
+        self._acknowledge()
 
     async def _listen(self, subscription: Subscription) -> None:
         while True:
@@ -124,12 +132,19 @@ class Nissa(Actor[Heard | Refresh | Drain]):
             for delivery in deliveries:
                 self._hear(delivery)
 
+    def _acknowledge(self) -> None:
+        """Say which field reports are on the disk; what nobody hears of comes again, and is said again."""
+        taken = self._at.journal.taken()
+        if taken:
+            with suppress(ActorError):
+                self._at.reports.tell_nowait(ReportsRead(taken))
+
     def _hear(self, delivery: Delivery) -> None:
         with delivery:
             message = delivery.message
-            if self._at.journal is not None:
-                line = Line(self._at.clock.wall_ns(), delivery.topic, delivery.event_id, message)
-                self._at.journal.write(line)
+            line = Line(self._at.clock.wall_ns(), delivery.topic, delivery.event_id, message)
+            if not self._at.journal.write(line):
+                return
             match message:
                 case TelemetryPacket(events=events):
                     for event in events:

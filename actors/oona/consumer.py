@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from actors.oona.breaker import Breaker
 from actors.oona.entry import Entry
 from actors.oona.policy import BreakerPolicy
+from esper.breaker import Breaker
 
 
 class Consumer:
@@ -14,7 +14,7 @@ class Consumer:
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
-        self.breaker = Breaker(policy)
+        self.breaker = Breaker(policy.failures_max, policy.open_s)
         self.wake: Callable[[], None] | None = None
 
     def failed(self, entry: Entry, now_s: float) -> None:

@@ -2,10 +2,10 @@
 
 import msgspec
 
-from actors.oona.breaker import BreakerState
 from actors.oona.histogram import HistogramSnapshot
 from actors.oona.ledger import GroupLedger, TopicLedger
 from actors.oona.priority import Lane
+from esper.breaker import BreakerState
 
 
 class TopicRow(msgspec.Struct, frozen=True):

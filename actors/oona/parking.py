@@ -4,10 +4,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
-from actors.oona.breaker import Breaker
 from actors.oona.bus import Receipt
 from actors.oona.entry import Publication
 from actors.oona.errors import BreakerOpenError, BusError, ParkingFullError
+from esper.breaker import Breaker
 
 Answer: TypeAlias = Callable[[Receipt | BusError], None]
 
@@ -51,7 +51,7 @@ class Parking:
         if not self.breaker.permits(now_s, 1):
             raise BreakerOpenError(
                 f"{publication.event_id} can't wait for room in {self._topic}: {self.breaker.failures} did "
-                f"in vain, one after the other; try again in {self.breaker.retry_in_s(now_s):.1f} s"
+                f"in vain, one after the other; try again in {self.breaker.retry_in(now_s):.1f} s"
             )
         probe = not self.breaker.closed
         if probe:

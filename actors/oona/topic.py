@@ -8,7 +8,6 @@ from typing import Final
 
 from actors.oona import texts
 from actors.oona.books import Books
-from actors.oona.breaker import Breaker
 from actors.oona.bus import DeadLetter, Outcome, Past, Receipt
 from actors.oona.conservative import Conservative
 from actors.oona.consumer import Consumer
@@ -22,6 +21,7 @@ from actors.oona.policy import BusConfig, Overflow, TopicPolicy
 from actors.oona.priority import LOWEST_URGENT, RANK, REROUTED_RANK
 from actors.oona.queue import LaneQueue
 from actors.oona.seen import SeenIds
+from esper.breaker import Breaker
 
 _ACCEPTED: Final = Outcome.ACCEPTED  # to look it up on its enum takes longer than most of what is done here
 
@@ -37,7 +37,12 @@ class Topic:
         self.groups: dict[str, Group] = {}
         self._strict: list[Group] = []  # those that hold publishers up when they are full
         self.books = Books(self.groups)
-        self.parking = Parking(name, policy.parked_max, policy.wait_max_s, Breaker(config.breaker))
+        self.parking = Parking(
+            name,
+            policy.parked_max,
+            policy.wait_max_s,
+            Breaker(config.breaker.failures_max, config.breaker.open_s),
+        )
         self.letters = Letters(name, policy.dead_letters_max, policy.retention_s)
         self.taken: deque[Publication] | None = deque(maxlen=policy.history) if policy.history else None
         self._config = config

@@ -6,14 +6,17 @@ not task steps keep their places, as asyncio's own machinery relies on their ord
 """
 
 import asyncio
+import functools
 import heapq
 import random
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
+Watch: TypeAlias = Callable[[float, str], None]
+"""Is told of each step: the virtual time in seconds, and the name of the task or callback."""
 
 ROUNDS_MAX = 1_000_000
 """Rounds of ready callbacks at one virtual moment; more means that nothing will ever let time pass."""
@@ -26,15 +29,18 @@ class Stuck(RuntimeError):
 class SimulatedLoop(asyncio.BaseEventLoop):
     """An event loop whose time jumps to the next timer whenever nothing is ready.
 
-    Its seams are the names that asyncio's own loops share: `_run_once`, `_ready`, `_scheduled`.
+    Without a seed, ready steps run first in, first out: the order that finds no races. `watch` looks on
+    after each step; what it raises ends the simulation. The seams are the names that asyncio's own loops
+    share: `_run_once`, `_ready`, `_scheduled`.
     """
 
     _ready: Any  # deque of handles that run in the next round
     _scheduled: Any  # heap of timers
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | None, watch: Watch | None = None) -> None:
         super().__init__()
-        self._random = random.Random(seed)
+        self._random = None if seed is None else random.Random(seed)
+        self._watch = watch
         self._now_s = 0.0
         self._rounds = 0
         self._tasks_made = 0
@@ -42,6 +48,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def stall(self, seconds: float) -> None:
+        """Let the present step have taken `seconds`: every timer that comes due meanwhile rings late."""
+        self._now_s += seconds
+
+    def timers(self) -> list[str]:
+        """The callbacks that are still set for a later time, by name."""
+        return sorted(_name_of(timer) for timer in self._scheduled if not timer.cancelled())
 
     def run_in_executor(
         self, executor: object, func: Callable[[Unpack[Args]], T], *args: *Args
@@ -67,9 +81,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         handles = list(self._ready)
         self._ready.clear()
         self._shuffle_steps(handles)
-        for handle in handles:
+        self._ready.extend(handles)
+        for _ in handles:  # one that raises leaves the others where they are
+            handle = self._ready.popleft()
             if not handle.cancelled():
                 handle._run()
+                if self._watch is not None:
+                    self._look(self._watch, handle)
+
+    def _look(self, watch: Watch, handle: Any) -> None:
+        name = _name_of(handle)
+        self._watch = None  # not while it looks, nor while the tasks are cancelled because of what it saw
+        watch(self._now_s, name)
+        self._watch = watch
 
     def _let_time_pass(self) -> None:
         while self._scheduled and self._scheduled[0].cancelled():
@@ -90,6 +114,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._ready.append(timer)
 
     def _shuffle_steps(self, handles: list[Any]) -> None:
+        if self._random is None:
+            return
         places = [place for place, handle in enumerate(handles) if _is_task_step(handle)]
         steps = [handles[place] for place in places]
         self._random.shuffle(steps)
@@ -100,15 +126,32 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(self)))
 
 
-def run_simulated(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int, debug: bool = False) -> T:
+def run_simulated(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    seed: int | None,
+    debug: bool = False,
+    watch: Watch | None = None,
+) -> T:
     """Run `main()` to its end on a `SimulatedLoop`; raises `Stuck`, naming the tasks, if it never ends."""
-    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(seed), debug=debug) as runner:
+    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(seed, watch), debug=debug) as runner:
         return runner.run(main())
 
 
 def _is_task_step(handle: Any) -> bool:
     """Whether the callback starts or resumes a task: both are bound to it."""
     return isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)
+
+
+def _name_of(handle: Any) -> str:
+    """The task's name, or the callback's: never an address, which differs from run to run."""
+    callback = handle._callback
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        return owner.get_name()
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    return getattr(callback, "__qualname__", type(callback).__name__)
 
 
 def _place_of(task: "asyncio.Task[Any]") -> str:

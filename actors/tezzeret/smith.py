@@ -26,7 +26,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from actors.oona.breaker import Breaker
 from actors.tezzeret.bench import Finished
 from actors.tezzeret.benches import Benches
 from actors.tezzeret.failures import Closed, JobRaised, NotStarted, SandboxFailed, Unconfined
@@ -34,6 +33,7 @@ from actors.tezzeret.frames import BadFrame
 from actors.tezzeret.orders import BadDelivery
 from actors.tezzeret.shop import Announce, Shop, Standing, Store, error, ready, update
 from contracts.kernels import Certificate, KernelSpec, Strategy
+from esper.breaker import Breaker
 from esper.karn.blueprint import BlueprintError
 from esper.karn.catalogue import UnknownBlueprint
 from esper.tezzeret import admission
@@ -74,7 +74,9 @@ class Smith:
         self._shop = shop
         self._announce = announce
         self._now = now
-        self._agenda = Agenda(shop.policy, stream, lambda: Breaker(shop.breaker))
+        self._agenda = Agenda(
+            shop.policy, stream, lambda: Breaker(shop.breaker.failures_max, shop.breaker.open_s)
+        )
         self._benches = Benches(shop)
         self._inbox: queue.SimpleQueue[_Note] = queue.SimpleQueue()
         self._undone: _Note | None = None  # taken from the inbox, and the store was not to be had

@@ -11,7 +11,15 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from contracts.config import BudgetConfig, Config, GateConfig, GrowthConfig, RunConfig, TrainConfig
+from contracts.config import (
+    BudgetConfig,
+    CheckpointConfig,
+    Config,
+    GateConfig,
+    GrowthConfig,
+    RunConfig,
+    TrainConfig,
+)
 from contracts.growth import Path
 from esper.drill.report import PASSES_A_STEP, TrialTerms
 
@@ -119,4 +127,5 @@ def drill_config(workload: str, seed: int, epochs: int = EPOCHS) -> Config:
             gates=replace(GateConfig(), interface_loss_ratio_max=INTERFACE_RATIO_MAX),
         ),
         budgets=replace(BudgetConfig(), tamiyo_inference_ms=WAITS_MS, epoch_boundary_ms=WAITS_MS),
+        checkpoint=replace(CheckpointConfig(), every_epochs=0, boundaries=0),
     )

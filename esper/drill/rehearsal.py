@@ -19,6 +19,7 @@ from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import GraftPlan, Insert, Remove, SetAlpha
 from esper.kasmina.slot import is_grown
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures, SetAside
+from esper.tolaria.snapshot import Snapshot
 from esper.tolaria.trainer import Trainer, tell_nobody
 
 
@@ -98,6 +99,12 @@ class Rehearsal:
 
     def final(self) -> FinalFigures:
         return self._trainer.final()
+
+    def keep(self) -> Snapshot:
+        return self._trainer.keep()
+
+    def restore(self, snapshot: Snapshot, *, behind_break: bool) -> EpochResult | None:
+        return self._trainer.restore(snapshot, behind_break=behind_break)
 
     def stop(self) -> None:
         self._trainer.stop()

@@ -7,6 +7,7 @@ from contracts.growth import GateVerdict, SeedFigures, SeedRecord
 from contracts.lifecycle import MAIN_LINE, Stage
 from esper.kasmina.draft import Draft, Refused, legal, next_slot
 from esper.kasmina.gates import judge
+from esper.kasmina.pause import check_awake
 from esper.kasmina.plan import Change, Fossilize, Isolate, Note, Remove, SetAlpha
 from esper.kasmina.upkeep import BEFORE_CONTACT, ramp
 
@@ -31,9 +32,10 @@ def advance(
     gate decides. A later one only if every stage passed, the present one included, has served its epochs.
 
     Raises:
-        Refused: it is not ahead on the main line, a stage on the way has not been served, or a gate
-            did not pass. Nothing is done by halves: the seed stays where it is.
+        Refused: it is not ahead on the main line, it is paused, a stage on the way has not been served, or
+            a gate did not pass. Nothing is done by halves: the seed stays where it is.
     """
+    check_awake(record)
     steps = _steps(record, target)
     if len(steps) > 1:
         _check_served(record, steps, epoch)
@@ -74,6 +76,7 @@ def cull(record: SeedRecord, rollback: bool, embargo_epochs: int, epoch: int) ->
         alpha=0.0,
         rests_until=epoch + embargo_epochs,
         rolled_back=granted,
+        paused_since=-1,
     )
     return Draft((Remove(culled, granted),))
 
@@ -88,8 +91,9 @@ def fine_tune(record: SeedRecord, epoch: int) -> Draft:
     """Let the seed's probation begin anew in `epoch`.
 
     Raises:
-        Refused: the seed is not on probation.
+        Refused: the seed is not on probation, or is paused.
     """
+    check_awake(record)
     if record.stage is not Stage.PROBATIONARY:
         raise Refused(
             f"{record.seed_id} is {record.stage.name}; "

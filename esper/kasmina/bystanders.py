@@ -6,6 +6,7 @@ from itertools import chain
 
 from torch import nn
 from torch.nn import Parameter
+from torch.nn.parameter import is_lazy
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ def bystanders_of(module: nn.Module, model: nn.Module) -> Bystanders:
 
 
 def shared_tensors(module: nn.Module, model: nn.Module) -> list[str]:
-    """Names of `module`'s parameters and buffers that lie in the same memory as some of `model`'s."""
+    """Names of `module`'s parameters and buffers that lie in the same memory as some of `model`'s.
+
+    One without a shape has no memory yet.
+    """
     taken = {t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers()) if t.numel()}
     own = chain(module.named_parameters(), module.named_buffers())
-    return [name for name, tensor in own if tensor.untyped_storage().data_ptr() in taken]
+    return [n for n, tensor in own if not is_lazy(tensor) and tensor.untyped_storage().data_ptr() in taken]

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from contracts.growth import GateVerdict, SeedRecord
 from contracts.lifecycle import IllegalTransition, Stage, Transition, transition
-from esper.kasmina.plan import Change
+from esper.kasmina.plan import Change, Setting
 
 Records: TypeAlias = Mapping[str, SeedRecord]
 """Every record by seed id."""
@@ -28,13 +28,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Draft:
-    """Changes in order, with the gates that were judged for them."""
+    """Changes in order, with the gates that were judged for them, and a breaker that is to be set."""
 
     changes: tuple[Change, ...] = ()
     gates: tuple[GateVerdict, ...] = ()
+    setting: Setting | None = None
 
     def __add__(self, other: "Draft") -> "Draft":
-        return Draft(self.changes + other.changes, self.gates + other.gates)
+        return Draft(self.changes + other.changes, self.gates + other.gates, other.setting or self.setting)
 
 
 def slot(site: str, number: int) -> SeedRecord:

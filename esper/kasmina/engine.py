@@ -14,21 +14,27 @@ from dataclasses import dataclass
 import msgspec
 
 from contracts.config import GrowthConfig
-from contracts.growth import Candidate, SeedFigures, SeedRecord, SiteInfo
+from contracts.growth import Candidate, Operation, SeedFigures, SeedRecord, SiteInfo
 from contracts.kernels import KernelSpec
 from contracts.lifecycle import ACTIVE, LIVE, OPERATION_TARGET, SeedOperation, Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType, WallNs
+from esper.breaker import BreakerMemory
 from esper.karn.catalogue import Catalogue
+from esper.kasmina.admissible import check_fresh, check_issuer
 from esper.kasmina.advance import advance, cull, expelled, fine_tune
 from esper.kasmina.draft import Draft, Records, Refused, after, legal, number, slot
+from esper.kasmina.gates import tightened
 from esper.kasmina.germination import Germination
+from esper.kasmina.guard import Guard, check_changes, postponed
+from esper.kasmina.limits import ADAMS, Burden
 from esper.kasmina.outcomes import Outcome, Outcomes
+from esper.kasmina.pause import pause, resume
 from esper.kasmina.permission import DrillPermission
-from esper.kasmina.plan import GraftPlan, Note, Remove, Verdict
+from esper.kasmina.plan import GraftPlan, Note, Remove, Setting, Verdict
 from esper.kasmina.stock import Stock
+from esper.kasmina.switch import setting_of
 from esper.kasmina.upkeep import upkeep
-
-NS_PER_MS = 1_000_000
+from esper.tolaria.trial import WRONG
 
 
 class UnknownPlan(ValueError):
@@ -40,6 +46,8 @@ class EngineState(msgspec.Struct, frozen=True):
 
     records: tuple[SeedRecord, ...]
     outcomes: tuple[Outcome, ...] = ()
+    breakers: dict[str, BreakerMemory] = {}
+    """By operation, those that are not as new."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class _Situation:
     epoch: int
     now_ns: WallNs
     params_now: int
+    config: GrowthConfig
+    conservative: bool
 
 
 @dataclass(frozen=True)
@@ -58,14 +68,17 @@ class _Proposal:
     """A plan on offer, and what the engine will remember once it is committed."""
 
     plan_id: str
+    epoch: int
     records: dict[str, SeedRecord]
     outcome: Outcome | None
+    setting: Setting | None = None
 
 
 class Engine:
     """Plans the life of every seed at `sites`; at first each site has one dormant slot.
 
-    `seed` is the run's: a seed's initial values depend on it and on the seed's id alone.
+    `seed` is the run's: a seed's initial values depend on it and on the seed's id alone. `guard` is shared
+    with the safe point, so that what fails there is not planned here; alone the engine has its own.
     """
 
     def __init__(
@@ -76,10 +89,14 @@ class Engine:
         seed: int,
         stock: Stock | None = None,
         permission: DrillPermission | None = None,
+        guard: Guard | None = None,
+        burden: Burden = ADAMS,
     ) -> None:
         self._sites = {site.name: site for site in sites}
         self._config = config
-        self._germination = Germination(self._sites, config, catalogue, seed, stock, permission)
+        self._careful = msgspec.structs.replace(config, gates=tightened(config.gates))
+        self.guard = guard or Guard(config.guard)
+        self._germination = Germination(self._sites, config, catalogue, seed, stock, permission, burden)
         self._records: dict[str, SeedRecord] = {}
         for name in self._sites:
             self._records[slot(name, 0).seed_id] = slot(name, 0)
@@ -104,14 +121,21 @@ class Engine:
         epoch: int,
         now_ns: WallNs,
         params_now: int,
+        *,
+        conservative: bool = False,
     ) -> Verdict:
         """Judge `command` and plan this boundary, housekeeping first; nothing changes until `commit`.
 
-        `figures` are by seed id, `params_now` counts the grown network as it is. A PAUSE asks for the
-        housekeeping alone.
+        `figures` are by seed id, `params_now` counts the grown network as it is. A PAUSE without a target
+        asks for the housekeeping alone; with one it pauses that seed, or lets it go on where
+        `annotations["resume"]` is "true" (the wire has no other type for it). While the run is `conservative`
+        nothing is germinated, and the gates are those of `gates.tightened`. A refused command changes
+        nothing.
         """
-        due = upkeep(self._records, figures, self._config, epoch)
-        now = _Situation(after(self._records, due.changes), figures, epoch, now_ns, params_now)
+        due = postponed(self.guard, upkeep(self._records, figures, self._config, epoch), epoch)
+        records = after(self._records, due.changes)
+        config = self._careful if conservative else self._config
+        now = _Situation(records, figures, epoch, now_ns, params_now, config, conservative)
         known = self._outcomes.get(command.command_id)
         if known is not None:
             return self._offer_again(known, command, due, epoch)
@@ -135,15 +159,19 @@ class Engine:
         self._records = self._proposal.records
         if self._proposal.outcome is not None:
             self._outcomes.keep(self._proposal.outcome)
+        setting = self._proposal.setting
+        if setting is not None:
+            self.guard.put(setting.operation, setting.state, self._proposal.epoch)
         self._proposal, self._committed = None, plan_id
         self._commits += 1
 
     def state(self) -> EngineState:
         """What a checkpoint keeps; a proposal that is not committed is not in it."""
-        return EngineState(self.records(), self._outcomes.all())
+        return EngineState(self.records(), self._outcomes.all(), self.guard.memory())
 
     def restore(self, state: EngineState) -> None:
-        """Go on from `state`. Outcomes known here stay known: a rollback does not make a command new.
+        """Go on from `state`. Outcomes known here stay known: a rollback does not make a command new, nor
+        does it heal what has failed since.
 
         Raises:
             ValueError: a record is of a site that this engine does not have, or a site has no record.
@@ -157,6 +185,7 @@ class Engine:
             )
         self._records = {record.seed_id: record for record in state.records}
         self._outcomes = Outcomes((*state.outcomes, *self._outcomes.all()))
+        self.guard.restore(state.breakers)
         self._proposal, self._committed = None, None
         self._commits += 1
 
@@ -170,41 +199,50 @@ class Engine:
     ) -> Verdict:
         """The verdict on what `plan` comes to, after the housekeeping `due`; on offer from now on."""
         try:
-            draft, refusal = plan(), ""
+            draft, refusal = check_changes(self.guard, plan(), epoch), ""
         except Refused as error:
             draft, refusal = Draft(error.changes, error.gates), str(error)
         whole = due + draft
         plan_id = f"{self._commits}/{epoch}/{name}"
         applied = not refusal
         outcome = Outcome(command, applied, refusal, whole.gates) if command is not None else None
-        self._proposal = _Proposal(plan_id, after(self._records, whole.changes), outcome)
-        return Verdict(GraftPlan(plan_id, whole.changes), applied, refusal, whole.gates)
+        records = after(self._records, whole.changes)
+        self._proposal = _Proposal(plan_id, epoch, records, outcome, draft.setting)
+        return Verdict(GraftPlan(plan_id, whole.changes, epoch), applied, refusal, whole.gates)
 
     def _offer_again(self, known: Outcome, command: AdaptationCommand, due: Draft, epoch: int) -> Verdict:
         """A known id's stored answer with today's housekeeping; another command under it is refused."""
-        plan = GraftPlan(f"{self._commits}/{epoch}/{command.command_id} again", due.changes)
-        self._proposal = _Proposal(plan.plan_id, after(self._records, due.changes), None)
+        plan = GraftPlan(f"{self._commits}/{epoch}/{command.command_id} again", due.changes, epoch)
+        self._proposal = _Proposal(plan.plan_id, epoch, after(self._records, due.changes), None)
         if known.command != command:
             refusal = f"command id {command.command_id} was used for another command; each needs its own"
             return Verdict(plan, False, refusal, due.gates)
         return Verdict(plan, known.applied, known.refusal, known.gates, repeated=True)
 
     def _command(self, command: AdaptationCommand, now: _Situation) -> Draft:
-        _check_fresh(command, now.now_ns)
-        if command.command_type is CommandType.PAUSE:
-            if command.target_seed_id:
-                raise Refused("a single seed can't be paused; PAUSE without a target does nothing more")
-            return Draft()
-        if command.command_type is not CommandType.SEED:
-            raise Refused(f"Kasmina takes SEED and PAUSE commands, not {command.command_type.name}")
-        if not isinstance(command.payload, CommandSeedOperation):
-            raise Refused("a SEED command needs a seed operation as its payload")
-        return self._operation(command, command.payload, now)
+        check_fresh(command, now.now_ns)
+        check_issuer(command, self._config.issuers)
+        match command.command_type:
+            case CommandType.PAUSE:
+                return self._pause(command, now) if command.target_seed_id else Draft()
+            case CommandType.CIRCUIT_BREAKER:
+                return Draft(setting=setting_of(command))
+            case CommandType.SEED:
+                if not isinstance(command.payload, CommandSeedOperation):
+                    raise Refused("a SEED command needs a seed operation as its payload")
+                return self._operation(command, command.payload, now)
+            case other:
+                raise Refused(f"Kasmina takes SEED, PAUSE and CIRCUIT_BREAKER commands, not {other.name}")
+
+    def _pause(self, command: AdaptationCommand, now: _Situation) -> Draft:
+        record = _target(now.records, command.target_seed_id)
+        if command.annotations.get("resume") == "true":
+            return resume(record, now.epoch)
+        return pause(record, self._config.pause_epochs_max, now.epoch)
 
     def _operation(self, command: AdaptationCommand, asked: CommandSeedOperation, now: _Situation) -> Draft:
         if asked.operation is SeedOperation.GERMINATE:
-            insert = self._germination.plan(command, asked, now.records, now.epoch, now.params_now)
-            return Draft((insert,))
+            return self._germinate(command, asked, now)
         if asked.parameters:
             raise Refused(
                 f"{asked.operation.name} takes no parameters (given: {', '.join(sorted(asked.parameters))})"
@@ -216,37 +254,52 @@ class Engine:
                 raise Refused(f"UNKNOWN is no operation; there are {names}")
             case SeedOperation.CULL | SeedOperation.CANCEL:
                 rollback = command.annotations.get("rollback") == "true"
-                return cull(record, rollback, self._config.embargo_epochs, now.epoch)
+                with self.guard.run(Operation.CULL, now.epoch):
+                    return cull(record, rollback, now.config.embargo_epochs, now.epoch)
             case SeedOperation.FINE_TUNE:
                 return fine_tune(record, now.epoch)
             case operation:
-                figures = now.figures.get(record.seed_id, SeedFigures(record.seed_id))
-                fossils = sum(
-                    one.site == record.site and one.stage is Stage.FOSSILIZED for one in now.records.values()
+                return self._advance(record, OPERATION_TARGET[operation], now)
+
+    def _germinate(self, command: AdaptationCommand, asked: CommandSeedOperation, now: _Situation) -> Draft:
+        """Nothing that a blueprint's own code raises goes further than the refusal."""
+        if now.conservative:
+            raise Refused("the run is in conservative mode: nothing is germinated until it has left it")
+        for operation in (Operation.GERMINATE, Operation.INSERT):
+            self.guard.check(operation, now.epoch)
+        try:
+            with self.guard.run(Operation.GERMINATE, now.epoch):
+                return Draft(
+                    (self._germination.plan(command, asked, now.records, now.epoch, now.params_now),)
                 )
-                try:
-                    target = OPERATION_TARGET[operation]
-                    return advance(record, target, figures, self._config, now.epoch, fossils)
-                except Refused as refused:
-                    if record.drill and refused.gates:  # in a drill no gate is asked twice
-                        raise expelled(record, refused, self._config.embargo_epochs, now.epoch) from None
-                    raise
+        except WRONG as error:
+            text = f"{type(error).__name__}: {error}"
+            raise Refused(f"{asked.blueprint_id} can't be built: {text}") from error
+
+    def _advance(self, record: SeedRecord, target: Stage, now: _Situation) -> Draft:
+        """Along the main line; in a drill no gate is asked twice."""
+        self.guard.check(Operation.ADVANCE, now.epoch)
+        figures = now.figures.get(record.seed_id, SeedFigures(record.seed_id))
+        fossils = sum(
+            one.site == record.site and one.stage is Stage.FOSSILIZED for one in now.records.values()
+        )
+        try:
+            with self.guard.run(Operation.ADVANCE, now.epoch):
+                return advance(record, target, figures, now.config, now.epoch, fossils)
+        except Refused as refused:
+            if record.drill and refused.gates:
+                raise expelled(record, refused, now.config.embargo_epochs, now.epoch) from None
+            raise
 
     def _termination(self, seed_id: str, epoch: int) -> Draft:
         record = _target(self._records, seed_id)
         legal(record, Stage.TERMINATED)
-        gone = msgspec.structs.replace(record, stage=Stage.TERMINATED, stage_epoch=epoch, alpha=0.0)
-        in_place = record.stage in ACTIVE | LIVE
-        return Draft((Remove(gone, rollback=False) if in_place else Note(gone),))
-
-
-def _check_fresh(command: AdaptationCommand, now_ns: WallNs) -> None:
-    age_ms = (now_ns - command.issued_at) / NS_PER_MS
-    if age_ms > command.execution_deadline_ms:
-        raise Refused(
-            f"command {command.command_id} is {age_ms:.0f} ms old and had to be executed within "
-            f"{command.execution_deadline_ms} ms; issue it anew"
+        gone = msgspec.structs.replace(
+            record, stage=Stage.TERMINATED, stage_epoch=epoch, alpha=0.0, paused_since=-1
         )
+        in_place = record.stage in ACTIVE | LIVE
+        with self.guard.run(Operation.TERMINATE, epoch):
+            return Draft((Remove(gone, rollback=False) if in_place else Note(gone),))
 
 
 def _target(records: Records, seed_id: str) -> SeedRecord:

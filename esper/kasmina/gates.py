@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from msgspec.structs import replace
+
 from contracts.config import GateConfig
 from contracts.growth import GateVerdict, SeedFigures, SeedRecord
 from contracts.lifecycle import Gate, Stage
@@ -69,7 +71,12 @@ def breach(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> Gate
     host that has converged. It is the verdict of the gate that asks for the same where the seed is: G1 up to
     BLENDING, then G3.
     """
-    checks = [_isolation(figures, config), _holds("finite", figures.finite), _holds("pure", figures.pure)]
+    checks = [
+        _isolation(figures, config),
+        Check("foreign_parameters", figures.foreign_parameters, high=0),
+        _holds("finite", figures.finite),
+        _holds("pure", figures.pure),
+    ]
     wild = figures.grad_norm is not None and not math.isfinite(figures.grad_norm)
     if record.stage in _LEARNING and (record.drill or wild):
         checks.append(_gradient(figures, config))
@@ -80,6 +87,27 @@ def breach(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> Gate
     reason = f"{'; '.join(check.failure() for check in broken)}; the seed is taken out"
     shown = {name: value for check in broken for name, value in check.figures().items()}
     return GateVerdict(gate, False, reason, shown, record.seed_id)
+
+
+def tightened(config: GateConfig) -> GateConfig:
+    """The thresholds of conservative mode: what passes under them passes under `config` too.
+
+    Upper bounds are multiplied by `conservative_factor` (counts rounded down; of a ratio its excess over 1),
+    lower ones divided by it.
+    """
+    factor = config.conservative_factor
+    excess = config.interface_loss_ratio_max - 1.0
+    return replace(
+        config,
+        jump_max=config.jump_max * factor,
+        grad_norm_min=config.grad_norm_min / factor,
+        grad_norm_max=config.grad_norm_max * factor,
+        rms_ratio_max=config.rms_ratio_max * factor,
+        interface_loss_ratio_max=1.0 + (excess * factor if excess > 0.0 else excess / factor),
+        isolation_violations_max=int(config.isolation_violations_max * factor),
+        gain_min=config.gain_min / factor,
+        rent=config.rent / factor,
+    )
 
 
 def _sanity(record: SeedRecord, figures: SeedFigures, config: GateConfig) -> tuple[Check, ...]:

@@ -17,6 +17,7 @@ from esper.karn.blueprint import Blueprint, BlueprintError, whole
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.kasmina.draft import Records, Refused, legal, next_slot, number
 from esper.kasmina.draw import draw_of, stream_of
+from esper.kasmina.limits import ADAMS, Burden, Limits
 from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import Insert
 from esper.kasmina.stock import Stock
@@ -39,6 +40,8 @@ class Germination:
     """Kernels that are ready; without one everything is built on the spot."""
     permission: DrillPermission | None = None
     """What may be germinated in a drill; None in every other run."""
+    burden: Burden = ADAMS
+    """What a seed's parameters take in memory."""
 
     def plan(
         self,
@@ -176,18 +179,10 @@ class Germination:
             raise Refused(f"{blueprint.blueprint_id} ({blueprint.descriptor.name}) is left out: {why}")
 
     def _check_limits(self, records: Records, params: int, params_now: int) -> None:
-        active = sum(one.stage in ACTIVE for one in records.values())
-        if active >= self.config.max_active:
-            raise Refused(
-                f"{active} seeds are active and max_active is {self.config.max_active}: "
-                "fossilize or cull one first"
-            )
-        limit = self.config.max_params
-        if limit is not None and params_now + params > limit:
-            raise Refused(
-                f"{params} more parameters would make {params_now + params}, and max_params is {limit}: "
-                f"at most {max(limit - params_now, 0)} fit"
-            )
+        active = [one.params for one in records.values() if one.stage in ACTIVE]
+        refusal = Limits(self.config, self.burden).refusal(params, active, params_now)
+        if refusal:
+            raise Refused(refusal)
 
 
 def _says_drill(command: AdaptationCommand) -> bool:

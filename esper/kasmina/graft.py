@@ -16,6 +16,8 @@ from torch.nn import Parameter
 from contracts.growth import SiteInfo
 from esper.kasmina.anchor import Anchor, find_anchors
 from esper.kasmina.bystanders import Bystanders, bystanders_of, shared_tensors
+from esper.kasmina.reach import unfit
+from esper.kasmina.registry import Registry
 from esper.kasmina.slot import CHILD, Graft, Slot, graft_of, grow, is_grown, key_of
 
 
@@ -50,6 +52,8 @@ class Grafts:
         self.sites = tuple(sites)
         self._anchors = find_anchors(model, [site.name for site in self.sites])
         self._host = tuple((n, p) for n, p in model.named_parameters() if not is_grown(n))
+        self.registry = Registry(model)
+        """Every parameter that may learn; what is not in it is foreign."""
         self._places: dict[str, _Place] = {}
         self._bystanders: dict[str, Bystanders] = {}
         self._adopt()
@@ -60,7 +64,8 @@ class Grafts:
         It is moved to the host's device and floating type, and into its anchor's train or eval mode.
 
         Raises:
-            GraftError: the id is taken, the site unknown, or the module shares a tensor with the model.
+            GraftError: the id is taken, the site unknown, the module shares a tensor with the model, reaches
+                into it, has parameters without a shape, or put something into the model while it was put in.
         """
         if seed_id in self._places:
             raise GraftError(
@@ -73,6 +78,14 @@ class Grafts:
             raise GraftError(
                 f"{seed_id} shares {', '.join(shared)} with the model; give it tensors of its own"
             )
+        strangers = self.registry.foreign()
+        if strangers:
+            raise GraftError(
+                f"nothing is grafted while the model has foreign parameters: {', '.join(map(str, strangers))}"
+            )
+        odd = unfit(module, self.model)
+        if odd:
+            raise GraftError(f"{seed_id} {odd}")
         anchor = self._anchors[site]
         slot = Slot(seed_id, module)
         if self._host:
@@ -86,6 +99,12 @@ class Grafts:
         graft.seeds[key_of(seed_id)] = slot
         self._places[seed_id] = _Place(site, anchor, graft, slot)
         self._bystanders.clear()
+        self.registry.admit(seed_id, self.named_parameters(seed_id))
+        strangers = self.registry.foreign()
+        if strangers:
+            self.remove(seed_id)
+            self.registry.mend()
+            raise GraftError(f"{seed_id} brought something into the model: {', '.join(map(str, strangers))}")
 
     def set_alpha(self, seed_id: str, alpha: float) -> None:
         """Let the seed's output count: h + alpha·f(h), alpha from 0 (not called at all) to 1.
@@ -117,6 +136,8 @@ class Grafts:
             GraftError: there is no such seed.
         """
         place = self._place(seed_id)
+        self.release(seed_id)
+        self.registry.dismiss(seed_id)
         del self._places[seed_id]
         del place.graft.seeds[key_of(seed_id)]
         _settle(place)
@@ -124,6 +145,27 @@ class Grafts:
             delattr(place.anchor.module, CHILD)
         self._bystanders.clear()
         return place.slot.body
+
+    def hold(self, seed_id: str) -> None:
+        """Let the seed's parameters get no gradient: an optimizer passes them, and their state, over.
+
+        Raises:
+            GraftError: there is no such seed.
+        """
+        self._place(seed_id)
+        for parameter in self.registry.of(seed_id):
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def release(self, seed_id: str) -> None:
+        """Let them get gradients again, those that did when it was put in.
+
+        Raises:
+            GraftError: there is no such seed.
+        """
+        self._place(seed_id)
+        for parameter, registered in self.registry.of(seed_id).items():
+            parameter.requires_grad_(registered.learns)
 
     def seed_ids(self) -> tuple[str, ...]:
         """All seeds in the model, in the order of insertion."""
@@ -238,6 +280,7 @@ class Grafts:
             known += 1
             for slot in graft.slots:
                 self._places[slot.seed_id] = _Place(site, self._anchors[site], graft, slot)
+                self.registry.admit(slot.seed_id, self.named_parameters(slot.seed_id))
         found = [name for name, module in self.model.named_modules() if isinstance(module, Graft)]
         if len(found) > known:
             raise GraftError(f"the model has grown at {', '.join(found)}; name all of these places as sites")

@@ -6,7 +6,7 @@ and whether the host's outputs, with isolated seeds in the model, are bit for bi
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -29,6 +29,15 @@ class Violation:
 
     seed_id: str
     what: str
+
+
+@dataclass(frozen=True)
+class IsolationState:
+    """What a monitor has counted so far."""
+
+    counts: Mapping[str, int]
+    newest: tuple[Violation, ...]
+    passes: int
 
 
 class IsolationMonitor:
@@ -101,6 +110,16 @@ class IsolationMonitor:
     def forget(self, seed_id: str) -> None:
         """Count from 0 again: the seed is gone."""
         del self._counts[seed_id]
+
+    def state(self) -> IsolationState:
+        """The counts as they are now."""
+        return IsolationState(dict(self._counts), self.newest, self.passes)
+
+    def restore(self, state: IsolationState) -> None:
+        """Go back to what `state` gave."""
+        self._counts = Counter(state.counts)
+        self._newest = deque(state.newest, maxlen=_KEPT)
+        self.passes = state.passes
 
     def _note(self, seed_id: str, what: str) -> Violation:
         violation = Violation(seed_id, what)

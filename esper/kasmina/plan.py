@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from torch import nn
 
-from contracts.growth import GateVerdict, SeedRecord
+from contracts.growth import GateVerdict, Operation, SeedRecord
+from esper.breaker import BreakerState
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,35 @@ class Fossilize:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """The seed learns nothing until it resumes; a live one keeps contributing with the weights it has."""
+
+    record: SeedRecord
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The seed goes on where it was paused."""
+
+    record: SeedRecord
+
+
+@dataclass(frozen=True)
 class Note:
     """The record changed and the module did not."""
 
     record: SeedRecord
 
 
-Change: TypeAlias = Insert | SetAlpha | Isolate | Remove | Fossilize | Note
+@dataclass(frozen=True)
+class Setting:
+    """One operation's breaker as it is to be; a matter of the engine's, not of the safe point's."""
+
+    operation: Operation
+    state: BreakerState
+
+
+Change: TypeAlias = Insert | SetAlpha | Isolate | Remove | Fossilize | Pause | Resume | Note
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,8 @@ class GraftPlan:
 
     plan_id: str
     changes: tuple[Change, ...] = ()
+    epoch: int = 0
+    """At whose end it was made; what breakers count in."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class Stock:
         """The blueprint is not to be grown in this run; the first reason stays."""
         self._left_out.setdefault(blueprint_id, reason)
 
+    def recall(self, facts: KernelFacts) -> None:
+        """Count on from what an earlier process of the run had used; what it left out is left out."""
+        self._used, self._built, self._fetched = facts.used, facts.built, facts.fetched
+        self._left_out = dict(facts.left_out)
+
     def facts(self) -> KernelFacts:
         """What was fetched and used so far."""
         return KernelFacts(self._used, self._built, self._fetched, self.left_out)

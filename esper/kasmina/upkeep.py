@@ -1,6 +1,7 @@
 """What happens at a boundary without a command.
 
-Alpha rises, a seed that can't be kept is taken out, and a culled seed's site comes free. One step a
+Alpha rises, a seed that can't be kept is taken out, a culled seed's site comes free, and a seed that has been
+paused for as long as it may be resumes. One step a
 boundary for each seed, whatever is asked at it: asking twice in one epoch plans the same.
 """
 
@@ -13,6 +14,7 @@ from contracts.growth import SeedFigures, SeedRecord
 from contracts.lifecycle import ACTIVE, Gate, Stage, transition
 from esper.kasmina.draft import Draft, Records, next_slot
 from esper.kasmina.gates import breach, judge
+from esper.kasmina.pause import resume, spent
 from esper.kasmina.plan import Change, Note, Remove, SetAlpha
 
 BEFORE_CONTACT = frozenset({Stage.GERMINATED, Stage.TRAINING})
@@ -42,6 +44,8 @@ def _step(record: SeedRecord, figures: SeedFigures, config: GrowthConfig, epoch:
     verdict = breach(record, figures, config.gates) if record.stage in ACTIVE else None
     if verdict is not None:
         return Draft((_quarantine(record, config.embargo_epochs, epoch),), (verdict,))
+    if record.paused:
+        return resume(record, epoch) if spent(record, config.pause_epochs_max, epoch) else Draft()
     if record.stage is Stage.BLENDING:
         alpha = ramp(record.path.blending_epochs, epoch - record.stage_epoch)
         rises = alpha > record.alpha
@@ -72,6 +76,7 @@ def _quarantine(record: SeedRecord, embargo_epochs: int, epoch: int) -> Remove:
         alpha=0.0,
         rests_until=epoch + embargo_epochs,
         rolled_back=rollback,
+        paused_since=-1,
     )
     return Remove(gone, rollback)
 

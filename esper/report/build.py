@@ -75,6 +75,8 @@ def build(recorded: Recorded, closing: Closing) -> Report:
         config=config,
         kernels=closing.kernels,
         compare=closing.compare,
+        rollbacks=tuple(recorded.rollbacks),
+        resumes=tuple(recorded.resumes),
         run_id=closing.run_id,
     )
 

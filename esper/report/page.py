@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from contracts.report import CandidateFacts, ProbeFacts, Report
 from esper import settings
-from esper.report import charts, headline, words
+from esper.report import charts, headline, rivals, words
 
 _ROWS_MOST = 200
 """Rows of one table; the rest is in report.json."""
@@ -43,6 +43,8 @@ def page(report: Report) -> str:
         rows=headline.rows(report),
         curves=charts.curves(report),
         lives=[drawing for drawing in (charts.timelines(report), charts.boundary(report)) if drawing],
+        rivalry=rivals.summary(report),
+        rivals=rivals.rows(report),
         flops=charts.flops(report),
         probes=_probes(report),
         config=settings.to_toml(report.config),
@@ -66,6 +68,7 @@ def _template() -> jinja2.Template:
         "percent": words.percent,
         "figure": words.figure,
         "signed": words.signed,
+        "minus": words.minus,
         "ms": words.milliseconds,
         "duration": words.duration,
         "settings": words.settings,

@@ -1,5 +1,6 @@
 """Collects a run's facts as they happen, in a form that a checkpoint can keep."""
 
+import copy
 import math
 
 import msgspec
@@ -17,6 +18,8 @@ from contracts.report import (
     PolicyUpdateFacts,
     ProbeFacts,
     RefusalFacts,
+    ResumeFacts,
+    RollbackFacts,
     StageFacts,
 )
 
@@ -42,6 +45,14 @@ class Recorded(msgspec.Struct):
     failed: list[FailureFacts] = []
     alerts: list[AlertFacts] = []
     policy_updates: list[PolicyUpdateFacts] = []
+    rollbacks: list[RollbackFacts] = []
+    resumes: list[ResumeFacts] = []
+
+    def copied(self) -> "Recorded":
+        """The same now; what is recorded later does not show in it."""
+        return Recorded(
+            **{name: copy.copy(getattr(self, name)) for name in self.__struct_fields__},
+        )
 
 
 class Recorder:
@@ -139,6 +150,18 @@ class Recorder:
     def policy_update(self, facts: PolicyUpdateFacts) -> None:
         """A policy was offered."""
         self.recorded.policy_updates.append(facts)
+
+    def rolled_back(self, to: Recorded, facts: RollbackFacts) -> None:
+        """The run goes on from where `to` was all; what was told since of troubles stays told."""
+        now = self.recorded
+        self.recorded = to.copied()
+        self.recorded.alerts = now.alerts
+        self.recorded.resumes = now.resumes
+        self.recorded.rollbacks = [*now.rollbacks, facts]
+
+    def resumed(self, facts: ResumeFacts) -> None:
+        """A new process has taken the run up."""
+        self.recorded.resumes.append(facts)
 
 
 def finite(value: Figure) -> Figure:

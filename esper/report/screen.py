@@ -86,7 +86,7 @@ def _head(view: RunView) -> Iterator[Text]:
         f" · policy {facts.policy} · seed {facts.seed} · {facts.out}",
         (f" · resumed from {facts.resumed_from}" if facts.resumed_from else "", "dim"),
         (f" · {view.phase}", "bold cyan"),
-        (" · conservative mode" if view.conservative else "", "bold yellow"),
+        (_mode(view), "bold yellow"),
     )
     if view.progress is None:
         spent = words.flops(view.spent_flops)
@@ -98,6 +98,12 @@ def _head(view: RunView) -> Iterator[Text]:
         f" · epoch {words.count(view.epoch)} · {words.duration(view.elapsed_s)}",
         f" · {words.duration(view.left_s)} left" if view.left_s is not None else "",
     )
+
+
+def _mode(view: RunView) -> str:
+    """What is not as it should be, in two words at most."""
+    level = "conservative" if view.conservative else view.emergency
+    return f" · {level} mode" if level == "conservative" else f" · {level}" if level else ""
 
 
 def _learning(view: RunView) -> Iterator[Text]:

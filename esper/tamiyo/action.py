@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from contracts.budgets import PerformanceBudgets
 from contracts.growth import Candidate, Path
 from contracts.lifecycle import SeedOperation
 from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType, WallNs
@@ -43,11 +44,26 @@ class Cull(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-Action: TypeAlias = Wait | Germinate | Advance | Cull
+class Pause(msgspec.Struct, frozen=True):
+    """Let a seed stand still, or with `resume` go on where it was paused."""
+
+    seed_id: str
+    resume: bool = False
+    reason: str = ""
 
 
-def command_for(action: Action, command_id: str, issued_by: str, now_ns: WallNs) -> AdaptationCommand:
-    """The command that carries `action` out."""
+Action: TypeAlias = Wait | Germinate | Advance | Cull | Pause
+
+
+def command_for(
+    action: Action,
+    command_id: str,
+    issued_by: str,
+    now_ns: WallNs,
+    deadline_ms: int = PerformanceBudgets().epoch_boundary_ms,
+) -> AdaptationCommand:
+    """The command that carries `action` out, within `deadline_ms`."""
+    stamp = (command_id, issued_by, now_ns, deadline_ms)
     match action:
         case Wait(reason):
             return AdaptationCommand(
@@ -55,6 +71,7 @@ def command_for(action: Action, command_id: str, issued_by: str, now_ns: WallNs)
                 CommandType.PAUSE,
                 now_ns,
                 issued_by,
+                execution_deadline_ms=deadline_ms,
                 annotations={"action": "wait", "reason": reason},
             )
         case Germinate(candidate, path, reason, approved, drill):
@@ -64,34 +81,46 @@ def command_for(action: Action, command_id: str, issued_by: str, now_ns: WallNs)
             return _seed_command(
                 SeedOperation.GERMINATE,
                 "",
-                (command_id, issued_by, now_ns),
+                stamp,
                 notes | {name: "true" for name, said in flags.items() if said},
                 candidate.blueprint_id,
                 {**candidate.parameters, **stay},
             )
         case Advance(seed_id, operation, reason):
             notes = {"action": operation.name.lower(), "reason": reason}
-            return _seed_command(operation, seed_id, (command_id, issued_by, now_ns), notes)
+            return _seed_command(operation, seed_id, stamp, notes)
         case Cull(seed_id, rollback, reason):
             notes = {"action": "cull", "rollback": "true" if rollback else "false", "reason": reason}
-            return _seed_command(SeedOperation.CULL, seed_id, (command_id, issued_by, now_ns), notes)
+            return _seed_command(SeedOperation.CULL, seed_id, stamp, notes)
+        case Pause(seed_id, resume, reason):
+            said = {"action": "resume", "resume": "true"} if resume else {"action": "pause"}
+            return AdaptationCommand(
+                command_id,
+                CommandType.PAUSE,
+                now_ns,
+                issued_by,
+                target_seed_id=seed_id,
+                execution_deadline_ms=deadline_ms,
+                annotations={**said, "reason": reason},
+            )
 
 
 def _seed_command(
     operation: SeedOperation,
     seed_id: str,
-    stamp: tuple[str, str, WallNs],
+    stamp: tuple[str, str, WallNs, int],
     annotations: dict[str, str],
     blueprint_id: str = "",
     parameters: dict[str, float] | None = None,
 ) -> AdaptationCommand:
-    command_id, issued_by, now_ns = stamp
+    command_id, issued_by, now_ns, deadline_ms = stamp
     return AdaptationCommand(
         command_id,
         CommandType.SEED,
         now_ns,
         issued_by,
         target_seed_id=seed_id,
+        execution_deadline_ms=deadline_ms,
         payload=CommandSeedOperation(operation, blueprint_id, parameters or {}),
         annotations=annotations,
     )

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable
 
+import msgspec
+
 from contracts.config import GrowthConfig
 from contracts.growth import Candidate, GrowthView, ProbePlan, SiteInfo
 from contracts.messages import SystemState
@@ -11,6 +13,7 @@ from esper.tamiyo.action import Action, Germinate, Wait
 from esper.tamiyo.foresight import on_offer
 from esper.tamiyo.offer import offered
 from esper.tamiyo.passage import due
+from esper.tamiyo.policy import BadMemory
 
 
 class NeverGrow:
@@ -28,6 +31,15 @@ class NeverGrow:
 
     def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
         return ()
+
+
+class _Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The times that are left, and Python's own state of the random stream."""
+
+    times: tuple[float, ...]
+    version: int
+    words: tuple[int, ...]
+    gauss: float | None
 
 
 class GrowBlindly:
@@ -64,11 +76,13 @@ class GrowBlindly:
             return step
         if not self._times or view.progress < self._times[0]:
             return Wait("not yet")
+        if view.resting:
+            return Wait("growth rests")
         if len(view.active) >= view.max_active:
             return Wait("as many seeds as may grow at once")
         choice = self._draw(view)
         if choice is None:
-            return Wait("no site is free")
+            return Wait("no site is free for what fits")
         self._times.pop(0)
         approved = choice.blueprint_id in self._growth.approved
         return Germinate(choice, self._growth.path, "drawn blindly", approved)
@@ -80,9 +94,27 @@ class GrowBlindly:
         every = on_offer(self._catalogue, self._growth, view, self._allotment(view))
         return tuple(one for one in every if self._catalogue.get(one.blueprint_id).knob)
 
+    def memory(self) -> bytes:
+        """When seeds are still to come, and where the random stream is."""
+        version, words, gauss = self._rng.getstate()
+        return msgspec.msgpack.encode(_Memory(tuple(self._times), version, words, gauss))
+
+    def take_over(self, memory: bytes) -> None:
+        """Go on from what `memory` gave.
+
+        Raises:
+            BadMemory: it is no memory of this policy.
+        """
+        try:
+            kept = msgspec.msgpack.decode(memory, type=_Memory)
+            self._rng.setstate((kept.version, kept.words, kept.gauss))
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, OverflowError) as error:
+            raise BadMemory(f"this is no memory of the policy {self.name}: {error}") from error
+        self._times = list(kept.times)
+
     def _allotment(self, view: GrowthView) -> int:
         """Parameters that the next seed may have."""
-        return (view.max_params - view.params) // max(1, len(self._times))
+        return min(view.seed_params_max, (view.max_params - view.params) // max(1, len(self._times)))
 
     def _draw(self, view: GrowthView) -> Candidate | None:
         free = [site.site for site in view.sites if site.free]

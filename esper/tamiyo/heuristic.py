@@ -10,16 +10,20 @@ the cheapest races. The plateau decides only over growth that comes after a fail
 
 from collections import deque
 from statistics import fmean
+from typing import TypeGuard
+
+import msgspec
 
 from contracts.config import GrowthConfig, HeuristicConfig
 from contracts.growth import Candidate, GrowthView, ProbePlan, SeedView
-from contracts.lifecycle import SeedOperation, Stage
+from contracts.lifecycle import ACTIVE, SeedOperation, Stage
 from contracts.messages import SystemState
-from esper.karn.catalogue import Catalogue
+from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.tamiyo.action import Action, Advance, Cull, Germinate, Wait
 from esper.tamiyo.foresight import on_offer
 from esper.tamiyo.offer import offered
-from esper.tamiyo.passage import next_step
+from esper.tamiyo.passage import next_step, patience
+from esper.tamiyo.policy import BadMemory
 from esper.tamiyo.race import SHORT_LIST, best_kinds, fitted, kind_race, site_order, site_race
 
 CULLS_MAX = 2
@@ -28,6 +32,22 @@ TRIES_MAX = 3
 """Times that a race is asked for, or a germination, before growth gives up."""
 ANSWER_EPOCHS = 5
 """Epochs after which a race that was asked for and not run is asked for again."""
+
+
+class _Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of the heuristic that changes from one boundary to the next."""
+
+    losses: tuple[float, ...]
+    kinds: tuple[str, ...]
+    sites: tuple[str, ...]
+    awaited: str
+    asked_at: int
+    tries: int
+    turn: int
+    culls: int
+    over: str
+    acted_at: int
+    tended: tuple[str, ...]
 
 
 class Heuristic:
@@ -53,6 +73,10 @@ class Heuristic:
         self._culls = 0
         self._over = ""
         """Why nothing more is grown; empty while growth goes on."""
+        self._acted_at = -1
+        """Epoch at whose boundary it decided last; -1 if it never did."""
+        self._tended: tuple[str, ...] = ()
+        """Seeds whose fate it had left open then."""
 
     def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
         """The next race, if one is due."""
@@ -75,6 +99,14 @@ class Heuristic:
         """Take what grows along, judge it at the end of its probation, or germinate the next."""
         self._losses.append(state.training_loss)
         self._read(view)
+        self._catch_up(view)
+        action = self._choose(view)
+        ended = action.seed_id if _ends(action) else ""
+        self._acted_at = view.epoch
+        self._tended = tuple(one.record.seed_id for one in view.active if one.record.seed_id != ended)
+        return action
+
+    def _choose(self, view: GrowthView) -> Action:
         for seed in view.active:
             action = self._tend(seed, view)
             if action is not None:
@@ -96,6 +128,44 @@ class Heuristic:
             return ()
         return on_offer(self._catalogue, self._growth, view, self._allotment(view), self._kinds or SHORT_LIST)
 
+    def memory(self) -> bytes:
+        """What the races have shown and how growth has gone."""
+        return msgspec.msgpack.encode(
+            _Memory(
+                tuple(self._losses),
+                self._kinds,
+                self._sites,
+                self._awaited,
+                self._asked_at,
+                self._tries,
+                self._turn,
+                self._culls,
+                self._over,
+                self._acted_at,
+                self._tended,
+            )
+        )
+
+    def take_over(self, memory: bytes) -> None:
+        """Go on from what `memory` gave.
+
+        Raises:
+            BadMemory: it is no memory of the heuristic, or of one with another catalogue.
+        """
+        try:
+            kept = msgspec.msgpack.decode(memory, type=_Memory)
+            for kind in kept.kinds:
+                self._catalogue.get(kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, UnknownBlueprint) as error:
+            raise BadMemory(f"this is no memory of the heuristic: {error}") from error
+        self._losses.clear()
+        self._losses.extend(kept.losses)
+        self._kinds, self._sites = kept.kinds, kept.sites
+        self._awaited, self._asked_at = kept.awaited, kept.asked_at
+        self._tries, self._turn, self._culls = kept.tries, kept.turn, kept.culls
+        self._over = kept.over
+        self._acted_at, self._tended = kept.acted_at, kept.tended
+
     def _next_turns(self, view: GrowthView) -> tuple[Candidate, ...]:
         """The winner at the site whose turn is next, then at the other of the best two."""
         kind, turn = self._catalogue.get(self._kinds[0]), self._turn + bool(view.active)
@@ -107,6 +177,7 @@ class Heuristic:
     def _wants_nothing(self, view: GrowthView) -> bool:
         return (
             bool(self._over)
+            or view.resting
             or view.conservative
             or view.progress > self._config.latest
             or self._left(view) < 1
@@ -118,7 +189,7 @@ class Heuristic:
 
     def _allotment(self, view: GrowthView) -> int:
         """Parameters that the next seed may have."""
-        return (view.max_params - view.params) // max(1, self._left(view))
+        return min(view.seed_params_max, (view.max_params - view.params) // max(1, self._left(view)))
 
     def _due(self, view: GrowthView) -> bool:
         """Early in the run at once; after a failure not before the host has stopped learning by itself."""
@@ -188,7 +259,7 @@ class Heuristic:
         step = next_step(seed, view.epoch)
         if step is None or step.operation is SeedOperation.FOSSILIZE:
             return self._judge(seed, step, view) if step is not None else None
-        if view.epoch - record.stage_epoch >= _patience(seed):
+        if view.epoch - record.stage_epoch >= patience(seed):
             return self._give_up(seed, f"no gate has let it out of {record.stage.name.lower()}")
         return step
 
@@ -199,20 +270,49 @@ class Heuristic:
         floor = self._growth.gates.gain_min + self._config.rent * seed.record.params / view.params
         earned = seed.gain / seed.figures.loss_without
         if earned >= floor:
-            self._turn, self._culls = self._turn + 1, 0
+            self._won()
             return step
         return self._give_up(seed, f"it gains {earned:.2%} of the loss and has to gain {floor:.2%}")
 
     def _give_up(self, seed: SeedView, reason: str) -> Action:
-        """Cull a seed; what the races said does not hold any more."""
+        """Cull a seed."""
+        self._lost()
+        return Cull(seed.record.seed_id, reason=reason)
+
+    def _won(self) -> None:
+        """A seed stays; the next one's turn."""
+        self._turn, self._culls = self._turn + 1, 0
+
+    def _lost(self) -> None:
+        """A seed goes; what the races said does not hold any more."""
         self._turn, self._culls = 0, self._culls + 1
         self._kinds, self._sites = (), ()
         if self._culls >= CULLS_MAX:
             self._over = f"{CULLS_MAX} seeds in a row did not pay"
-        return Cull(seed.record.seed_id, reason=reason)
+
+    def _catch_up(self, view: GrowthView) -> None:
+        """Take over what others have decided at the boundaries since it was asked last."""
+        if self._acted_at < 0 or view.epoch <= self._acted_at + 1:
+            return
+        there = {one.record.seed_id: one.record for one in _seeds(view)}
+        new = [one.seed_id for one in there.values() if one.born_epoch == self._acted_at]
+        if new:
+            self._tries = 0  # it was germinated as asked
+        for seed_id in dict.fromkeys((*self._tended, *new)):
+            stage = there[seed_id].stage if seed_id in there else Stage.CULLED
+            if stage is Stage.FOSSILIZED:
+                self._won()
+            elif stage not in ACTIVE:
+                self._lost()
 
 
-def _patience(seed: SeedView) -> int:
-    """Epochs after which a seed that its gates keep in a stage is given up: a probation more than planned."""
-    path = seed.record.path
-    return max(path.training_epochs, path.blending_epochs, path.shadowing_epochs) + path.probation_epochs + 1
+def _ends(action: Action) -> TypeGuard[Advance | Cull]:
+    """It decides a seed's fate."""
+    return isinstance(action, Cull) or (
+        isinstance(action, Advance) and action.operation is SeedOperation.FOSSILIZE
+    )
+
+
+def _seeds(view: GrowthView) -> tuple[SeedView, ...]:
+    """All that are, or were lately, at its sites."""
+    return tuple(one for site in view.sites for one in (*site.fossils, site.seed) if one is not None)

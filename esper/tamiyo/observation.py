@@ -14,11 +14,18 @@ GAIN_THAT_COUNTS = 0.002
 """Share of the validation loss that a gain has to reach, either way, to be more than neutral."""
 
 
-class _Window(msgspec.Struct, frozen=True):
+class Window(msgspec.Struct, frozen=True):
     """A command under observation, since the epoch of its boundary."""
 
     decided: Decided
     opened: int
+
+
+class ObservationMemory(msgspec.Struct, frozen=True):
+    """The windows that are open, and how many reports were written."""
+
+    windows: tuple[Window, ...] = ()
+    written: int = 0
 
 
 class Observation:
@@ -28,7 +35,7 @@ class Observation:
         self._run_id = run_id
         self._version = policy_version
         self._epochs = window_epochs
-        self._windows: list[_Window] = []
+        self._windows: list[Window] = []
         self._written = 0
 
     def watch(self, decided: Decided, now_ns: WallNs) -> tuple[FieldReport, ...]:
@@ -36,7 +43,7 @@ class Observation:
         epoch = decided.view.epoch
         due = [window for window in self._windows if epoch - window.opened >= self._epochs]
         self._windows = [window for window in self._windows if epoch - window.opened < self._epochs]
-        self._windows.append(_Window(decided, epoch))
+        self._windows.append(Window(decided, epoch))
         return tuple(self._report(window, decided.state, decided.view, now_ns) for window in due)
 
     def close(self, state: SystemState, view: GrowthView, now_ns: WallNs) -> tuple[FieldReport, ...]:
@@ -44,7 +51,16 @@ class Observation:
         windows, self._windows = self._windows, []
         return tuple(self._report(window, state, view, now_ns) for window in windows)
 
-    def _report(self, window: _Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
+    def remember(self) -> ObservationMemory:
+        """What the next reports depend on."""
+        return ObservationMemory(tuple(self._windows), self._written)
+
+    def recall(self, memory: ObservationMemory) -> None:
+        """Go on from what `remember` gave; the ids of reports that were written are not used again."""
+        self._windows = list(memory.windows)
+        self._written = max(self._written, memory.written)
+
+    def _report(self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
         then, seed = window.decided, _seed_of(window, view)
         payload = then.command.payload
         blueprint = payload.blueprint_id if isinstance(payload, CommandSeedOperation) else ""
@@ -80,7 +96,7 @@ def _outcome(applied: bool, gain: float | None, loss: float) -> FieldReportOutco
     return FieldReportOutcome.SUCCESS if gain > 0 else FieldReportOutcome.REGRESSION
 
 
-def _seed_of(window: _Window, view: GrowthView) -> SeedView | None:
+def _seed_of(window: Window, view: GrowthView) -> SeedView | None:
     """The seed that the command named, or the newest one at the site where it germinated one."""
     command = window.decided.command
     site_name, seed_id = command.annotations.get("site", ""), command.target_seed_id

@@ -9,7 +9,7 @@ MEASURED = frozenset({SeedOperation.EVALUATE, SeedOperation.FOSSILIZE})
 
 
 def next_step(seed: SeedView, epoch: int) -> Advance | None:
-    """The operation that `seed` is due for at `epoch`, or None while its present stage lasts.
+    """The operation that `seed` is due for at `epoch`, or None while its present stage lasts, or its pause.
 
     TRAINING and SHADOWING are passed within the boundary where the seed's path gives them 0 epochs.
     BLENDING lasts at least one epoch, because the gates behind it judge a seed that was in the
@@ -17,7 +17,7 @@ def next_step(seed: SeedView, epoch: int) -> Advance | None:
     present stage. An operation that a gate refused comes up again each time the stay is served anew.
     """
     record = seed.record
-    leaving = _leaving(seed)
+    leaving = None if record.paused else _leaving(seed)
     if leaving is None:
         return None
     stay, operation = leaving
@@ -31,6 +31,12 @@ def due(view: GrowthView) -> Advance | None:
     """The first active seed's next operation, in the order of the sites."""
     steps = (next_step(seed, view.epoch) for seed in view.active)
     return next((step for step in steps if step is not None), None)
+
+
+def patience(seed: SeedView) -> int:
+    """Epochs after which a seed that its gates keep in a stage is given up: a probation more than planned."""
+    path = seed.record.path
+    return max(path.training_epochs, path.blending_epochs, path.shadowing_epochs) + path.probation_epochs + 1
 
 
 def _measured(seed: SeedView) -> bool:

@@ -15,24 +15,12 @@ there will never be one the plain module is taken from then on. Time is passed i
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from contracts.kernels import KernelSpec, Strategy
-
-
-class Breaker(Protocol):
-    """Stops further tries after failures in a row, and later lets one probe through."""
-
-    @property
-    def closed(self) -> bool: ...
-    def permits(self, now_s: float, wanted: int) -> int: ...
-    def began(self) -> None: ...
-    def withdrawn(self) -> None: ...
-    def succeeded(self) -> None: ...
-    def failed(self, now_s: float) -> None: ...
-    def retry_in_s(self, now_s: float) -> float: ...
+from esper.breaker import Breaker
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -233,9 +221,9 @@ class Agenda:
 
     def _rest_s(self, item: _Item, now_s: float) -> float:
         record = self._record(item)
-        held_up = self._compiler.retry_in_s(now_s) if record.failed_ever else 0.0
+        held_up = self._compiler.retry_in(now_s) if record.failed_ever else 0.0
         rested_s = max(item.not_before_s, self._start_not_before_s)
-        return max(rested_s - now_s, record.breaker.retry_in_s(now_s), held_up, 0.0)
+        return max(rested_s - now_s, record.breaker.retry_in(now_s), held_up, 0.0)
 
     def _strategy(self, item: _Item, now_s: float) -> Strategy | None:
         """How to make it now; None if it has to wait."""

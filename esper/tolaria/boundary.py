@@ -5,13 +5,19 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
+from contracts.conflict import ConflictFacts
 from contracts.growth import GrowthView, ProbeReport
+from contracts.lifecycle import ACTIVE
 from contracts.messages import HardwareContext, SeedState, SystemState, WallNs
+from esper.kasmina.limits import Limits
 from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.rates import Rates
 from esper.tolaria.results import Assembled, EpochResult
 
 BYTES_PER_GB = 1_000_000_000
+
+FOREIGN_RATES = "foreign_rate_changes"
+"""The metric that is there in an epoch in which someone else changed learning rates."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Standing:
     epoch_steps: int
     batch_size: int
     max_active: int
+    limits: Limits
     conservative: bool
     evidence: ProbeReport | None
 
@@ -43,6 +50,7 @@ def assemble(
         state=_state(standing, result, growth, rates, now_ns),
         growth=_view(standing, result, growth),
         figures=growth.figures(),
+        foreign=result.foreign,
     )
 
 
@@ -68,9 +76,18 @@ def _state(
             "spent_gflop": standing.spent_flops / 1e9,
             "progress": standing.progress,
             "params": float(standing.params),
+            **_conflict_metrics(result.conflict),
+            **({FOREIGN_RATES: float(result.foreign_rate_changes)} if result.foreign_rate_changes else {}),
         },
         hardware_context=_hardware(),
     )
+
+
+def _conflict_metrics(facts: ConflictFacts | None) -> dict[str, float]:
+    """Nothing in an epoch that compared nothing."""
+    if facts is None or facts.cosine_min is None:
+        return {}
+    return {"gradient_cosine_min": facts.cosine_min, "gradient_conflict_share": facts.share}
 
 
 def _seed_state(seed: Seed, growth: Growth, rates: Rates, epoch: int) -> SeedState:
@@ -104,11 +121,18 @@ def _view(standing: Standing, result: EpochResult, growth: Growth) -> GrowthView
         batch_size=standing.batch_size,
         epoch_steps=standing.epoch_steps,
         max_active=standing.max_active,
+        seed_params_max=standing.limits.room(_active(growth), standing.params),
         sites=growth.views(),
         evidence=standing.evidence,
         flops=standing.flops,
+        conflict=result.conflict,
         conservative=standing.conservative,
     )
+
+
+def _active(growth: Growth) -> list[int]:
+    """Parameters of each seed whose fate is open."""
+    return [seed.record.params for seed in growth.seeds.values() if seed.record.stage in ACTIVE]
 
 
 @cache

@@ -12,18 +12,27 @@ FLOP_PER_GFLOP = 1_000_000_000
 class Costs:
     """FLOPs of what an epoch is made of.
 
-    `shadow` is one batch on the shadow path, which every `shadow_every`-th step takes as well; `after`
-    is what follows the steps and is part of the budget.
+    `shadow` is one batch on the shadow path, which every `shadow_every`-th step takes as well, `conflict`
+    the passes of one comparison of live seeds, which every `conflict_every`-th takes; `after` is what
+    follows the steps and is part of the budget.
     """
 
     step: int
     shadow: int
     shadow_every: int
     after: int
+    conflict: int = 0
+    conflict_every: int = 1
+
+    @property
+    def mean_step(self) -> float:
+        """A step with its share of the passes that not every step takes."""
+        return self.step + self.shadow / self.shadow_every + self.conflict / self.conflict_every
 
     def of(self, steps: int) -> int:
-        """FLOPs of `steps` steps with the shadow passes among them, at most."""
-        return steps * self.step + -(-steps // self.shadow_every) * self.shadow
+        """FLOPs of `steps` steps in a row with all passes among them, at most."""
+        shadows, comparisons = -(-steps // self.shadow_every), -(-steps // self.conflict_every)
+        return steps * self.step + shadows * self.shadow + comparisons * self.conflict
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Budget:
         if self.flops is None:
             assert self.epochs is not None
             return Pace(epoch / self.epochs, 1.0 / (self.epochs * epoch_steps))
-        return Pace(spent / self.flops, (costs.step + costs.shadow / costs.shadow_every) / self.flops)
+        return Pace(spent / self.flops, costs.mean_step / self.flops)
 
     def progress(self, epoch: int, spent: int) -> float:
         """Share that is spent, 0 to 1."""

@@ -11,8 +11,10 @@ from esper.kasmina.graft import Grafts
 from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.shadow import ShadowPath
 from esper.tolaria.blame import may_be_a_seeds
+from esper.tolaria.conflict import Conflicts, weight_of
 from esper.tolaria.costs import SHADOW, CostBook
 from esper.tolaria.flops import Account, FlopLedger
+from esper.tolaria.gradients import scale_gradients
 from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.loop import Crew, ShadowStep, Watched
 from esper.tolaria.task import LossFn
@@ -25,7 +27,8 @@ class Shadow:
     """One seed's passes on the shadow path in one epoch, each booked.
 
     The first pass of the epoch is watched for what it might leave on the host; in a drill all are, bit by
-    bit. A pass that raises is one without a finite result: it is the seed's own fault.
+    bit. A pass that raises is one without a finite result: it is the seed's own fault. `weight` multiplies
+    the gradient that a pass leaves, not the figures of it.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Shadow:
         costs: CostBook,
         ledger: FlopLedger,
         isolation: IsolationMonitor,
+        weight: float,
     ) -> None:
         self._seed_id = seed.record.seed_id
         self._path = ShadowPath(grafts, self._seed_id, loss_fn, seed.stream)
@@ -45,6 +49,7 @@ class Shadow:
         self._watched = False
         self._drill = seed.record.drill
         self._module = grafts.module(self._seed_id)
+        self._weight = weight
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> ShadowStep:
         seed_id = self._seed_id
@@ -62,6 +67,8 @@ class Shadow:
             return ShadowStep(finite=False, rms_ratio=math.inf, grad_norm=0.0)
         self._watched = True
         self._ledger.add(Account.SHADOW, flops)
+        if result.finite and self._weight != 1.0:
+            scale_gradients(list(self._module.parameters()), self._weight)
         return ShadowStep(result.finite, result.rms_ratio, result.grad_norm)
 
 
@@ -72,6 +79,7 @@ def crew_of(
     costs: CostBook,
     ledger: FlopLedger,
     isolation: IsolationMonitor,
+    conflicts: Conflicts,
 ) -> Crew:
     """The host with its fossils as one owner, each other seed in place as another."""
     host: list[nn.Parameter] = [parameter for _, parameter in grafts.host_named_parameters()]
@@ -84,7 +92,9 @@ def crew_of(
             host.extend(own)
             continue
         owners.append(own)
-        if seed.live or seed.learns:
-            shadow = Shadow(grafts, seed, loss_fn, costs, ledger, isolation) if seed.learns else None
+        if (seed.live or seed.learns) and not seed.record.paused:
+            weight = weight_of(seed.record.stage, conflicts.config.loss_weights)
+            shadow = Shadow(grafts, seed, loss_fn, costs, ledger, isolation, weight) if seed.learns else None
             watched.append(Watched(seed_id, own, shadow))
-    return Crew([parameter for owner in owners for parameter in owner], owners, watched)
+    everything = [parameter for owner in owners for parameter in owner]
+    return Crew(everything, owners, watched, conflicts.comparison(loss_fn, costs, ledger))

@@ -26,6 +26,7 @@ class Account(StrEnum):
 
     TRAIN = "train"
     SHADOW = "shadow"
+    CONFLICT = "conflict"
     PROBE = "probe"
     GAUGE = "gauge"
     COUNTERFACTUAL = "counterfactual"

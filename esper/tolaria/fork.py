@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from esper.kasmina.graft import Grafts
 from esper.tolaria.flops import counted
 from esper.tolaria.gradients import FiniteCheck, gradients_of
 from esper.tolaria.measure import measure
-from esper.tolaria.optimizer import admit
+from esper.tolaria.optimizer import admit, twin
 from esper.tolaria.randomness import Stream
 from esper.tolaria.task import LossFn, Tensors
 
@@ -49,7 +49,9 @@ class Fork:
     """
 
     def __init__(self, original: Original, rate_multiplier: float, stream: Stream) -> None:
-        self._grafts, self._optimizer = copy.deepcopy((original.grafts, original.optimizer))
+        memo: dict[int, Any] = {}
+        self._grafts = copy.deepcopy(original.grafts, memo)
+        self._optimizer = twin(original.optimizer, memo)
         self._loss_fn = original.loss_fn
         self._rate = original.learning_rate * rate_multiplier
         for group in self._optimizer.param_groups:

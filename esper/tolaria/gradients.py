@@ -36,6 +36,13 @@ def drop_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = None
 
 
+def scale_gradients(parameters: Sequence[nn.Parameter], factor: float) -> None:
+    """Multiply all gradients that there are by `factor`, in place."""
+    gradients = gradients_of(parameters)
+    if gradients:
+        torch._foreach_mul_(gradients, factor)
+
+
 def norm(gradients: Sequence[Tensor]) -> float:
     """L2 norm of all of them together; 0 for none."""
     if not gradients:

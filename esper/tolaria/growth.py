@@ -108,9 +108,13 @@ class Growth:
             current = fossils[-1]
         return SiteView(site, tuple(fossils), current)
 
-    def copies(self) -> dict[str, Seed]:
-        """All seeds as they are now."""
-        return {seed_id: seed.copy() for seed_id, seed in self.seeds.items()}
+    def copies(self, shape: int) -> dict[str, Seed]:
+        """All seeds as they are now; a way back that does not fit a network of `shape` never will again."""
+        copies = {seed_id: seed.copy() for seed_id, seed in self.seeds.items()}
+        for seed in copies.values():
+            if seed.undo_shape != shape:
+                seed.undo = None
+        return copies
 
     def restore(self, seeds: Mapping[str, Seed]) -> None:
         """Go back to what `copies()` gave."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esper.tolaria.streams import flaw_of_stream
 from esper.tolaria.task import Tensors
 
 GATHER_BYTES = 8 << 20
@@ -36,13 +37,23 @@ class Loader:
         self._gather = max(1, GATHER_BYTES // max(1, example_bytes * self.batch_size))
         self._order = torch.empty(0, dtype=torch.int64)
         self._position = self._pass_batches
+        self._passes = 0
+        self.progress: int | None = None
+        """Batches handed out since the loader was made; None while none are asked for. For other threads."""
 
     def batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches of inputs and targets; one that was not asked for was not used up."""
+        try:
+            yield from self._next(steps)
+        finally:
+            self.progress = None
+
+    def _next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         while steps > 0:
             if self._position >= self._pass_batches:
                 self._order = torch.randperm(len(self._data), generator=self._generator)
                 self._position = 0
+                self._passes += 1
             count = min(steps, self._gather, self._pass_batches - self._position)
             start = self._position * self.batch_size
             index = self._order[start : start + count * self.batch_size]
@@ -50,6 +61,7 @@ class Loader:
             targets = torch.split(self._data.targets[index], self.batch_size)
             for batch in zip(inputs, targets, strict=True):
                 self._position += 1
+                self.progress = self._passes * self._pass_batches + self._position
                 yield batch
             steps -= count
 
@@ -60,6 +72,19 @@ class Loader:
     def state(self) -> LoaderState:
         """Where it is; holds no reference to what changes later."""
         return LoaderState(self._order, self._position, self._generator.get_state())
+
+    def flaw(self, state: LoaderState) -> str:
+        """Why it could not go on from `state`; empty if it could."""
+        order, examples = state.order, len(self._data)
+        if order.dtype is not torch.int64 or order.ndim != 1 or len(order) not in (0, examples):
+            return f"the order of the data is of {order.numel()} examples; there are {examples}"
+        if len(order) and not 0 <= int(order.min()) <= int(order.max()) < examples:
+            return "the order of the data names examples that there are not"
+        if not 0 <= state.position <= self._pass_batches or (
+            not len(order) and state.position < self._pass_batches
+        ):
+            return f"the data are at batch {state.position}; a pass has {self._pass_batches}"
+        return flaw_of_stream(state.generator)
 
     def restore(self, state: LoaderState) -> None:
         """Go back to where `state()` was called."""

@@ -1,8 +1,8 @@
 """The training loop between two boundaries, kept as lean as the plainest loop that does the same.
 
 A step does here, beyond forward, backward and update: one rate set, one pass that sees NaN and
-infinity, one attribute read for the stop flag. What else there is (seeds on the shadow path, clipping,
-norms of seeds that are being watched) costs nothing when there is none of it.
+infinity, one attribute read for the stop flag. What else there is (seeds on the shadow path, live seeds
+that are compared, clipping, norms of seeds that are being watched) costs nothing when there is none of it.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esper.tolaria.comparison import Comparison
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.gradients import FiniteCheck, drop_gradients, gradients_of, norm
 from esper.tolaria.loader import Loader
@@ -81,6 +82,8 @@ class Crew:
     parameters: Sequence[nn.Parameter]
     owners: Sequence[Sequence[nn.Parameter]]
     watched: Sequence[Watched] = ()
+    comparison: Comparison | None = None
+    """Of the live undecided seeds, if there are several; it may replace the host's gradients."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,24 @@ class StepLoop:
     shadow_every: int
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     stop_requested: bool = False
+    loss_limit: float = math.inf
+    """A step whose loss is above it is not taken."""
+    grad_norm: float = 0.0
+    """Of the newest step that was sampled, in whichever epoch."""
     broken_at: int = -1
     """Global number of the newest step that ended in an error."""
     _finite: FiniteCheck = field(default_factory=FiniteCheck)
-    _grad_norm: float = 0.0
 
     def run(self, crew: Crew, first_step: int, steps: int, pace: Pace) -> Trained:
         """Take up to `steps` optimizer steps; `first_step` is the first one's global number.
 
         Raises:
-            TrainingDiverged: a loss or gradient was not finite; that step was not taken.
+            TrainingDiverged: a loss or gradient was not finite, or the loss above `loss_limit`; that step was
+                not taken.
             what a step raised, of `WRONG`: `broken_at` says in which.
         """
         model, loss_fn, rates, optimizer = self.model, self.loss_fn, self.rates, self.optimizer
-        parameters, watched = crew.parameters, crew.watched
+        parameters, watched, comparison = crew.parameters, crew.watched, crew.comparison
         loss_sum, step, rate, shadow_passes = 0.0, first_step, 0.0, 0
         try:
             for inputs, targets in self.loader.batches(0 if self.stop_requested else steps):
@@ -139,6 +146,8 @@ class StepLoop:
                 loss.backward()  # type: ignore[no-untyped-call]
                 value = loss.item()
                 self._see(step, value, rate, gradients_of(parameters))
+                if comparison is not None and step % comparison.every == 0:
+                    comparison.compare(step, value, inputs, targets)
                 if watched:
                     shadow_passes += self._watch(watched, step, inputs, targets)
                 if self.clip_norm:
@@ -153,17 +162,19 @@ class StepLoop:
             self.broken_at = step
             raise
         taken = step - first_step
-        return Trained(taken, loss_sum / taken if taken else math.nan, rate, self._grad_norm, shadow_passes)
+        return Trained(taken, loss_sum / taken if taken else math.nan, rate, self.grad_norm, shadow_passes)
 
     def _see(self, step: int, loss: float, rate: float, gradients: list[Tensor]) -> None:
-        """Stop at what is not finite; sample every so often."""
+        """Stop at what is not finite, or far too large; sample every so often."""
         if loss - loss != 0.0:  # NaN and infinity, and nothing else
             raise TrainingDiverged(step, "training loss")
+        if loss > self.loss_limit:
+            raise TrainingDiverged(step, "training loss", self.loss_limit)
         if not self._finite.passes(gradients):
             raise TrainingDiverged(step, "gradient")
         if step % SAMPLE_EVERY == 0:
-            self._grad_norm = norm(gradients)
-            self.samples.append(Sample(step, loss, rate, self._grad_norm))
+            self.grad_norm = norm(gradients)
+            self.samples.append(Sample(step, loss, rate, self.grad_norm))
 
     def _watch(self, watched: Sequence[Watched], step: int, inputs: Tensor, targets: Tensor) -> int:
         """Shadow passes of the seeds that are due for one, norms of all that have gradients."""

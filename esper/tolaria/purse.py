@@ -1,14 +1,18 @@
 """What is left of the budget, and what the next epoch may take of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.config import Config
 from esper.tolaria.budget import Budget, Costs
+from esper.tolaria.comparison import OBJECTIVE
+from esper.tolaria.conflict import Conflicts
 from esper.tolaria.costs import SHADOW, CostBook
 from esper.tolaria.flops import Account, FlopLedger
-from esper.tolaria.growth import Growth
+from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.loop import Pace
 from esper.tolaria.safepoint import SafePoint
+from esper.tolaria.teacher import Distillation
 
 COUNT_RESERVE = 2
 """A changed network is counted while the budget has this many times what the last count took."""
@@ -26,6 +30,8 @@ class Purse:
     ledger: FlopLedger
     growth: Growth
     safe_point: SafePoint
+    conflicts: Conflicts
+    distillation: Distillation
     config: Config
     validation_examples: int
 
@@ -41,13 +47,15 @@ class Purse:
 
     def steps(self, epoch: int) -> int:
         """Steps that the epoch after `epoch` epochs may take."""
-        if self.left < COUNT_RESERVE * self.costs.count and self.costs.outdated(self.safe_point.version):
-            return 0  # too little is left to count what has grown
+        if self._too_little_to_count():
+            return 0
         costs = self._epoch_costs()
         return self.budget.steps(self.config.train.epoch_steps, epoch, self.ledger.spent, costs)
 
     def pace(self, epoch: int) -> Pace:
         """How far along those steps are."""
+        if self._too_little_to_count():
+            return Pace(self.progress(epoch), 0.0)
         costs = self._epoch_costs()
         return self.budget.pace(self.config.train.epoch_steps, epoch, self.ledger.spent, costs)
 
@@ -65,13 +73,28 @@ class Purse:
         account = Account.COUNTERFACTUAL if spent_anyway else Account.VALIDATION
         self.ledger.add(account, self.forward)
 
+    def _teaching(self) -> int:
+        """What a teacher adds to a step; a forward pass is less than a step."""
+        flops = self.distillation.step_flops
+        return self.costs.step if flops is None else flops
+
+    def _too_little_to_count(self) -> bool:
+        """The network has grown, and what is left may not suffice to count it."""
+        return self.left < COUNT_RESERVE * self.costs.count and self.costs.outdated(self.safe_point.version)
+
     def _epoch_costs(self) -> Costs:
         self.costs.turn_to(self.safe_point.version)
-        learning = [seed.record.seed_id for seed in self.growth.open_seeds() if seed.learns]
-        shadows = [self.costs.known(SHADOW, seed_id) for seed_id in learning]
+        learning = [seed for seed in self.growth.open_seeds() if seed.learns]
         return Costs(
-            step=self.costs.step,
-            shadow=sum(self.costs.step if flops is None else flops for flops in shadows),
+            step=self.costs.step + self._teaching(),
+            shadow=self._passes(SHADOW, learning),
             shadow_every=self.config.growth.shadow_every,
             after=self.forward if self.ledger.counts_validation else 0,
+            conflict=self._passes(OBJECTIVE, self.conflicts.rivals()),
+            conflict_every=self.conflicts.every,
         )
+
+    def _passes(self, work: str, seeds: Sequence[Seed]) -> int:
+        """One pass for each of these seeds; what has not been counted takes a step at most."""
+        known = [self.costs.known(work, seed.record.seed_id) for seed in seeds]
+        return sum(self.costs.step if flops is None else flops for flops in known)

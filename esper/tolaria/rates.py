@@ -1,31 +1,20 @@
 """The one owner of learning rates: the host's schedule and each seed's own warm-up.
 
-A rate that is not the one set last was changed by someone else: it is reported and overwritten.
+A rate that is not the one set last was changed by someone else: it is told and overwritten. So are
+momentum, betas and weight decay, which a schedule may cycle.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch.optim import Optimizer
 
+from esper.tolaria.plain import Plain
+from esper.tolaria.schedule import Schedule, Settings, as_setting
+from esper.tolaria.watch import ForeignChange, Watch
+
 HOST = "host"
 """Name of the optimizer group that holds the host and what has become part of it."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Constant until `decay_from` of the budget, then linear down to `final_rate` of the peak."""
-
-    peak: float
-    decay_from: float
-    final_rate: float
-
-    def at(self, progress: float) -> float:
-        """The rate at `progress`, the share of the budget that is spent (beyond 1 counts as 1)."""
-        if progress <= self.decay_from or self.decay_from >= 1.0:
-            return self.peak
-        fallen = min(1.0, (progress - self.decay_from) / (1.0 - self.decay_from))
-        return self.peak * (1.0 - (1.0 - self.final_rate) * fallen)
 
 
 @dataclass
@@ -45,47 +34,93 @@ class SeedRate:
 
 @dataclass(frozen=True)
 class RatesState:
-    """The warm-ups, and the rate set last of every group."""
+    """The warm-ups, what was set last in every group, and where the schedule is; all of it plain data."""
 
     seeds: Mapping[str, SeedRate]
     rates: Mapping[str, float]
+    settings: Mapping[str, dict[str, Plain]] = field(default_factory=dict)
+    """The other watched hyperparameters by group; betas are a list."""
+    schedule: dict[str, Plain] = field(default_factory=dict)
+    foreign_changes: int = 0
 
 
 class Rates:
     """Sets every group's rate before each step.
 
-    `foreign_changes` counts the rates that someone else had changed, each found at the next step.
+    A host of several groups keeps the ratios of their rates as they are when this is made. A setting other
+    than the rate that the schedule changes is changed in every group that had the host's.
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
-        self._groups = optimizer.param_groups
+        self._optimizer = optimizer
         self._schedule = schedule
         self._seeds: dict[str, SeedRate] = {}
-        self._set: dict[str, float] = {}
-        self.foreign_changes = 0
+        self._watch = Watch(optimizer)
+        peak = self.of(HOST)
+        self._multiples = {
+            name: self.of(name) / peak for name in self._watch.held if name.startswith(f"{HOST}/")
+        }
+
+    @property
+    def foreign_changes(self) -> int:
+        """What someone else had changed of the optimizer so far, each found at the next step."""
+        return self._watch.changes
+
+    @property
+    def over(self) -> str:
+        """Why the schedule goes no further; empty if it does."""
+        return self._schedule.over
+
+    @property
+    def reads_validation(self) -> bool:
+        """Whether the schedule decides on the validation loss."""
+        return self._schedule.reads_validation
 
     def apply(self, progress: float) -> float:
         """Set the rates for a step taken at `progress`; returns the host's."""
-        base = self._schedule.at(progress)
-        for group in self._groups:
-            name = group["name"]
+        watch, schedule, seeds, multiples = self._watch, self._schedule, self._seeds, self._multiples
+        watch.look()
+        settings = schedule.at(progress)
+        base: float = settings["lr"]  # type: ignore[assignment]  # a rate is no tuple
+        for name, held in watch.held.items():
+            group, ours = held.group, held.settings
+            for key, value in ours.items():
+                if group.get(key) is not value:
+                    watch.compare(name, key)
             rate = base
-            seed = self._seeds.get(name)
-            if seed is not None:
-                rate = base * seed.factor()
-                seed.steps += 1
-            if group["lr"] != self._set.get(name, group["lr"]):
-                self.foreign_changes += 1
-            self._set[name] = group["lr"] = rate
+            if name in seeds:
+                rate *= seeds[name].factor()
+                seeds[name].steps += 1
+            elif name in multiples:
+                rate *= multiples[name]
+            ours["lr"] = group["lr"] = rate
+        if len(settings) > 1:
+            self._turn(settings)
+        if schedule.has_steps:
+            schedule.step_taken()
         return base
+
+    def epoch_over(self, val_loss: float) -> None:
+        """An epoch was trained and validated: a schedule by epochs goes on, and no foreign group stays."""
+        self._watch.look()
+        self._schedule.epoch_over(val_loss)
 
     def base(self, progress: float) -> float:
         """The host's rate at `progress`; sets nothing."""
-        return self._schedule.at(progress)
+        base = self._schedule.at(progress)["lr"]
+        assert isinstance(base, float)
+        return base
 
     def of(self, name: str) -> float:
-        """The rate set last for a group; 0 before the first step."""
-        return self._set.get(name, 0.0)
+        """The rate set last for a group; 0 if none was."""
+        held = self._watch.held.get(name)
+        rate = 0.0 if held is None else held.settings["lr"]
+        assert isinstance(rate, float)
+        return rate
+
+    def take_told(self) -> tuple[ForeignChange, ...]:
+        """The foreign changes found since this was last asked, the newest of them."""
+        return self._watch.take_told()
 
     def admit(self, seed_id: str, multiplier: float, warmup_steps: int) -> None:
         """A new seed's group: `multiplier` times the schedule, reached linearly in `warmup_steps` steps."""
@@ -94,18 +129,53 @@ class Rates:
     def dismiss(self, seed_id: str) -> None:
         """The seed's group is gone, or has joined the host."""
         self._seeds.pop(seed_id, None)
-        self._set.pop(seed_id, None)
+        self._watch.forget(seed_id)
 
     def state(self) -> RatesState:
         """Where every group is in its schedule."""
+        held = self._watch.held
         return RatesState(
             seeds={name: replace(rate) for name, rate in self._seeds.items()},
-            rates={group["name"]: float(group["lr"]) for group in self._groups},
+            rates={name: self.of(name) for name in held},
+            settings={name: _others(group.settings) for name, group in held.items()},
+            schedule=self._schedule.state(),
+            foreign_changes=self.foreign_changes,
         )
 
     def restore(self, state: RatesState) -> None:
-        """Take over what `state()` said earlier; a group that it does not name keeps its rate."""
+        """Take over what `state()` said earlier; a group that it does not name keeps its settings.
+
+        Raises:
+            BadOptimizer: the schedule is another one now; nothing has changed then.
+        """
+        self._schedule.restore(state.schedule)
         self._seeds = {name: replace(rate) for name, rate in state.seeds.items()}
-        self._set = dict(state.rates)
-        for group in self._groups:
-            group["lr"] = state.rates.get(group["name"], group["lr"])
+        self._watch.changes = state.foreign_changes
+        for name in [*self._watch.held]:
+            self._watch.forget(name)
+        for group in self._optimizer.param_groups:
+            name = group.get("name", "")
+            if name in state.rates:
+                group["lr"] = state.rates[name]
+                for key, value in state.settings.get(name, {}).items():
+                    group[key] = as_setting(value)
+                self._watch.hold(group)
+
+    def _turn(self, settings: Settings) -> None:
+        """Take over what the schedule has changed beside the rate."""
+        held = self._watch.held
+        host = dict(held[HOST].settings)
+        for key, value in settings.items():
+            if key == "lr" or value == host.get(key, value):
+                continue
+            for one in held.values():
+                if one.settings.get(key) == host[key]:
+                    one.settings[key] = one.group[key] = value
+
+
+def _others(settings: Settings) -> dict[str, Plain]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in settings.items()
+        if key != "lr"
+    }

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from contracts.conflict import ConflictFacts
 from contracts.growth import GrowthView, SeedFigures
 from contracts.messages import SystemState
+from esper.tolaria.watch import ForeignChange
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ class EpochResult:
     wall_s: float
     stopped: bool = False
     foreign_rate_changes: int = 0
-    """Learning rates that someone else had changed, found and overwritten during the epoch."""
+    """What of the optimizer someone else had changed, found and overwritten during the epoch."""
+    foreign: tuple[ForeignChange, ...] = ()
+    """The newest of them."""
+    conflict: ConflictFacts | None = None
+    """What several live seeds did to each other; None if they were not compared."""
     set_aside: tuple[SetAside, ...] = ()
     """Seeds that broke the epoch, which was then trained again without them."""
 
@@ -47,6 +53,8 @@ class Assembled:
     state: SystemState
     growth: GrowthView
     figures: dict[str, SeedFigures]
+    foreign: tuple[ForeignChange, ...] = ()
+    """What of the optimizer someone else had changed in the epoch, the newest."""
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,51 @@
-"""The safe point: the one place where a plan becomes a change of the module and of the optimizer."""
+"""The safe point: the one place where a plan becomes a change of the module and of the optimizer.
 
+Every change is timed and counted by a guard. One that fails costs the seed that it is of, never the run: a
+module that can't be grafted is not in place, a seed that can't be changed is set aside, and the figures of
+both say so to the next boundary, which takes them out. A removal that fails is an error: nothing may stay
+half in.
+"""
+
+import logging
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
 from torch.optim import Optimizer
 
 from contracts.config import TrainConfig
-from contracts.growth import SeedRecord
-from esper.kasmina.graft import Grafts
+from contracts.growth import Operation, SeedRecord
+from contracts.lifecycle import ACTIVE, Stage
+from esper.kasmina.graft import GraftError, Grafts
+from esper.kasmina.guard import Guard, operation_of
 from esper.kasmina.isolation import IsolationMonitor
-from esper.kasmina.plan import Change, Fossilize, GraftPlan, Insert, Isolate, Note, Remove, SetAlpha
+from esper.kasmina.plan import (
+    Change,
+    Fossilize,
+    GraftPlan,
+    Insert,
+    Isolate,
+    Note,
+    Pause,
+    Remove,
+    Resume,
+    SetAlpha,
+)
+from esper.kasmina.registry import HOST as THE_HOST
+from esper.kasmina.registry import Foreign
 from esper.tolaria.errors import PlanRefused
 from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.optimizer import admit, dismiss, holds, join_host
 from esper.tolaria.rates import HOST, Rates
 from esper.tolaria.results import Applied
+from esper.tolaria.roll import call_roll, strike
+from esper.tolaria.trial import WRONG
 from esper.tolaria.undo import restore_undo, take_undo
+
+log = logging.getLogger(__name__)
+
+LEARNING_ALONE = frozenset({Stage.TRAINING, Stage.SHADOWING})
+"""Stages in which an isolated seed learns on the shadow path."""
 
 
 @dataclass
@@ -40,6 +70,7 @@ class SafePoint:
         growth: Growth,
         isolation: IsolationMonitor,
         config: TrainConfig,
+        guard: Guard,
     ) -> None:
         self._grafts = grafts
         self._optimizer = optimizer
@@ -47,6 +78,10 @@ class SafePoint:
         self._growth = growth
         self._isolation = isolation
         self._config = config
+        self.guard = guard
+        self._learned = tuple(p for group in optimizer.param_groups for p in group["params"])
+        self.strangers: tuple[Foreign, ...] = ()
+        """Foreign parameters that no seed in progress can have brought; nothing is grafted beside them."""
         self.shape = 0
         self.version = 0
 
@@ -56,7 +91,8 @@ class SafePoint:
         A removal with rollback brings weights, buffers and optimizer state of what was there before the
         graft back to what they were then; the order of the data, the random streams, the step count
         and what was spent go on. It is refused when another seed has been grafted or removed since:
-        the seed is removed all the same, and the host keeps its present weights.
+        the seed is removed all the same, and the host keeps its present weights. What failed is in the
+        answer's `refused`.
 
         Raises:
             PlanRefused: a change names a seed that is not in place, or inserts one that is; nothing has
@@ -65,7 +101,7 @@ class SafePoint:
         self._check(plan)
         tally = _Tally()
         for change in plan.changes:
-            self._change(change, tally)
+            self._guarded(change, tally, plan.epoch)
         return Applied(
             plan_id=plan.plan_id,
             params_added=tally.added,
@@ -86,6 +122,8 @@ class SafePoint:
                     )
                 in_place.add(seed_id)
             elif not isinstance(change, Note):
+                if isinstance(change, Remove) and self._was_refused(seed_id):
+                    continue
                 if seed_id not in in_place:
                     raise PlanRefused(
                         f"plan {plan.plan_id} changes {seed_id}, which is not in place; insert it first"
@@ -93,18 +131,63 @@ class SafePoint:
                 if isinstance(change, Remove):
                     in_place.remove(seed_id)
 
-    def _change(self, change: Change, tally: _Tally) -> None:
+    def _guarded(self, change: Change, tally: _Tally, epoch: int) -> None:
+        """Make one change, timed; what becomes of one that fails is in the module's docstring."""
+        operation, seed_id = operation_of(change), change.record.seed_id
+        if isinstance(change, Note) or operation is None:
+            self._growth.note(change.record)
+            return
+        if not isinstance(change, Insert | Remove) and seed_id not in self._grafts.seed_ids():
+            return  # it was refused a moment ago
+        try:
+            with self.guard.run(operation, epoch):
+                self._change(change, tally, epoch)
+        except WRONG as error:
+            if isinstance(change, Remove | Fossilize):
+                raise
+            log.warning("%s of %s failed", operation, seed_id, exc_info=error)
+            reason = str(error) or type(error).__name__
+            if isinstance(change, Insert):
+                self._keep_out(change.record, error)
+                tally.refused.append(f"{seed_id} was not grafted: {reason}")
+            else:
+                self.set_aside(seed_id)
+                tally.refused.append(f"{operation} of {seed_id} failed, and it was set aside: {reason}")
+
+    def _keep_out(self, record: SeedRecord, error: Exception) -> None:
+        """Leave nothing of a module that could not be grafted; the figures take its record out."""
+        if record.seed_id in self._grafts.seed_ids():
+            parameters = self._grafts.named_parameters(record.seed_id)
+            self._grafts.remove(record.seed_id)
+            dismiss(self._optimizer, parameters)
+        seed = self._growth.note(record)
+        seed.in_place = seed.live = seed.learns = False
+        if isinstance(error, GraftError):
+            seed.measured(foreign_parameters=1)
+        else:
+            seed.measured(finite=False)
+
+    def _was_refused(self, seed_id: str) -> bool:
+        """The engine knows it as a seed in progress, and its module was never grafted."""
+        seed = self._growth.seeds.get(seed_id)
+        return seed is not None and not seed.in_place and seed.record.stage in ACTIVE
+
+    def _change(self, change: Change, tally: _Tally, epoch: int) -> None:
         match change:
             case Insert():
                 tally.added += self._insert(change)
             case Remove():
-                self._remove(change, tally)
+                self._remove(change, tally, epoch)
             case SetAlpha(record=record, alpha=alpha):
                 self._mix(record, alpha)
             case Isolate(record=record, learns=learns):
                 self._isolate(record, learns)
             case Fossilize(record=record):
                 self._fossilize(record)
+            case Pause(record=record):
+                self._pause(record)
+            case Resume(record=record):
+                self._resume(record)
             case Note(record=record):
                 self._growth.note(record)
 
@@ -140,17 +223,63 @@ class SafePoint:
         if learns:
             self._pace(seed)
 
+    def _pause(self, record: SeedRecord) -> None:
+        """It learns nothing; a live one goes on contributing, passed over by the optimizer."""
+        seed = self._growth.note(record)
+        seed.learns = False
+        if seed.live:
+            self._grafts.hold(record.seed_id)
+            self.version += 1
+
+    def _resume(self, record: SeedRecord) -> None:
+        seed = self._growth.note(record)
+        seed.learns = not seed.live and record.stage in LEARNING_ALONE
+        if seed.live:
+            self._grafts.release(record.seed_id)
+            self.version += 1
+
     def set_aside(self, seed_id: str) -> None:
-        """Take a live seed that broke a step out of the forward pass; its figures say that it is not sound.
+        """Take a seed that broke something out of the forward pass; its figures say that it is not sound.
 
         Its record stays as it is: the next boundary takes it out for good.
         """
-        seed = self._growth.seeds[seed_id]
-        self._grafts.isolate(seed_id)
+        self._stand_aside(self._growth.seeds[seed_id]).measured(finite=False)
+
+    def _stand_aside(self, seed: Seed) -> Seed:
+        self._grafts.isolate(seed.record.seed_id)
         seed.live = seed.learns = False
         seed.forget_gain()
-        seed.measured(finite=False)
         self.version += 1
+        return seed
+
+    def look(self) -> tuple[Foreign, ...]:
+        """See that the network and the optimizer hold the registered parameters, and no other.
+
+        A foreign parameter in a seed's module is that seed's doing; one in the host may be any seed's in
+        progress. Whoever may be at fault is set aside, and the next boundary takes it out; the host and the
+        optimizer are as before. Where no seed is in progress the finding stays in `strangers`.
+        """
+        found = (*self._grafts.registry.foreign(), *call_roll(self._optimizer, self._grafts, self._learned))
+        if not found:
+            self.strangers = ()
+            return ()
+        suspects = {seed.record.seed_id: seed for seed in self._growth.open_seeds()}
+        counts = Counter[str]()
+        for stranger in found:
+            counts.update(
+                list(suspects) if stranger.owner == THE_HOST else {stranger.owner} & suspects.keys()
+            )
+        for seed_id, count in counts.items():
+            if suspects[seed_id].figures.foreign_parameters < count:
+                log.warning("%s is set aside: %s", seed_id, ", ".join(map(str, found)))
+                self._stand_aside(suspects[seed_id]).measured(foreign_parameters=count)
+        if suspects:
+            self._grafts.registry.mend()
+            strike(self._optimizer, self._grafts)
+        elif found != self.strangers:
+            log.warning("foreign parameters: %s", ", ".join(map(str, found)))
+        self.strangers = () if suspects else found
+        return found
 
     def _pace(self, seed: Seed) -> None:
         if not seed.paced:
@@ -164,8 +293,11 @@ class SafePoint:
         join_host(self._optimizer, record.seed_id)
         self._rates.dismiss(record.seed_id)
 
-    def _remove(self, change: Remove, tally: _Tally) -> None:
+    def _remove(self, change: Remove, tally: _Tally, epoch: int) -> None:
         record = change.record
+        if self._was_refused(record.seed_id):
+            self._growth.note(record).measured(cleared=self._grafts.cleared(record.seed_id))
+            return
         parameters = self._grafts.named_parameters(record.seed_id)
         seed = self._growth.note(record)
         self._grafts.remove(record.seed_id)
@@ -174,23 +306,26 @@ class SafePoint:
         self._isolation.forget(record.seed_id)
         tally.removed += sum(parameter.numel() for _, parameter in parameters)
         if change.rollback:
-            self._roll_back(seed, tally)
+            self._roll_back(seed, tally, epoch)
         seed.in_place = seed.live = seed.learns = seed.paced = False
         seed.undo = None
         seed.measured(cleared=self._grafts.cleared(record.seed_id) and not holds(self._optimizer, parameters))
         self.shape += 1
         self.version += 1
 
-    def _roll_back(self, seed: Seed, tally: _Tally) -> None:
-        seed_id = seed.record.seed_id
-        if seed.undo is None or seed.undo_shape != self.shape:
+    def _roll_back(self, seed: Seed, tally: _Tally, epoch: int) -> None:
+        seed_id, undo = seed.record.seed_id, seed.undo
+        why = self.guard.refusal(Operation.ROLLBACK, epoch)
+        if undo is None or seed.undo_shape != self.shape:
+            why = "another seed has been grafted or removed since"
+        if why or undo is None:
             seed.record = msgspec.structs.replace(seed.record, rolled_back=False)
             tally.refused.append(
-                f"{seed_id} was removed without rollback: another seed has been grafted or removed since; "
-                "the host keeps its present weights"
+                f"{seed_id} was removed without rollback: {why}; the host keeps its present weights"
             )
             return
-        tally.changed = restore_undo(self._grafts.model, self._optimizer, seed.undo)
+        with self.guard.run(Operation.ROLLBACK, epoch):
+            tally.changed = restore_undo(self._grafts.model, self._optimizer, undo)
         for other in self._grafts.live_ids():  # the copy held their alpha as it was then
             self._grafts.set_alpha(other, self._grafts.alpha(other))
         tally.notes.append(f"the host is rolled back to before {seed_id} was grafted")

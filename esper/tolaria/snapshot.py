@@ -1,25 +1,25 @@
-"""A copy in memory of all that training goes on from, and the way back to it, bit for bit."""
+"""A run at one moment: all that training goes on from, bit for bit, as values that never change."""
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from contracts.growth import ProbeReport
 from esper.kasmina.graft import Grafts
+from esper.kasmina.isolation import IsolationState
 from esper.tolaria.costs import Counts
 from esper.tolaria.flops import FlopLedger
+from esper.tolaria.groups import OptimizerState
 from esper.tolaria.growth import Growth, Seed
+from esper.tolaria.level import LevelState
 from esper.tolaria.loader import Loader, LoaderState
+from esper.tolaria.network import Network
 from esper.tolaria.randomness import Stream
 from esper.tolaria.rates import Rates, RatesState
 from esper.tolaria.results import EpochResult
-from esper.tolaria.undo import Undo, restore_undo, take_undo
+from esper.tolaria.streams import GlobalStreams
 
 
 @dataclass(frozen=True)
@@ -41,70 +41,47 @@ class Position:
 
     epoch: int = 0
     step: int = 0
+    params: int = 0
+    """Parameters of the network, seeds in place included."""
+    rescues: int = 0
+    """Times that an epoch was trained again without a seed."""
+    last: EpochResult | None = None
+    evidence: ProbeReport | None = None
+    level: LevelState = field(default_factory=LevelState)
+    grad_norm: float = 0.0
+    """Of the newest step that was sampled."""
     shape: int = 0
     """Grafts and removals so far."""
     version: int = 0
     """Changes of the forward pass so far."""
     counts: Counts = field(default_factory=Counts)
     """FLOPs of the network as they were known."""
-    last: EpochResult | None = None
-    evidence: ProbeReport | None = None
-
-
-@dataclass(frozen=True)
-class GlobalStreams:
-    """The process's own random streams: torch, numpy, Python."""
-
-    torch: Tensor
-    numpy: Mapping[str, Any]
-    python: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment; nothing in it changes when the run goes on."""
+    """A run between two epochs; nothing in it changes when the run goes on.
 
-    network: Undo
+    `modules` are the seeds' own, the very objects: what they hold beyond tensors and extra state goes on with
+    the run. They are not written to disk, but built anew.
+    """
+
+    network: Network
+    modules: Mapping[str, nn.Module]
+    optimizer: OptimizerState
     rates: RatesState
     loader: LoaderState
     seeds: Mapping[str, Seed]
     accounts: Mapping[str, int]
+    isolation: IsolationState
     stream: Tensor
     global_streams: GlobalStreams
     position: Position
+    teacher: Mapping[str, Tensor] | None = None
+    """Tensors of the copy that live seeds' training holds to, if there is one; nothing changes in them."""
 
-
-def take_snapshot(parts: Parts, position: Position) -> Snapshot:
-    """Copy the run as it is."""
-    return Snapshot(
-        network=take_undo(parts.grafts.model, parts.optimizer),
-        rates=parts.rates.state(),
-        loader=parts.loader.state(),
-        seeds=parts.growth.copies(),
-        accounts=parts.ledger.accounts(),
-        stream=parts.stream.state,
-        global_streams=GlobalStreams(
-            torch.get_rng_state(), np.random.get_state(legacy=False), random.getstate()
-        ),
-        position=position,
-    )
-
-
-def restore_snapshot(parts: Parts, snapshot: Snapshot) -> None:
-    """Bring the run back to where the snapshot was taken; the position is for the trainer to take over.
-
-    Raises:
-        PlanRefused: the network has other seeds in it than then; nothing has changed.
-    """
-    restore_undo(parts.grafts.model, parts.optimizer, snapshot.network)
-    parts.growth.restore(snapshot.seeds)
-    for seed in parts.growth.seeds.values():
-        if seed.in_place:
-            parts.grafts.set_alpha(seed.record.seed_id, seed.record.alpha if seed.live else 0.0)
-    parts.rates.restore(snapshot.rates)
-    parts.loader.restore(snapshot.loader)
-    parts.ledger.restore(snapshot.accounts)
-    parts.stream.state = snapshot.stream
-    torch.set_rng_state(snapshot.global_streams.torch)
-    np.random.set_state(dict(snapshot.global_streams.numpy))
-    random.setstate(snapshot.global_streams.python)
+    @property
+    def nbytes(self) -> int:
+        """Size of its copies in bytes; the way back to before a graft is counted with each snapshot."""
+        undone = sum(seed.undo.nbytes for seed in self.seeds.values() if seed.undo is not None)
+        return self.network.nbytes + self.optimizer.nbytes + undone

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from esper.tolaria.errors import BadData
 
@@ -14,6 +16,15 @@ LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 AccuracyFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(outputs, targets) → the share that is right, 0 to 1, a tensor of no dimension."""
+
+OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
+"""Parameter groups, as every optimizer of torch takes them → an optimizer of exactly these parameters."""
+
+SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
+"""An optimizer → a scheduler of its rate; torch's, ReduceLROnPlateau among them, or one's own subclass."""
+
+Every: TypeAlias = Literal["step", "epoch"]
+"""When a scheduler goes on."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,20 @@ class Task:
     `validation` is what decisions are made on; `test` and `fresh` are touched once, at the end.
     `fresh` makes the newly generated examples when they are asked for, since making them can take
     seconds; None where the data can't be generated.
+
+    `optimizer` takes the place of the configuration's: its rate and momentum are the host's then, and a
+    seed's group gets the hyperparameters of its first group. It may split the parameters into groups of
+    its own; the ratios of their rates stay.
+
+    `scheduler` takes the place of `train.schedule`. It is given a stand-in with the host's
+    hyperparameters, which does not grow; what it sets there is taken over, times each seed's own factor.
+    `scheduler_every` says when it goes on: after every step or every epoch; ReduceLROnPlateau is told each
+    epoch's validation loss. A run of `epochs` has `train.epoch_steps` steps in each; how many one of
+    `gflop` has shows only as it grows, and the configuration's own schedules end with it. A scheduler
+    that is run past its end leaves the rate as it is.
+
+    When a run is resumed both are made anew and go on from what was kept: numbers and text of the
+    scheduler, but none of its functions, which come from here again.
     """
 
     model: nn.Module
@@ -49,6 +74,9 @@ class Task:
     loss_fn: LossFn
     accuracy_fn: AccuracyFn | None = None
     fresh: Callable[[], Tensors] | None = None
+    optimizer: OptimizerFactory | None = None
+    scheduler: SchedulerFactory | None = None
+    scheduler_every: Every | None = None
 
 
 def class_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -7,43 +7,42 @@
         applied = trainer.apply(plan)           # the safe point: the network grows or shrinks
     final = trainer.final()
 
-Everything is synchronous and runs in one thread, whichever calls; only `stop` is for others.
+`keep` between two epochs copies all that the run goes on from, and `restore` brings it back, in this process
+or in another. Everything is synchronous and runs in one thread, whichever calls; only `stop` is for others.
 """
 
-import logging
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from contracts.config import Config
-from contracts.growth import ProbePlan, ProbeReport
+from contracts.growth import Candidate, ProbePlan, ProbeReport, SeedRecord
 from contracts.messages import WallNs
+from esper.kasmina.draw import draw_of, stream_of
 from esper.kasmina.graft import Grafts
+from esper.kasmina.guard import Guard
 from esper.kasmina.isolation import IsolationMonitor
+from esper.kasmina.limits import Limits, burden_of
 from esper.kasmina.plan import GraftPlan
-from esper.tolaria.blame import attempts, may_be_a_seeds
 from esper.tolaria.boundary import Standing, assemble
-from esper.tolaria.errors import TrainingDiverged
+from esper.tolaria.errors import RestoreFailed
 from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.fork import Build, Original
-from esper.tolaria.growth import Seed
-from esper.tolaria.loop import Crew, Sample, Trained
+from esper.tolaria.keeping import keep, restore
+from esper.tolaria.level import LossLevel
+from esper.tolaria.loop import Sample
 from esper.tolaria.machine import build_machine
-from esper.tolaria.measure import Measured, judge, measure
+from esper.tolaria.measure import judge
 from esper.tolaria.probe import Bench, Probe
-from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures, SetAside
-from esper.tolaria.snapshot import Position, Snapshot, restore_snapshot, take_snapshot
+from esper.tolaria.rescue import Steps
+from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
+from esper.tolaria.review import as_reviewed, review
+from esper.tolaria.snapshot import Position, Snapshot
 from esper.tolaria.task import Task, check_data
-from esper.tolaria.trial import WRONG
-
-log = logging.getLogger(__name__)
-
-RESCUES_MAX = 8
-"""Times in a run that an epoch is trained again without a seed that broke it; then the run ends as broken."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Trainer:
     Args:
         counts_validation: whether the validation after each epoch is part of what is spent; say yes
             exactly when the policy reads it.
-        build: makes a probe's candidate.
+        build: makes a probe's candidate, and anew the module of a seed that comes from disk.
 
     Raises:
         BadData: a split is empty, of unequal lengths or not finite.
@@ -87,24 +86,30 @@ class Trainer:
         self.run_id = run_id
         self._task, self._grafts, self._config, self._build = task, grafts, config, build
         self._time = timekeeping or Timekeeping()
-        self._machine = build_machine(task, grafts, config, counts_validation=counts_validation)
+        guard = Guard(config.growth.guard, self._time.seconds)
+        self._machine = build_machine(task, grafts, config, counts_validation=counts_validation, guard=guard)
         self._purse = self._machine.purse
         self._host_params = sum(p.numel() for _, p in grafts.host_named_parameters())
-        self._params = sum(p.numel() for p in grafts.model.parameters())
-        self._epoch = self._step = self._rescues = 0
-        self._last: EpochResult | None = None
-        self._evidence: ProbeReport | None = None
+        self._level = LossLevel(config.emergency.loss_ratio_max)
+        self._at = Position(params=sum(p.numel() for p in grafts.model.parameters()))
+        self._unsure = False
+        """A restore failed half-way: nothing is trained or copied until one succeeds."""
         grafts.model.train()
 
     @property
     def finished(self) -> bool:
         """The budget has no step left."""
-        return self._purse.steps(self._epoch) == 0
+        return self._purse.steps(self._at.epoch) == 0
 
     @property
     def ledger(self) -> FlopLedger:
         """What has been spent, by account."""
         return self._machine.parts.ledger
+
+    @property
+    def guard(self) -> Guard:
+        """The breakers of the safe point; the engine shares them, so as not to plan what fails."""
+        return self._machine.safe_point.guard
 
     @property
     def isolation(self) -> IsolationMonitor:
@@ -119,7 +124,12 @@ class Trainer:
     @property
     def params(self) -> int:
         """Parameters of the network as it is, seeds in place included."""
-        return self._params
+        return self._at.params
+
+    @property
+    def progress(self) -> int | None:
+        """Batches used since the trainer was made; None while it takes no steps. Read from any thread."""
+        return self._machine.parts.loader.progress
 
     def stop(self) -> None:
         """Ask from any thread that the epoch end after its step, or the probe after its fork."""
@@ -136,20 +146,32 @@ class Trainer:
         really out, and what the attempts cost stays spent.
 
         Raises:
-            TrainingDiverged: a loss or gradient was not finite. The step was not taken, the steps before
-                it were, and are booked.
+            TrainingDiverged: a loss or gradient was not finite, or a loss was more than
+                `emergency.loss_ratio_max` times its recent level. The step was not taken, the steps before it
+                were, and are booked.
             what else a step raised, of `WRONG`, booked alike.
+            RestoreFailed: the last restore failed half-way; another has to succeed first.
         """
         started = self._time.seconds()
         self._enter()
-        rates = self._machine.parts.rates
+        machine, rates = self._machine, self._machine.parts.rates
         foreign = rates.foreign_changes
-        crew, trained, aside = self._train()
-        self._epoch += 1
-        stopped = self._machine.loop.stop_requested
-        measured = self._newest_validation() if stopped else self._look(crew, {one.seed_id for one in aside})
-        self._last = EpochResult(
-            epoch=self._epoch,
+        machine.loop.loss_limit = self._level.limit
+        steps = Steps(machine, self._at)
+        try:
+            crew, trained = steps.train()
+        finally:
+            self._at = steps.at
+        self._at = replace(self._at, epoch=self._at.epoch + 1)
+        self._level.saw(trained.loss)
+        stopped = machine.loop.stop_requested
+        aside = {one.seed_id for one in steps.aside}
+        epoch, last = self._at.epoch, self._at.last
+        measured = as_reviewed(machine, last) if stopped else review(machine, crew, aside, epoch)
+        if not stopped:
+            rates.epoch_over(measured.loss)
+        result = EpochResult(
+            epoch=self._at.epoch,
             steps=trained.steps,
             train_loss=trained.loss,
             val_loss=measured.loss,
@@ -159,10 +181,13 @@ class Trainer:
             spent_flops=self.ledger.spent,
             wall_s=self._time.seconds() - started,
             stopped=stopped,
-            set_aside=aside,
+            conflict=self._machine.conflicts.closed(crew.comparison),
+            set_aside=steps.aside,
             foreign_rate_changes=rates.foreign_changes - foreign,
+            foreign=rates.take_told(),
         )
-        return self._last
+        self._at = replace(self._at, last=result)
+        return result
 
     def assemble(self, *, conservative: bool = False) -> Assembled:
         """The facts of the epoch that has just ended, for the controller and the gates.
@@ -170,15 +195,16 @@ class Trainer:
         Raises:
             RuntimeError: no epoch has ended yet.
         """
-        if self._last is None:
+        last = self._at.last
+        if last is None:
             raise RuntimeError("there is nothing to assemble before the first epoch; call run_epoch first")
         parts = self._machine.parts
         standing = Standing(
             run_id=self.run_id,
-            step=self._step,
-            progress=self._purse.progress(self._epoch),
+            step=self._at.step,
+            progress=self._purse.progress(self._at.epoch),
             host_params=self._host_params,
-            params=self._params,
+            params=self._at.params,
             max_params=self._config.growth.max_params,
             step_flops=self._machine.costs.step,
             budget_flops=self._purse.budget.flops,
@@ -187,10 +213,11 @@ class Trainer:
             epoch_steps=self._config.train.epoch_steps,
             batch_size=self._config.train.batch_size,
             max_active=self._config.growth.max_active,
-            conservative=conservative or parts.rates.foreign_changes > 0,
-            evidence=self._evidence,
+            limits=Limits(self._config.growth, burden_of(self._grafts, self._config)),
+            conservative=conservative,
+            evidence=self._at.evidence,
         )
-        return assemble(standing, self._last, parts.growth, parts.rates, self._time.wall_ns())
+        return assemble(standing, last, parts.growth, parts.rates, self._time.wall_ns())
 
     def apply(self, plan: GraftPlan) -> Applied:
         """Make a plan's changes; see `SafePoint.apply` for what a rollback restores.
@@ -199,7 +226,7 @@ class Trainer:
             PlanRefused: the plan does not fit the network as it is; nothing has changed then.
         """
         applied = self._machine.safe_point.apply(plan)
-        self._params += applied.params_added - applied.params_removed
+        self._at = replace(self._at, params=self._at.params + applied.params_added - applied.params_removed)
         return applied
 
     def probe(self, plan: ProbePlan, tell: Callable[[int, int], None] = tell_nobody) -> ProbeReport:
@@ -214,9 +241,9 @@ class Trainer:
                 has been made then, and nothing has changed.
         """
         self._enter()
-        report = Probe(self._bench(tell), plan).run(self._epoch, self._time.seconds)
+        report = Probe(self._bench(tell), plan).run(self._at.epoch, self._time.seconds)
         self.ledger.add(Account.PROBE, report.flops)
-        self._evidence = report
+        self._at = replace(self._at, evidence=report)
         return report
 
     def final(self) -> FinalFigures:
@@ -233,124 +260,63 @@ class Trainer:
             test_loss=judged.test.loss,
             test_accuracy=judged.test.accuracy,
             fresh_accuracy=None if judged.fresh is None else judged.fresh.accuracy,
-            params=self._params,
+            params=self._at.params,
             train_flops=self.ledger.spent,
             flops=self.ledger.accounts(),
         )
 
-    def snapshot(self) -> Snapshot:
-        """Everything that training goes on from, copied; restoring it resumes bit for bit."""
-        point, counts = self._machine.safe_point, self._machine.costs.state()
-        position = Position(
-            self._epoch, self._step, point.shape, point.version, counts, self._last, self._evidence
-        )
-        return take_snapshot(self._machine.parts, position)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot of this run.
+    def keep(self) -> Snapshot:
+        """Everything that training goes on from, copied; between two epochs.
 
         Raises:
-            PlanRefused: the network has other seeds in it than then; nothing has changed.
+            RestoreFailed: the last restore failed half-way; another has to succeed first.
         """
-        restore_snapshot(self._machine.parts, snapshot)
-        position = snapshot.position
-        self._epoch, self._step, self._last = position.epoch, position.step, position.last
-        self._evidence = position.evidence
-        point = self._machine.safe_point
-        point.shape, point.version = position.shape, position.version
-        self._machine.costs.restore(position.counts)
+        self._enter()
+        return keep(self._machine, replace(self._at, level=self._level.state()))
+
+    def restore(self, snapshot: Snapshot, *, behind_break: bool = False) -> EpochResult | None:
+        """Go back to a snapshot of this run, whatever has grown or gone since; bit for bit.
+
+        What was spent since stays spent. With `behind_break` the data go on where they are, behind the batch
+        that broke, since it would break the run again (Chowdhery et al. 2022, PaLM, section 5.1).
+
+        Returns:
+            The result of the epoch after which the snapshot was taken; None before the first.
+
+        Raises:
+            RestoreFailed: it says whether the trainer is as it was before.
+        """
+        torch.set_num_threads(self._config.run.threads)
+        was, self._unsure = self._unsure, True
+        try:
+            restore(self._machine, snapshot, behind_break=behind_break)
+        except RestoreFailed as failed:
+            failed.consistent = failed.consistent and not was
+            self._unsure = not failed.consistent
+            raise
+        self._at, self._unsure = snapshot.position, False
+        self._level.restore(snapshot.position.level)
+        return snapshot.position.last
+
+    def rebuild(self, record: SeedRecord) -> nn.Module:
+        """The module of a seed of this run as it was when it was germinated.
+
+        Raises:
+            BlueprintError, UnknownBlueprint: it may not be built, or can't.
+        """
+        site = self._machine.parts.growth.sites[record.site]
+        candidate = Candidate(record.site, record.blueprint_id, record.parameters, record.params)
+        return self._build(site, candidate, stream_of(draw_of(self._config.run.seed, record.seed_id)))
 
     def _enter(self) -> None:
         """Torch's thread count belongs to the thread: set it in whichever one runs this."""
+        if self._unsure:
+            raise RestoreFailed("a restore failed half-way and none has succeeded since", consistent=False)
         torch.set_num_threads(self._config.run.threads)
-
-    def _train(self) -> tuple[Crew, Trained, tuple[SetAside, ...]]:
-        """The epoch's steps, if need be without seeds that break them."""
-        growth, crew = self._machine.parts.growth, self._machine.crew()
-        suspects = [seed_id for seed_id in self._grafts.live_ids() if growth.seeds[seed_id].open]
-        if not suspects:
-            return crew, self._steps(crew), ()
-        here, without, tried = self.snapshot(), attempts(suspects), tuple[SetAside, ...]()
-        while True:
-            try:
-                return crew, self._steps(crew), tried
-            except (TrainingDiverged, *WRONG) as error:
-                out = next(without, None) if self._may_be_rescued(error, suspects) else None
-                if out is None:
-                    raise
-                log.warning("the epoch is trained again without %s", ", ".join(out), exc_info=error)
-                self._rescues += 1
-                reason = str(error) or type(error).__name__
-                tried = tuple(SetAside(seed_id, self._step, reason) for seed_id in out)
-                self._go_back(here, out)
-                crew = self._machine.crew()
-
-    def _may_be_rescued(self, error: Exception, suspects: Sequence[str]) -> bool:
-        modules = [self._grafts.module(seed_id) for seed_id in suspects]
-        return self._rescues < RESCUES_MAX and may_be_a_seeds(error, modules)
-
-    def _go_back(self, here: Snapshot, out: Sequence[str]) -> None:
-        """To the epoch's beginning, without these seeds; what was spent since is gone."""
-        spent = self.ledger.accounts()
-        self.restore(here)
-        self.ledger.restore(spent)
-        for seed_id in out:
-            self._machine.safe_point.set_aside(seed_id)
-
-    def _steps(self, crew: Crew) -> Trained:
-        """The epoch's steps, booked."""
-        steps, pace = self._purse.steps(self._epoch), self._purse.pace(self._epoch)
-        first = self._step
-        try:
-            with self._machine.parts.stream.in_place():
-                trained = self._machine.loop.run(crew, first, steps, pace)
-        except TrainingDiverged as diverged:
-            self._book(diverged.step - first)
-            raise
-        except WRONG:
-            self._book(self._machine.loop.broken_at - first)
-            raise
-        self._book(trained.steps)
-        return trained
-
-    def _book(self, steps: int) -> None:
-        self._step += steps
-        self._purse.book_steps(steps)
-
-    def _look(self, crew: Crew, aside: Collection[str]) -> Measured:
-        """Validate, then measure what is due of open seeds while the budget lasts; not of those set aside."""
-        task, inspection, growth = self._task, self._machine.inspection, self._machine.parts.growth
-        measured = measure(self._grafts.model, self._machine.validation, task.loss_fn, task.accuracy_fn)
-        for watched in crew.watched:
-            inspection.take_over(growth.seeds[watched.seed_id], watched)
-        cost = inspection.cost(self._machine.costs.step, self._purse.forward)
-        compared = False
-        for seed in growth.open_seeds():
-            if cost <= self._purse.left and seed.record.seed_id not in aside:
-                compared |= self._inspect(seed, measured)
-        self._purse.book_validation(compared)
-        return measured
-
-    def _inspect(self, seed: Seed, measured: Measured) -> bool:
-        """Whether it was compared; one that raises is not sound, which the next boundary acts on."""
-        try:
-            return self._machine.inspection.inspect(seed, self._epoch, measured)
-        except WRONG as error:
-            if not may_be_a_seeds(error, [self._grafts.module(seed.record.seed_id)]):
-                raise
-            log.warning("%s fails when it is measured", seed.record.seed_id, exc_info=error)
-            seed.measured(finite=False)
-            return False
-
-    def _newest_validation(self) -> Measured:
-        """What the last full epoch ended with; NaN before the first."""
-        if self._last is None:
-            return Measured(math.nan, None, 0)
-        return Measured(self._last.val_loss, self._last.val_accuracy, len(self._machine.validation))
 
     def _bench(self, tell: Callable[[int, int], None]) -> Bench:
         parts, loop = self._machine.parts, self._machine.loop
-        rate = parts.rates.base(self._purse.progress(self._epoch))
+        rate = parts.rates.base(self._purse.progress(self._at.epoch))
         return Bench(
             original=Original(self._grafts, parts.optimizer, self._task.loss_fn, rate),
             sites=parts.growth.sites,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esper.tolaria.errors import PlanRefused
+from esper.tolaria.network import tensors_of, write
 from esper.tolaria.optimizer import NamedState, restore_state, state_by_name
 
 
@@ -21,10 +22,17 @@ class Undo:
     tensors: Mapping[str, Tensor]
     optimizer: NamedState
 
+    @property
+    def nbytes(self) -> int:
+        """Size of its tensors in bytes."""
+        values = [value for entries in self.optimizer.values() for value in entries.values()]
+        kept = (*self.tensors.values(), *values)
+        return sum(value.nbytes for value in kept if isinstance(value, Tensor))
+
 
 def take_undo(model: nn.Module, optimizer: Optimizer) -> Undo:
     """Copy weights, buffers and optimizer state as they are now."""
-    tensors = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+    tensors = {name: tensor.detach().clone() for name, tensor in tensors_of(model).items()}
     return Undo(tensors, state_by_name(optimizer, list(model.named_parameters())))
 
 
@@ -34,7 +42,7 @@ def restore_undo(model: nn.Module, optimizer: Optimizer, undo: Undo) -> tuple[st
     Raises:
         PlanRefused: the network holds other tensors than when the copy was made; nothing was changed.
     """
-    present = _tensors(model)
+    present = tensors_of(model)
     if present.keys() != undo.tensors.keys():
         odd = sorted(present.keys() ^ undo.tensors.keys())
         raise PlanRefused(
@@ -42,12 +50,6 @@ def restore_undo(model: nn.Module, optimizer: Optimizer, undo: Undo) -> tuple[st
             "take out what was grafted since, then restore"
         )
     changed = tuple(name for name, kept in undo.tensors.items() if not torch.equal(present[name], kept))
-    with torch.no_grad():
-        for name in changed:
-            present[name].copy_(undo.tensors[name])
+    write(present, {name: undo.tensors[name] for name in changed})
     restore_state(optimizer, list(model.named_parameters()), undo.optimizer)
     return changed
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

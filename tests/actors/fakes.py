@@ -24,6 +24,7 @@ from contracts.messages import SystemState
 from contracts.report import Report
 from contracts.view import EventKind, RunFacts, RunView
 from esper.kasmina.plan import GraftPlan, Insert
+from esper.tolaria.errors import RestoreFailed, TrainingDiverged
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
 
 T = TypeVar("T")
@@ -68,6 +69,16 @@ class SlowThreads:
         return work()
 
 
+@dataclass(frozen=True)
+class FakeSnapshot:
+    """A fake trainer as it was."""
+
+    epoch: int
+    records: dict[str, SeedRecord]
+    evidence: ProbeReport | None
+    nbytes: int = 1 << 20
+
+
 @dataclass
 class FakeTrainer:
     """Keeps the books of growth as the real trainer does, with healthy figures and no network."""
@@ -81,6 +92,14 @@ class FakeTrainer:
     records: dict[str, SeedRecord] = field(default_factory=dict)
     plans: list[GraftPlan] = field(default_factory=list)
     evidence: ProbeReport | None = None
+    diverges_at: list[int] = field(default_factory=list)
+    """Epochs that break, each as often as it is here."""
+    lost: list[int] = field(default_factory=list)
+    """Epochs whose snapshots can't be gone back to."""
+    order: list[str] = field(default_factory=list)
+    """Who has gone back, for whoever shares the list."""
+    restored: list[tuple[int, bool]] = field(default_factory=list)
+    """Epochs that it has gone back to, and whether behind the batch that broke."""
 
     @property
     def finished(self) -> bool:
@@ -93,6 +112,24 @@ class FakeTrainer:
         self.epoch += 1
         if self.epoch == self.fails_at:
             raise ArithmeticError("the loss is not a number")
+        if self.epoch in self.diverges_at:
+            self.diverges_at.remove(self.epoch)
+            self.epoch -= 1
+            raise TrainingDiverged(self.epoch * 40 + 7, "training loss")
+        return self._result()
+
+    def keep(self) -> FakeSnapshot:
+        return FakeSnapshot(self.epoch, dict(self.records), self.evidence)
+
+    def restore(self, snapshot: FakeSnapshot, *, behind_break: bool) -> EpochResult:
+        if snapshot.epoch in self.lost:
+            raise RestoreFailed("its snapshot is lost", consistent=True)
+        self.restored.append((snapshot.epoch, behind_break))
+        self.order.append("tolaria")
+        self.epoch, self.records, self.evidence = snapshot.epoch, dict(snapshot.records), snapshot.evidence
+        return self._result()
+
+    def _result(self) -> EpochResult:
         loss = 1.0 / self.epoch
         return EpochResult(self.epoch, 40, loss, loss, 0.5, 0.01, 1.0, self.epoch * 10**9, 0.05, self.stopped)
 

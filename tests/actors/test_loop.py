@@ -16,7 +16,7 @@ from actors.runtime import InlineThreads, LoopClock, Threads
 from actors.runtime.governor import Governor
 from actors.runtime.simulation import run_simulated
 from contracts import topics
-from contracts.config import Config, GrowthConfig
+from contracts.config import Config, EmergencyConfig, GrowthConfig
 from contracts.growth import GrowthView, Path, ProbePlan, ProbeReport
 from contracts.lifecycle import Stage
 from contracts.messages import AdaptationCommand, SystemState
@@ -32,7 +32,10 @@ from esper.tamiyo.policy import Policy
 from esper.tolaria.errors import PlanRefused
 from tests.actors.fakes import SITES, FakeTrainer, SlowThreads, Spectator, VirtualLane
 
-CONFIG = Config(growth=GrowthConfig(path=Path(0, 0, 0, 3), embargo_epochs=2, max_params=1300))
+CONFIG = Config(
+    growth=GrowthConfig(path=Path(0, 0, 0, 3), embargo_epochs=2, max_params=1300),
+    emergency=EmergencyConfig(slow_boundaries=1_000_000),  # a virtual lane's turn begins when it ends
+)
 DEADLINE_S = CONFIG.budgets.tamiyo_inference_ms / 1e3
 
 

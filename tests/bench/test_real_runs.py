@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import boundary, loop_lag, overhead
+from bench import boundary, loop_lag, overhead, resume
 from bench.measure import Size
 
 pytestmark = pytest.mark.real
@@ -46,3 +46,14 @@ def test_overhead_times_an_even_number_of_epochs(size: Size) -> None:
     timed = overhead.EPOCHS[size] - 1 - 1 - overhead.SETTLE  # the last epoch has no boundary
     assert timed > 0
     assert timed % 2 == 0
+
+
+def test_resume_ends_with_the_numbers_of_a_run_that_was_not_broken_off() -> None:
+    result = resume.run(Size.SMALL)
+    assert result["equal"] == 1.0
+    assert result["rounds"] == 1
+    parts = {name: result[name] for name in ("assemble", "open", "restore", "total")}
+    medians = {name: part["p50_ms"] for name, part in parts.items() if isinstance(part, dict)}
+    assert medians["total"] == pytest.approx(sum(medians.values()) - medians["total"])
+    assert isinstance(result["bytes"], int)
+    assert result["bytes"] > 1_000

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.esper.journal.told import has_told
+
 GROWS = (
     "--policy", "random", "--epochs", "40", "--set", "train.epoch_steps=20",
     "--set", "train.validation_examples=200", "--set", "growth.path.probation_epochs=2",
@@ -97,7 +99,7 @@ class Stage:
 
     def training(self) -> None:
         """Wait until the run writes its event log."""
-        until(lambda: any(file.stat().st_size for file in self.runs.glob("*/events.jsonl")), "the run trains")
+        until(lambda: has_told(self.runs), "the run trains")
 
     @property
     def run_folder(self) -> Path:

@@ -86,7 +86,7 @@ def test_a_bus_that_goes_away_before_the_run_begins_leaves_nothing(monkeypatch: 
         raise UnreachableError("it was there a moment ago")
         yield
 
-    monkeypatch.setattr("esper.session.open_bus", gone)
+    monkeypatch.setattr("actors.perform.open_bus", gone)
     with pytest.raises(BadSetup, match="a moment ago"):
         grow(circle(), sites=["1"], epochs=2, settings=SMALL)
     assert list(Path.cwd().glob("runs/*")) == []
@@ -113,7 +113,7 @@ def test_a_model_of_ones_own_grows_on_a_redis_too(redis_server: RedisServer, ins
     assert report.bus["link"] == {"reconnects": 0, "uncertain": 0, "lost": 0, "frames_refused": 0}
     telemetry = report.bus["telemetry/nissa/normal"]
     assert isinstance(telemetry, dict)
-    assert (telemetry["published"], telemetry["acked"]) == (6, 6)
+    assert telemetry["published"] == telemetry["acked"] >= 6
 
 
 def test_a_folder_that_can_not_be_made_is_refused() -> None:
@@ -229,7 +229,9 @@ def test_a_disk_that_is_full_at_the_end_is_said_and_leaves_nothing_half_written(
     with pytest.raises(CannotWrite, match=r"No space left on device; it holds report\.json$"):
         grow(circle(), sites=["1"], epochs=2, settings=SMALL)
     (folder,) = Path("runs").iterdir()
-    assert sorted(file.name for file in folder.iterdir()) == ["config.toml", "events.jsonl", "report.json"]
+    left = {file.name for file in folder.iterdir()}
+    assert left & {"report.json", "report.html", "model.json", "model.safetensors"} == {"report.json"}
+    assert {"config.toml", "events.jsonl"} <= left
 
 
 def test_data_with_nan_are_refused_before_anything_is_written() -> None:

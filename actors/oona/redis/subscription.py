@@ -5,7 +5,6 @@ from collections import deque
 from typing import Final
 
 from actors.oona import texts
-from actors.oona.breaker import Breaker
 from actors.oona.errors import BusError, ClosedError
 from actors.oona.policy import BusConfig
 from actors.oona.priority import Lane
@@ -16,6 +15,7 @@ from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
 from actors.oona.redis.taking import TAKE_MAX, Acks, Join, Take
 from actors.oona.redis.wire import Refusal, Taken
 from actors.oona.seen import SeenIds
+from esper.breaker import Breaker
 
 _LANES: Final = {each.value: each for each in Lane}
 _FAILED_IDS_MAX: Final = 1_000
@@ -32,7 +32,7 @@ class RedisSubscription(Loop[RedisDelivery]):
         self.group = group
         self.consumer = consumer
         self.lossy = lossy
-        self.breaker = Breaker(config.breaker)
+        self.breaker = Breaker(config.breaker.failures_max, config.breaker.open_s)
         self._inbox = inbox
         self._settled = inbox.settled(group)
         self._slice_messages = config.slice_messages

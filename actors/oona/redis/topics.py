@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from actors.oona import texts
-from actors.oona.breaker import Breaker
 from actors.oona.parking import Parking
 from actors.oona.policy import BusConfig, Overflow, TopicPolicy
 from actors.oona.redis.wire import Fullness
+from esper.breaker import Breaker
 
 
 class KnownTopic:
@@ -18,7 +18,12 @@ class KnownTopic:
         self.name = name
         self.policy = policy
         self.sheddable = policy.overflow is Overflow.DROP_OLDEST
-        self.parking = Parking(name, policy.parked_max, policy.wait_max_s, Breaker(config.breaker))
+        self.parking = Parking(
+            name,
+            policy.parked_max,
+            policy.wait_max_s,
+            Breaker(config.breaker.failures_max, config.breaker.open_s),
+        )
         self.retries = 0
         """Parked publishers whose messages are being offered again."""
         self.settling = False

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from actors.oona.breaker import BreakerState
 from actors.oona.errors import BreakerOpenError, WaitExpiredError
 from actors.oona.policy import Overflow, TopicPolicy
 from actors.oona.priority import Priority
+from esper.breaker import BreakerState
 from tests.actors.oona.rig import Note, Rig, notes, with_topic
 
 WAIT = TopicPolicy(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from actors.runtime.simulation import Stuck, run_simulated
+from actors.runtime.simulation import SimulatedLoop, Stuck, run_simulated
 
 RACE = """
 import asyncio
@@ -118,3 +118,67 @@ def test_threads_are_refused() -> None:
 
     with pytest.raises(RuntimeError, match="InlineThreads"):
         run_simulated(main, seed=1)
+
+
+def test_without_a_seed_steps_run_first_in_first_out() -> None:
+    assert run_simulated(order_of_steps, seed=None) == "abcd" * 4
+
+
+def test_the_watch_sees_every_step_by_name_and_time() -> None:
+    seen: list[tuple[float, str]] = []
+
+    async def main() -> None:
+        await asyncio.create_task(asyncio.sleep(1.5), name="sleeper")
+
+    run_simulated(main, seed=1, watch=lambda now_s, name: seen.append((now_s, name)))
+    assert (0.0, "sleeper") in seen
+    assert (1.5, "sleeper") in seen
+    assert all("0x" not in name for _, name in seen), "an address differs from run to run"
+
+
+def test_what_the_watch_raises_ends_the_simulation_and_every_task_is_cancelled() -> None:
+    ended: list[str] = []
+
+    async def main() -> None:
+        async def bystander() -> None:
+            try:
+                await asyncio.sleep(10)
+            finally:
+                ended.append("bystander")
+
+        other = asyncio.create_task(bystander())
+        await asyncio.sleep(5)
+        await other
+
+    def watch(now_s: float, name: str) -> None:
+        if now_s >= 5:
+            raise ArithmeticError("seen")
+
+    with pytest.raises(ArithmeticError, match="seen"):
+        run_simulated(main, seed=1, watch=watch)
+    assert ended == ["bystander"]
+
+
+def test_a_stall_makes_every_timer_ring_late_and_keeps_their_order() -> None:
+    async def main() -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        rang: list[tuple[str, float]] = []
+        for name, when in (("b", 2.0), ("a", 1.0)):
+            loop.call_later(when, lambda name=name: rang.append((name, loop.time())))
+        loop.stall(5.0)
+        await asyncio.sleep(0.5)
+        return rang
+
+    assert run_simulated(main, seed=1) == [("a", 5.0), ("b", 5.0)]
+
+
+def test_the_timers_that_are_left_have_names() -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        loop.call_later(5.0, main)
+        loop.call_later(6.0, order_of_steps).cancel()
+        return loop.timers()
+
+    assert run_simulated(main, seed=1) == ["test_the_timers_that_are_left_have_names.<locals>.main"]

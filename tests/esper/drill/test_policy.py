@@ -44,7 +44,7 @@ def test_a_seed_is_taken_along_when_its_time_is_served() -> None:
 
 def test_only_a_drill_s_germination_says_so_on_the_wire() -> None:
     plain, drill = (
-        command_for(Germinate(CANDIDATE, PATH, drill=drill), "c", "tests", 0) for drill in (False, True)
+        command_for(Germinate(CANDIDATE, PATH, drill=drill), "c", "drill", 0) for drill in (False, True)
     )
     assert isinstance(drill.payload, CommandSeedOperation)
     assert drill.annotations["drill"] == "true"

@@ -13,7 +13,8 @@ from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandT
 from esper.karn.blueprints.identity import Identity
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.kasmina.engine import Engine
-from esper.kasmina.plan import Fossilize, GraftPlan, Insert, Isolate, Remove, SetAlpha, Verdict
+from esper.kasmina.guard import Guard
+from esper.kasmina.plan import Fossilize, GraftPlan, Insert, Isolate, Pause, Remove, Resume, SetAlpha, Verdict
 from esper.kasmina.stock import Stock
 from tests import strategies
 
@@ -43,6 +44,7 @@ class World:
     in_place: set[str] = field(default_factory=set)
     alpha: dict[str, float] = field(default_factory=dict)
     stage: dict[str, Stage] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
 
     def apply(self, plan: GraftPlan) -> None:
         for change in plan.changes:
@@ -54,6 +56,7 @@ class World:
                     self.in_place.add(seed_id)
                 case Remove():
                     self.in_place.remove(seed_id)
+                    self.paused.discard(seed_id)
                     self.alpha.pop(seed_id, None)
                 case SetAlpha(alpha=alpha):
                     assert seed_id in self.in_place
@@ -61,7 +64,13 @@ class World:
                 case Isolate():
                     assert seed_id in self.in_place
                     self.alpha.pop(seed_id, None)
+                case Pause():
+                    assert seed_id in self.in_place - self.paused
+                    self.paused.add(seed_id)
+                case Resume():
+                    self.paused.remove(seed_id)
                 case Fossilize():
+                    assert seed_id not in self.paused
                     assert self.alpha[seed_id] == 1.0
 
 
@@ -77,9 +86,12 @@ class Rig:
     world: World = field(default_factory=World)
     commands: int = 0
     stock: Stock | None = None
+    now_s: float = 0.0
+    """What the guard's stopwatch reads."""
 
     def __post_init__(self) -> None:
-        self.engine = Engine(SITES, self.config, TIERED, seed=0, stock=self.stock)
+        guard = Guard(self.config.guard, lambda: self.now_s)
+        self.engine = Engine(SITES, self.config, TIERED, seed=0, stock=self.stock, guard=guard)
 
     def record(self, seed_id: str = "a#0") -> SeedRecord:
         return next(one for one in self.engine.records() if one.seed_id == seed_id)
@@ -101,7 +113,7 @@ class Rig:
             command_id=f"command-{self.commands}",
             command_type=CommandType.SEED,
             issued_at=0,
-            issued_by="tests",
+            issued_by="operator",
             target_seed_id=seed_id,
             payload=payload,
             annotations=annotations,
@@ -119,7 +131,10 @@ class Rig:
 
     def pause(self) -> AdaptationCommand:
         self.commands += 1
-        return AdaptationCommand(f"command-{self.commands}", CommandType.PAUSE, 0, "tests")
+        return AdaptationCommand(f"command-{self.commands}", CommandType.PAUSE, 0, "operator")
+
+    def pausing(self, seed_id: str = "a#0", **annotations: str) -> AdaptationCommand:
+        return replace(self.pause(), target_seed_id=seed_id, annotations=annotations)
 
     def propose(
         self, command: AdaptationCommand, figures: Mapping[str, SeedFigures] | None = None, now_ns: int = 0

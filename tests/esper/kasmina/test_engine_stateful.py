@@ -14,6 +14,7 @@ from tests import strategies
 from tests.esper.kasmina.engine_world import AT_ONCE, SITES, Rig
 
 MAX_PARAMS = 338 + 90
+PAUSE_EPOCHS_MAX = 2
 BLUEPRINTS = {"BP001": {}, "BP002": {"rank": 1.0}, "BP003": {"width": 2.0}, "BP901": {}, "BP902": {}}
 SEED_IDS = st.tuples(st.sampled_from("abc"), st.integers(0, 2)).map(lambda pair: f"{pair[0]}#{pair[1]}")
 COMMANDS = st.sampled_from(sorted(BLUEPRINTS)).flatmap(
@@ -56,6 +57,7 @@ class EngineMachine(RuleBasedStateMachine):
             max_active=max_active,
             max_per_site=max_per_site,
             embargo_epochs=embargo_epochs,
+            pause_epochs_max=PAUSE_EPOCHS_MAX,
             path=AT_ONCE,
         )
         self.rig = Rig(config)
@@ -104,6 +106,14 @@ class EngineMachine(RuleBasedStateMachine):
         command = self.rig.command(operation, data.draw(st.sampled_from(active or records)).seed_id)
         self.take(self.rig.propose(command))
 
+    @rule(data=st.data(), resume=st.booleans())
+    def pause(self, data: st.DataObject, resume: bool) -> None:
+        """Of a seed that exists, so that pauses meet every stage."""
+        records = self.rig.engine.records()
+        active = [one for one in records if one.stage in ACTIVE]
+        seed_id = data.draw(st.sampled_from(active or records)).seed_id
+        self.take(self.rig.propose(self.rig.pausing(seed_id, **({"resume": "true"} if resume else {}))))
+
     @precondition(lambda self: self.rig.epoch >= 3)  # else most sites close before anything happens there
     @rule(seed_id=SEED_IDS, lost=st.booleans())
     def terminate(self, seed_id: str, lost: bool) -> None:
@@ -140,6 +150,13 @@ class EngineMachine(RuleBasedStateMachine):
         assert all(0 < alpha <= 1 for alpha in live.values())
 
     @invariant()
+    def what_is_paused_is_in_progress_and_within_its_quota(self) -> None:
+        records = self.rig.engine.records()
+        assert {one.seed_id for one in records if one.paused} == self.rig.world.paused
+        assert all(one.stage in ACTIVE for one in records if one.paused)
+        assert all(one.paused_epochs <= PAUSE_EPOCHS_MAX for one in records)
+
+    @invariant()
     def no_limit_is_passed(self) -> None:
         records, config = self.rig.engine.records(), self.rig.config
         assert sum(one.stage in ACTIVE for one in records) <= config.max_active
@@ -170,7 +187,9 @@ class EngineMachine(RuleBasedStateMachine):
             if stage in ENDS or stage is Stage.DORMANT:
                 return
             self.rig.epoch += 1
-            if stage in MAIN_LINE:
+            if any(one.paused for one in self.rig.engine.records() if one.seed_id == record.seed_id):
+                verdict = self.rig.propose(self.rig.pause())  # it resumes by itself
+            elif stage in MAIN_LINE:
                 following = MAIN_LINE[MAIN_LINE.index(stage) + 1]
                 verdict = self.rig.propose(self.rig.command(OPERATION_OF[following], record.seed_id))
                 assert verdict.applied, verdict.refusal

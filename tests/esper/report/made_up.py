@@ -5,6 +5,7 @@ import random
 from typing import NamedTuple
 
 from contracts.config import Config, RunConfig
+from contracts.conflict import ConflictFacts, PairFacts
 from contracts.growth import (
     Candidate,
     Contender,
@@ -113,9 +114,21 @@ def course(
                 boundary_ms=BoundaryFacts(0.2 * total, 0.6 * total, 0.2 * total, total) if lives else None,
                 params=338 + (sum(kept) if lives else 0),
                 train_flops=int(BUDGET_FLOPS * share ** (1.15 if lives else 1.0)),
+                conflict=_conflict(epoch) if lives and 0.22 < share <= 0.3 else None,
             )
         )
     return found
+
+
+def _conflict(epoch: int) -> ConflictFacts:
+    """Two live seeds that come to disagree."""
+    cosine = 0.75 - 0.125 * (epoch % 8)
+    pairs = (
+        PairFacts("joint", "a1f0", 0.5, 0.25, 0),
+        PairFacts("joint", "c3d9", 0.75, 0.5, 0),
+        PairFacts("a1f0", "c3d9", cosine, cosine - 0.25, 4 if cosine < 0.25 else 0),
+    )
+    return ConflictFacts(4, pairs[-1].conflicts, -0.1, 0, 5_632_000, pairs)
 
 
 def _live(recorder: Recorder, epochs: int, life: Life) -> None:

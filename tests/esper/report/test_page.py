@@ -7,7 +7,16 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from contracts.report import Ending, EpochFacts, FinalFacts, GraftFacts, Report, StageFacts
+from contracts.report import (
+    Ending,
+    EpochFacts,
+    FinalFacts,
+    GraftFacts,
+    Report,
+    ResumeFacts,
+    RollbackFacts,
+    StageFacts,
+)
 from esper.report import charts
 from esper.report.headline import sentence
 from esper.report.page import page
@@ -95,6 +104,19 @@ def test_everything_that_was_recorded_is_said() -> None:
         "ungrown 75.5 %",
     ):
         assert words in said, words
+
+
+def test_ways_back_and_resumes_are_told_with_their_reasons() -> None:
+    report = msgspec.structs.replace(
+        a_report(60),
+        rollbacks=(RollbackFacts(31, 29, "full", "the loss <exploded>", 412.0),),
+        resumes=(ResumeFacts(12), ResumeFacts(40, ("run.threads was 1 and is 2: last bits",))),
+    )
+    said = " ".join(" ".join(parsed(report).words).split())
+    assert "31 29 disk 412 ms the loss <exploded>" in said
+    assert "12 nothing that a number depends on" in said
+    assert "40 run.threads was 1 and is 2: last bits" in said
+    assert "Went back" not in page(a_report(60))
 
 
 def test_an_interrupted_run_says_so() -> None:

@@ -6,7 +6,7 @@ import msgspec
 
 from contracts.growth import GateVerdict, SeedRecord
 from contracts.lifecycle import Gate, Stage
-from contracts.report import AlertFacts, BoundaryFacts, EpochFacts
+from contracts.report import AlertFacts, BoundaryFacts, EpochFacts, RollbackFacts
 from esper.report.record import Recorded, Recorder
 from tests.esper.report.made_up import a_probe, a_report
 
@@ -33,6 +33,26 @@ def test_a_culled_seed_stays_culled_and_keeps_reason_and_size_while_its_site_res
     graft = recorder.recorded.grafts["a"]
     assert (graft.outcome, graft.reason, graft.params) == ("culled", "it hurt", 298)
     assert graft.stages[-1].stage == "DORMANT"
+
+
+def test_what_came_after_the_moment_that_was_gone_back_to_is_not_in_the_record_but_its_alerts_are() -> None:
+    recorder = Recorder()
+    for number in (1, 2, 3):
+        recorder.epoch(EpochFacts(number, 1.0, 1.0, 0.5, 0.01))
+        if number == 1:
+            kept = recorder.recorded.copied()
+        recorder.applied("WAIT")
+        recorder.seed(msgspec.structs.replace(GERMINATED, seed_id=f"a#{number}"), number)
+    recorder.alert(AlertFacts("not_finite", 3, "NaN"))
+    facts = RollbackFacts(3, 1, "fast", "NaN", 2.0)
+    recorder.rolled_back(kept, facts)
+    recorded = recorder.recorded
+    assert [one.epoch for one in recorded.epochs] == [1]
+    assert (recorded.grafts, recorded.applied) == ({}, {})
+    assert [one.name for one in recorded.alerts] == ["not_finite"]
+    assert recorded.rollbacks == [facts]
+    recorder.epoch(EpochFacts(2, 1.0, 1.0, 0.5, 0.01))
+    assert len(kept.epochs) == 1, "the moment stays as it was"
 
 
 def test_a_dormant_site_is_no_graft() -> None:

@@ -158,3 +158,66 @@ def test_a_germination_that_is_always_refused_is_given_up() -> None:
     report = raced(sites)
     actions = [policy.act(state(epoch), with_evidence(report, epoch)) for epoch in range(14, 40)]
     assert sum(isinstance(action, Germinate) for action in actions) == TRIES_MAX
+
+
+# Others decided meanwhile ------------------------------------------------------------------------------
+
+
+def grown(policy: Heuristic, stage: Stage) -> tuple[ProbeReport, SeedView]:
+    """A policy that has germinated at epoch 14 and seen its seed at epoch 15; that seed in `stage` later."""
+    _, sites = settled(policy)
+    report = raced(sites)
+    action = policy.act(state(14), with_evidence(report, 14))
+    assert isinstance(action, Germinate)
+    young = seed(Stage.GERMINATED, action.candidate.site, stage_epoch=14, path=GROWTH.path)
+    policy.act(state(15), with_evidence(report, 15, seeds=(young,)))
+    return report, seed(stage, action.candidate.site, stage_epoch=20, path=GROWTH.path, gain=0.3)
+
+
+def test_a_seed_that_others_kept_counts_as_its_own_success() -> None:
+    policy = heuristic()
+    report, kept = grown(policy, Stage.FOSSILIZED)
+    sites = tuple(
+        msgspec.structs.replace(site, seed=None, fossils=(kept,))
+        if site.site.name == kept.record.site
+        else site
+        for site in view(22).sites
+    )
+    action = policy.act(state(22), with_evidence(report, 22, sites=sites))
+    assert isinstance(action, Germinate)
+    assert action.candidate.site != kept.record.site, "the second best site's turn has come"
+
+
+def test_a_seed_that_others_culled_counts_as_its_own_failure() -> None:
+    policy = heuristic()
+    report, culled = grown(policy, Stage.CULLED)
+    assert isinstance(policy.act(state(22), with_evidence(report, 22, seeds=(culled,))), Wait)
+    assert policy.survey(state(23), with_evidence(report, 23)) is None, "no new race before a plateau"
+    for epoch in range(23, 23 + 2 * CONFIG.plateau_epochs):
+        assert not isinstance(policy.act(state(epoch), with_evidence(report, epoch)), Germinate)
+    assert policy.survey(state(60), with_evidence(report, 60)) is not None
+
+
+def test_a_seed_whose_fate_is_still_open_goes_on() -> None:
+    policy = heuristic()
+    report, ripe = grown(policy, Stage.PROBATIONARY)
+    step = policy.act(state(24), with_evidence(report, 24, seeds=(ripe,)))
+    assert isinstance(step, Advance)
+    assert step.operation is SeedOperation.FOSSILIZE
+
+
+def test_a_gap_without_seeds_changes_nothing() -> None:
+    policy, other = heuristic(), heuristic()
+    report, again = raced(settled(policy)[1]), raced(settled(other)[1])
+    policy.act(state(13), view(13))
+    other.act(state(40), view(40))
+    assert policy.act(state(41), with_evidence(report, 41)) == other.act(state(41), with_evidence(again, 41))
+
+
+def test_what_is_caught_up_with_is_counted_once() -> None:
+    policy = heuristic()
+    report, culled = grown(policy, Stage.CULLED)
+    for epoch in (22, 23, 30, 40):
+        policy.act(state(epoch), with_evidence(report, epoch, seeds=(culled,)))
+    memory = msgspec.msgpack.decode(policy.memory())
+    assert (memory["culls"], memory["over"]) == (1, "")

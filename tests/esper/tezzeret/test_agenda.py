@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.oona.breaker import Breaker
 from actors.oona.policy import BreakerPolicy
 from contracts.growth import Layout
 from contracts.kernels import Design, KernelSpec, Strategy
+from esper.breaker import Breaker
 from esper.tezzeret.agenda import Agenda, Policy
 
 BREAKER = BreakerPolicy(failures_max=3, open_s=60.0)
@@ -24,7 +24,9 @@ def spec(blueprint: int, size: int = 4, draw: int = 0) -> KernelSpec:
 
 def agenda(**changed: object) -> Agenda:
     fields = {name: getattr(POLICY, name) for name in POLICY.__struct_fields__}
-    return Agenda(Policy(**(fields | changed)), random.Random(3), lambda: Breaker(BREAKER))
+    return Agenda(
+        Policy(**(fields | changed)), random.Random(3), lambda: Breaker(BREAKER.failures_max, BREAKER.open_s)
+    )
 
 
 def begun(one: Agenda, now_s: float = 0.0) -> KernelSpec:

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from itertools import chain
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esper.tolaria.loader import Loader
+from esper.tolaria.loader import Loader, LoaderState
 from esper.tolaria.task import Tensors
 
 
@@ -66,6 +67,31 @@ def test_it_goes_back_to_where_its_state_was_taken_and_across_the_end_of_a_pass(
     ahead = drawn(source, 6)
     source.restore(state)
     assert drawn(source, 6) == ahead
+
+
+def test_a_state_that_is_not_of_these_data_is_told_apart_and_its_own_is_not() -> None:
+    source = loader()
+    assert source.flaw(source.state()) == ""
+    drawn(source, 3)
+    state = source.state()
+    assert source.flaw(state) == ""
+    for wrong, said in (
+        (replace(state, order=torch.arange(19)), "of 19 examples; there are 20"),
+        (replace(state, order=torch.arange(20).float()), "order of the data"),
+        (replace(state, order=torch.arange(1, 21)), "examples that there are not"),
+        (replace(state, position=5), "batch 5; a pass has 4"),
+        (replace(state, position=-1), "batch -1"),
+        (replace(state, order=torch.empty(0, dtype=torch.int64), position=1), "batch 1"),
+        (replace(state, generator=torch.zeros(8, dtype=torch.uint8)), "RNG"),
+    ):
+        assert said in source.flaw(wrong)
+    assert drawn(source, 2) == drawn(at(state), 2)
+
+
+def at(state: LoaderState) -> Loader:
+    other = loader(seed=9)
+    other.restore(state)
+    return other
 
 
 def test_it_draws_nothing_from_the_global_stream() -> None:

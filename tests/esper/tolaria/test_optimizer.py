@@ -3,9 +3,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
+from contracts.config import TrainConfig
 from esper.tolaria.optimizer import (
     admit,
     dismiss,
@@ -21,6 +24,7 @@ from tests.esper.tolaria.world import Host
 Named = list[tuple[str, nn.Parameter]]
 Make = Callable[[Named], Optimizer]
 RATE = 0.01
+TRAIN = TrainConfig(learning_rate=RATE)
 
 
 def grouped(named: Named) -> list[dict[str, object]]:
@@ -29,7 +33,8 @@ def grouped(named: Named) -> list[dict[str, object]]:
 
 KINDS: dict[str, Make] = {
     "adam": lambda named: Adam(grouped(named), lr=RATE),
-    "fused adam": lambda named: make_optimizer(named, RATE),
+    "fused adam": lambda named: make_optimizer(named, TRAIN),
+    "adam with amsgrad": lambda named: Adam(grouped(named), lr=RATE, amsgrad=True),
     "adamw": lambda named: AdamW(grouped(named), lr=RATE, weight_decay=0.1),
     "sgd with momentum": lambda named: SGD(grouped(named), lr=RATE, momentum=0.9, nesterov=True),
     "rmsprop": lambda named: RMSprop(grouped(named), lr=RATE, momentum=0.5, centered=True),
@@ -101,6 +106,53 @@ def test_the_host_trains_as_if_the_seed_had_never_been_admitted_or_dismissed(kin
     assert len(together.param_groups) == 1
 
 
+OPERATIONS = st.sampled_from(["step", "admit", "dismiss", "join", "keep", "go back"])
+
+
+@every_kind
+@settings(max_examples=15)
+@given(st.lists(OPERATIONS, max_size=14))
+def test_whatever_grows_the_hosts_weights_and_state_are_torchs_bit_for_bit(
+    kind: str, operations: list[str]
+) -> None:
+    plain, named = host(), host()
+    alone, optimizer = KINDS[kind](plain), KINDS[kind](named)
+    open_seeds: dict[str, Named] = {}
+    joined: Named = []
+    number, kept = 0, None
+    for index, operation in enumerate([*operations, "step"]):
+        if operation == "admit":
+            guest = [(f"{index}.{name}", parameter) for name, parameter in seed()]
+            admit(optimizer, str(index), guest, RATE / 2)
+            open_seeds[str(index)] = guest
+        elif operation == "dismiss" and open_seeds:
+            dismiss(optimizer, open_seeds.popitem()[1])
+        elif operation == "join" and open_seeds:
+            seed_id, guest = open_seeds.popitem()
+            join_host(optimizer, seed_id)
+            joined += guest
+        elif operation == "keep":
+            kept = (number, values(named), state_by_name(optimizer, named))
+            beside = copy.deepcopy(([p for _, p in plain], alone))
+        elif operation == "go back" and kept is not None:
+            number, weights, state = kept
+            restore_state(optimizer, named, state)
+            with torch.no_grad():
+                for (_, parameter), weight in zip(named, weights, strict=True):
+                    parameter.copy_(weight)
+            parameters, alone = copy.deepcopy(beside)
+            plain = [(name, p) for (name, _), p in zip(plain, parameters, strict=True)]
+        else:
+            step(alone, plain, number)
+            step(
+                optimizer, [*named, *joined, *(one for guest in open_seeds.values() for one in guest)], number
+            )
+            number += 1
+        assert equal(values(named), values(plain))
+        assert state_equal(optimizer, named, state_by_name(alone, plain))
+    assert [group["name"] for group in optimizer.param_groups] == [HOST, *open_seeds]
+
+
 @every_kind
 def test_a_seed_trains_as_torch_would_train_it_from_its_admission(kind: str) -> None:
     named, guest, twin = host(), seed(), seed()
@@ -150,7 +202,7 @@ def test_state_restored_by_name_continues_bit_for_bit(kind: str) -> None:
 
 def test_a_copied_optimizer_goes_on_as_the_original() -> None:
     named = host()
-    optimizer = make_optimizer(named, RATE)
+    optimizer = make_optimizer(named, TRAIN)
     step(optimizer, named, 0)
     twin, theirs = copy.deepcopy((optimizer, named))
     step(optimizer, named, 1)
@@ -161,7 +213,7 @@ def test_a_copied_optimizer_goes_on_as_the_original() -> None:
 
 def test_state_copied_by_name_does_not_change_when_training_goes_on() -> None:
     named = host()
-    optimizer = make_optimizer(named, RATE)
+    optimizer = make_optimizer(named, TRAIN)
     step(optimizer, named, 0)
     kept = state_by_name(optimizer, named)
     first = kept["enter.weight"]["exp_avg"].clone()
@@ -171,7 +223,7 @@ def test_state_copied_by_name_does_not_change_when_training_goes_on() -> None:
 
 def test_a_parameter_without_state_has_none_after_a_restore_either() -> None:
     named = host()
-    optimizer = make_optimizer(named, RATE)
+    optimizer = make_optimizer(named, TRAIN)
     kept = state_by_name(optimizer, named)
     step(optimizer, named, 0)
     restore_state(optimizer, named, kept)
@@ -180,7 +232,7 @@ def test_a_parameter_without_state_has_none_after_a_restore_either() -> None:
 
 def test_a_group_name_is_given_once_and_a_refusal_changes_nothing() -> None:
     named, guest = host(), seed()
-    optimizer = make_optimizer(named, RATE)
+    optimizer = make_optimizer(named, TRAIN)
     admit(optimizer, "seed", guest, RATE)
     with pytest.raises(ValueError, match="dismiss it first"):
         admit(optimizer, "seed", seed(), RATE)
@@ -190,6 +242,6 @@ def test_a_group_name_is_given_once_and_a_refusal_changes_nothing() -> None:
 
 
 def test_a_seed_without_parameters_needs_no_group() -> None:
-    optimizer = make_optimizer(host(), RATE)
+    optimizer = make_optimizer(host(), TRAIN)
     admit(optimizer, "seed", [], RATE)
     assert len(optimizer.param_groups) == 1

@@ -1,5 +1,6 @@
 """A seed that touches the host from its isolation, from the first leak to its end."""
 
+import weakref
 from dataclasses import replace
 
 import msgspec
@@ -24,25 +25,26 @@ class Leak(nn.Module):
 
     def __init__(self, host: nn.Linear) -> None:
         super().__init__()
-        self.host = [host]
+        self.host = weakref.ref(host)  # a seed that held the host itself would not be grafted
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, h: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            self.host[0].weight.detach().add_(1e-3)
+        host = self.host()
+        if torch.is_grad_enabled() and host is not None:
+            host.weight.detach().add_(1e-3)
         return h * self.scale
 
 
 def asking(operation: SeedOperation | None = None, epoch: int = 0) -> AdaptationCommand:
     if operation is None:
-        return AdaptationCommand(f"pause {epoch}", CommandType.PAUSE, 0, "tests")
+        return AdaptationCommand(f"pause {epoch}", CommandType.PAUSE, 0, "operator")
     germinates = operation is SeedOperation.GERMINATE
     blueprint_id, settings = ("BP003", {"width": 2.0}) if germinates else ("", {})
     return AdaptationCommand(
         command_id=operation.name,
         command_type=CommandType.SEED,
         issued_at=0,
-        issued_by="tests",
+        issued_by="operator",
         target_seed_id="one#0",
         payload=CommandSeedOperation(operation, blueprint_id, settings),
         annotations={"site": "one"} if germinates else {},
@@ -103,3 +105,36 @@ def test_with_more_violations_allowed_it_stays() -> None:
     for _ in range(4):
         assert boundary(one, engine).plan.changes == ()
     assert one.isolation.violations("one#0") > 2
+
+
+class Holder(nn.Module):
+    """Holds a layer of the host's."""
+
+    def __init__(self, host: nn.Module) -> None:
+        super().__init__()
+        self.known = [host]
+
+    def forward(self, h: Tensor) -> Tensor:
+        return 0.0 * h
+
+
+def test_a_module_that_is_refused_at_the_graft_costs_its_site_a_rest_and_nothing_else() -> None:
+    one, engine, alone = trainer(config(growth=GROWTH)), Engine(SITES, GROWTH, CATALOGUE, 0), trainer()
+    stages = []
+    for epoch in range(1, 10):
+        assert one.run_epoch().train_loss == alone.run_epoch().train_loss
+        facts = one.assemble()
+        asked = asking(SeedOperation.GERMINATE if epoch == 1 else None, epoch)
+        verdict = engine.propose(asked, facts.figures, epoch, 0, one.params)
+        held = Holder(one._grafts.model.get_submodule("middle"))
+        changes = (replace(c, module=held) if isinstance(c, Insert) else c for c in verdict.plan.changes)
+        one.apply(GraftPlan(verdict.plan.plan_id, tuple(changes)))
+        engine.commit(verdict.plan.plan_id)
+        stages.append(next(record.stage for record in engine.records() if record.site == "one"))
+    assert [*dict.fromkeys(stages)] == [
+        Stage.GERMINATED,
+        Stage.CULLED,
+        Stage.EMBARGOED,
+        Stage.RESETTING,
+        Stage.DORMANT,
+    ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from contracts.config import GrowthConfig
 from contracts.lifecycle import Stage
 from esper.kasmina.plan import Insert
-from esper.tolaria import trainer as trainer_module
+from esper.tolaria import rescue
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.trainer import Trainer
 from tests.esper.tolaria.world import (
@@ -150,7 +150,7 @@ def test_an_error_of_the_users_own_code_is_not_put_on_a_seed(
 
 
 def test_a_run_is_rescued_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "RESCUES_MAX", 1)
+    monkeypatch.setattr(rescue, "RESCUES_MAX", 1)
     one = with_live(nan, passes=3)
     assert len(one.run_epoch().set_aside) == 1
     one.apply(plan(remove("one#0", 2)))

@@ -222,13 +222,15 @@ def test_every_nth_step_is_sampled_and_no_more() -> None:
     assert all(sample.grad_norm > 0 and math.isfinite(sample.loss) for sample in one.samples)
 
 
-def test_a_foreign_rate_is_reported_and_makes_the_run_conservative() -> None:
+def test_a_foreign_rate_is_reported_with_the_epoch_in_which_it_was_found() -> None:
     one = trainer()
     assert one.run_epoch().foreign_rate_changes == 0
-    assert not one.assemble().growth.conservative
+    assert one.assemble().foreign == ()
     one._machine.parts.optimizer.param_groups[0]["lr"] = 1.0
     assert one.run_epoch().foreign_rate_changes == 1
-    assert one.assemble().growth.conservative
+    (change,) = one.assemble().foreign
+    assert (change.group, change.setting, change.found) == ("host", "lr", "1.0")
+    assert not one.assemble().growth.conservative, "the alarm says how bad that is"
 
 
 def test_the_final_figures_judge_on_all_splits_and_spend_nothing() -> None:
@@ -243,3 +245,20 @@ def test_the_final_figures_judge_on_all_splits_and_spend_nothing() -> None:
     assert final.val_accuracy > 0.5
     assert final.fresh_accuracy is not None
     assert final.params == one.params
+
+
+def test_a_network_that_has_grown_when_too_little_is_left_to_count_it_is_not_counted() -> None:
+    """The graft comes after the run was found to have a step left: it takes none, and overdraws nothing."""
+    plain = trainer(counts_validation=False)
+    plain.run_epoch()
+    budget = plain.ledger.spent + plain.assemble().growth.step_flops * 3 // 2
+    one = trainer(config(epochs=None, gflop=budget / 1e9), counts_validation=False)
+    one.run_epoch()
+    assert not one.finished
+    one.apply(plan(insert("one#0"), live("one#0")))
+    spent = one.ledger.accounts()
+    assert one.finished
+    result = one.run_epoch()
+    assert result.steps == 0
+    assert one.ledger.spent <= budget
+    assert {name for name, flops in one.ledger.accounts().items() if flops != spent[name]} <= {"validation"}

@@ -1,0 +1,155 @@
+"""Keeps the moments of a run: the newest in memory, and one after the other on disk, beside training.
+
+    boundary ─▶ keep ─▶ ring in memory        fast rollback
+                   └──▶ writer's lane ─▶ disk  full rollback, resume
+
+The writer takes one moment at a time. What comes due while it writes replaces what waits: the newest counts.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from actors.lane import JobFailed, Lane
+from contracts.config import CheckpointConfig
+from contracts.growth import SeedRecord
+from esper.checkpoint.store import CheckpointStore, Saved
+from esper.moment import About, Moment, from_checkpoint, to_checkpoint
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """The writer is done with a moment, or has failed at it."""
+
+    epoch: int
+    saved: Saved | None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What moments are written with."""
+
+    store: CheckpointStore
+    lane: Lane
+    about: About
+    build: Callable[[SeedRecord], nn.Module]
+    """Makes the module of a seed that is read back."""
+
+
+class Keeper:
+    """Without a desk nothing goes to disk. Lives on the loop; only the writer's lane touches the store."""
+
+    def __init__(self, config: CheckpointConfig, desk: Desk | None, now: Callable[[], float]) -> None:
+        self.moments: deque[Moment] = deque()
+        """The oldest first."""
+        self.written = -1
+        """Epoch of the newest moment on disk; -1 is none."""
+        self._config = config
+        self._desk = desk if config.every_epochs else None
+        self._now = now
+        self._writing: Moment | None = None
+        self._next: Moment | None = None
+        self._newest: Moment | None = None
+        self._last_s = now()
+        self.deliver: Callable[[Wrote], None] = lambda wrote: None
+        """Called from the writer's lane."""
+
+    @property
+    def writing(self) -> bool:
+        """A moment is on its way to disk."""
+        return self._writing is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the trainer's half of a moment is wanted at boundaries."""
+        return bool(self._config.boundaries) or self._desk is not None
+
+    def begin(self, moment: Moment) -> None:
+        """The run goes on from this moment, which is on disk."""
+        self._newest, self.written = moment, moment.epoch
+        self.moments.append(moment)
+
+    def keep(self, moment: Moment) -> None:
+        """A new moment; it is written if one is due."""
+        self._newest = moment
+        self.moments.append(moment)
+        self._trim()
+        if self._desk is not None and self._is_due(moment):
+            self._write(moment)
+
+    def _is_due(self, moment: Moment) -> bool:
+        rested = self._now() - self._last_s >= self._config.every_s
+        return rested and moment.epoch % self._config.every_epochs == 0
+
+    def write_newest(self) -> bool:
+        """Have the newest moment written now, due or not; False if there is none, or nowhere to write it."""
+        if self._desk is None or self._newest is None:
+            return False
+        if self._newest.epoch != self.written and self._newest is not self._writing:
+            self._write(self._newest)
+        return True
+
+    def wrote(self, wrote: Wrote) -> None:
+        """Take note of it, and go on with what waits."""
+        self._writing = None
+        if wrote.saved is not None:
+            self.written = wrote.epoch
+        waiting, self._next = self._next, None
+        if waiting is not None:
+            self._write(waiting)
+
+    def go_back(self, moment: Moment) -> None:
+        """The run has gone back to this moment: what came after it did not happen, on the disk neither."""
+        while self.moments and self.moments[-1].epoch >= moment.epoch:
+            self.moments.pop()
+        self.moments.append(moment)
+        self._newest, self._next, self.written = moment, None, -1
+        self.write_newest()
+
+    def read(self) -> tuple[Moment | None, tuple[str, ...]]:
+        """The newest moment on disk that is sound, if there is one, read in the calling thread.
+
+        With it come sentences on those that are damaged.
+
+        Raises:
+            CheckpointError: the disk can't be read.
+            DamagedRecord: what the newest sound file says is no moment of this esper.
+        """
+        desk = self._desk
+        if desk is None:
+            return None, ()
+        found = desk.store.newest()
+        if found.checkpoint is None:
+            return None, found.passed_over
+        return from_checkpoint(found.checkpoint, desk.build)[1], found.passed_over
+
+    def _write(self, moment: Moment) -> None:
+        if self._writing is not None:
+            self._next = moment
+            return
+        desk = self._desk
+        assert desk is not None
+        self._writing, self._last_s = moment, self._now()
+
+        def deliver(outcome: object) -> None:
+            if isinstance(outcome, JobFailed):
+                self.deliver(Wrote(moment.epoch, None, outcome.error))
+            else:
+                assert isinstance(outcome, Saved)
+                self.deliver(Wrote(moment.epoch, outcome))
+
+        desk.lane.submit(lambda: desk.store.save(to_checkpoint(moment, desk.about)), deliver)
+
+    def _trim(self) -> None:
+        keep = max(1, self._config.boundaries)
+        while len(self.moments) > keep or (len(self.moments) > 1 and self._held() > self._config.memory_mb):
+            self.moments.popleft()
+
+    def _held(self) -> float:
+        """MB of the moments in memory."""
+        return sum(moment.snapshot.nbytes for moment in self.moments) / MB

@@ -1,0 +1,61 @@
+"""The warden acts: it hears of troubles from inside and of emergencies from the bus, and raises the alarm.
+
+It works while everything else is full: what is told to it goes into its urgent lane, signals come in the
+bus's, and one that says HALT freezes training in the task that listens, before it waits for its turn here.
+"""
+
+import msgspec
+
+from actors.alarm import Alarm
+from actors.hearing import Ear, Heard
+from actors.oona.bus import Bus
+from actors.runtime import Actor, handles
+from contracts import topics
+from contracts.emergency import Relief, Trouble
+from contracts.messages import EmergencySignal
+
+GROUP = "warden"
+
+
+class Troubled(msgspec.Struct, frozen=True):
+    """Something has gone wrong; tell it urgently."""
+
+    trouble: Trouble
+
+
+class Warden(Actor[Troubled | Relief | Heard]):
+    """The shell around the alarm, which outlives a restart of the shell."""
+
+    mailbox_size = 64
+
+    def __init__(self, alarm: Alarm, bus: Bus) -> None:
+        self._alarm = alarm
+        self._bus = bus
+
+    async def on_start(self) -> None:
+        self._ear = Ear(self._bus, (topics.EMERGENCY,), GROUP, self._overhear)
+        self._ear.open()
+
+    async def on_stop(self) -> None:
+        await self._ear.close()
+
+    @handles
+    async def on_troubled(self, message: Troubled) -> None:
+        self._alarm.see(message.trouble)
+
+    @handles
+    async def on_relief(self, relief: Relief) -> None:
+        self._alarm.over(relief.trigger, relief.subject)
+
+    @handles
+    async def on_heard(self, heard: Heard) -> None:
+        with heard.delivery as delivery:
+            if isinstance(delivery.message, EmergencySignal):
+                self._alarm.hear(delivery.event_id, delivery.message)
+
+    async def _overhear(self, heard: Heard) -> None:
+        """In the listening task: what can't wait is done here."""
+        delivery = heard.delivery
+        if isinstance(delivery.message, EmergencySignal):
+            self._alarm.freeze_for(delivery.event_id, delivery.message)
+        await self.context.me.tell(heard, urgent=True)

@@ -1,0 +1,79 @@
+"""Whether a module that is to be grafted reaches into the network: it has to stand on its own.
+
+A seed gets its input and gives its output; it holds nothing of the network's, neither as a child nor as an
+attribute, in a container, bound in a method or closed over by a function.
+"""
+
+import functools
+import types
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+DEPTH_MAX = 6
+"""How deep containers are looked into."""
+_REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
+
+
+def unfit(module: nn.Module, model: nn.Module) -> str:
+    """Why `module` can't be grafted into `model`; empty if it can."""
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        return f"has no shape yet for {', '.join(lazy)}; run it once before"
+    theirs = {id(part) for part in model.modules()}
+    child = next((name for name, part in module.named_modules() if id(part) in theirs), None)
+    if child is not None:
+        return f"has the model's own module as {child or 'its root'}; give it one of its own"
+    memory = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers()) if t.numel()}
+    for name, part in module.named_modules():
+        for key, value in vars(part).items():
+            if key not in _REGISTERED and _touches(value, theirs, memory):
+                return f"holds something of the model's in {'.'.join(filter(None, (name, key)))}"
+    return ""
+
+
+def _touches(value: object, theirs: set[int], memory: set[int]) -> bool:
+    """Whether a module or tensor of the model's is in `value`."""
+    seen: set[int] = set()
+    left: list[tuple[object, int]] = [(value, 0)]
+    while left:
+        thing, depth = left.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, nn.Module):
+            if id(thing) in theirs:
+                return True
+        elif isinstance(thing, Tensor) and thing.numel() and thing.untyped_storage().data_ptr() in memory:
+            return True
+        if depth < DEPTH_MAX:
+            left.extend((part, depth + 1) for part in _parts(thing))
+    return False
+
+
+def _parts(thing: object) -> Iterator[object]:
+    """What a value holds that may be, or hold, something of the model's."""
+    match thing:
+        case dict():
+            yield from thing.values()
+        case list() | tuple() | set() | frozenset():
+            yield from thing
+        case types.MethodType():
+            yield thing.__self__
+        case functools.partial():
+            yield from (thing.func, *thing.args, *thing.keywords.values())
+        case types.FunctionType():
+            yield from (cell.cell_contents for cell in thing.__closure__ or () if _filled(cell))
+        case nn.Module():
+            yield from vars(thing).values()
+        case _:
+            return
+
+
+def _filled(cell: types.CellType) -> bool:
+    """A cell of a name that is not assigned yet has no contents."""
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False

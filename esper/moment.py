@@ -1,0 +1,133 @@
+"""A moment of a run: everything that the next number depends on, between an epoch and its decision.
+
+    Moment ── snapshot   the trainer's half: network, optimizer, streams, what has grown
+           └─ memories   the loop's half: policy, grafting engine, observation windows, the report so far
+
+Both halves are of one boundary, taken before anything is decided at it. In memory a moment is the way back;
+written to disk, with `About` beside it, it is what a new process goes on from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from torch import nn
+
+from contracts.config import Config
+from contracts.emergency import EmergencyState
+from contracts.growth import ProbePlan, SeedRecord
+from contracts.report import KernelFacts
+from esper.checkpoint.store import Checkpoint
+from esper.kasmina.engine import EngineState
+from esper.report.record import Recorded
+from esper.tamiyo.controller import ControllerMemory
+from esper.tamiyo.observation import ObservationMemory
+from esper.tolaria.record import DamagedRecord, from_record, to_record
+from esper.tolaria.snapshot import Snapshot
+
+T = TypeVar("T")
+
+VERSION = 1
+
+
+class WitnessMemory(msgspec.Struct, frozen=True):
+    """What was told so far."""
+
+    recorded: Recorded = msgspec.field(default_factory=Recorded)
+    events: int = 0
+    waits_for: str = ""
+    worked_s: float = 0.0
+    """Seconds that the run has taken in all its processes."""
+
+
+class Memories(msgspec.Struct, frozen=True):
+    """What the subsystems on the loop remember; `epoch` is the boundary before which nothing is missing."""
+
+    controller: ControllerMemory
+    engine: EngineState
+    windows: ObservationMemory
+    witness: WitnessMemory
+    emergency: EmergencyState
+    kernels: KernelFacts = KernelFacts()
+    probe: ProbePlan | None = None
+    """What is to be measured before the next epoch."""
+
+
+class About(msgspec.Struct, frozen=True):
+    """Whose moment it is: what a new process compares itself with."""
+
+    run_id: str
+    config: Config
+    versions: dict[str, str]
+    host: dict[str, tuple[int, ...]]
+    """Shapes of the ungrown host's parameters, by name."""
+    policy: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A run after `epoch` epochs."""
+
+    epoch: int
+    snapshot: Snapshot
+    memories: Memories
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """A moment without its tensors, as written: in MessagePack, which has NaN and infinity, unlike JSON."""
+
+    version: int
+    epoch: int
+    about: About
+    memories: Memories
+    trainer: bytes
+    """As `to_record` made it."""
+
+
+def to_checkpoint(moment: Moment, about: About) -> Checkpoint:
+    """The moment as it goes to disk; reads what never changes, so that any thread may call it."""
+    trainer, tensors = to_record(moment.snapshot)
+    record = _Record(VERSION, moment.epoch, about, moment.memories, trainer)
+    return Checkpoint(moment.epoch, msgspec.msgpack.encode(record), tensors)
+
+
+def from_checkpoint(checkpoint: Checkpoint, build: Callable[[SeedRecord], nn.Module]) -> tuple[About, Moment]:
+    """What `to_checkpoint` was given; `build` makes the module of a seed, whose weights are then loaded.
+
+    Raises:
+        DamagedRecord: it does not hold what a moment has, or is of another version.
+    """
+    about = read_about(checkpoint)
+    record = _decoded(checkpoint.record, _Record)
+    snapshot = from_record(record.trainer, dict(checkpoint.tensors), build)
+    return about, Moment(record.epoch, snapshot, record.memories)
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What tells whether the rest can be read."""
+
+    version: int
+
+
+class _Owner(msgspec.Struct, frozen=True):
+    about: About
+
+
+def read_about(checkpoint: Checkpoint) -> About:
+    """Whose moment it is; the rest is not looked at.
+
+    Raises:
+        DamagedRecord: it does not say, or is of another version.
+    """
+    version = _decoded(checkpoint.record, _Head).version
+    if version != VERSION:
+        raise DamagedRecord(f"the checkpoint is of version {version}; this esper reads version {VERSION}")
+    return _decoded(checkpoint.record, _Owner).about
+
+
+def _decoded(record: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.msgpack.decode(record, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DamagedRecord(f"the checkpoint's record can't be read: {error}") from error

@@ -1,0 +1,153 @@
+"""The folder of a run, new or taken up again: locked, with its configuration in it, its checkpoints found."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+from torch import nn
+
+from contracts.config import Config
+from contracts.growth import SeedRecord
+from contracts.report import Ending
+from esper.assembly import Parts
+from esper.checkpoint.errors import CheckpointError
+from esper.checkpoint.lock import holding
+from esper.checkpoint.store import CheckpointStore
+from esper.errors import BadSetup
+from esper.folder import CONFIG, check_left, new_folder, write_whole
+from esper.moment import About, Moment, from_checkpoint, read_about
+from esper.report.build import REPORT
+from esper.resume import Difference, differences
+from esper.settings import to_toml
+from esper.tamiyo.policy import BadMemory
+from esper.tolaria.record import DamagedRecord
+from esper.versions import versions
+
+LENGTHS = ("run.epochs", "run.gflop")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is at home, and where in it it goes on."""
+
+    folder: Path
+    parts: Parts
+    about: About
+    store: CheckpointStore
+    start: Moment | None = None
+    """None at the run's beginning."""
+    differences: tuple[Difference, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    """Checkpoints that are damaged, with what is wrong with them."""
+
+    def build(self, record: SeedRecord) -> nn.Module:
+        """The module of a seed that is read back; its weights are still to be loaded."""
+        return self.parts.build(record)
+
+
+Assemble = Callable[[str], Parts]
+"""Puts the parts of the run of this id together."""
+
+
+@contextmanager
+def new_place(out: Path, name: str, config: Config, assemble: Assemble) -> Iterator[Place]:
+    """A new folder for a new run; it is gone again if the parts can't be put together.
+
+    Raises:
+        BadSetup: it can't be made.
+        ValueError: the parts do not fit.
+    """
+    with new_folder(out, name) as folder:
+        parts = assemble(folder.name)
+        write_whole(folder / CONFIG, to_toml(config).encode())
+    with _held(folder):
+        yield _place(folder, parts)
+
+
+@contextmanager
+def old_place(folder: Path, config: Config, assemble: Assemble) -> Iterator[Place]:
+    """The folder of a run that was broken off, at its newest checkpoint that is sound.
+
+    Raises:
+        BadSetup: it holds no run, or another process has it, or the run can't go on like this.
+        ValueError: the parts do not fit.
+    """
+    check_left(folder)
+    with _held(folder):
+        place = _place(folder, assemble(folder.name))
+        yield _taken_up(place)
+
+
+def _taken_up(place: Place) -> Place:
+    """The same at its newest checkpoint; with none it is where a new run begins."""
+    try:
+        found = place.store.newest()
+        if found.checkpoint is None:
+            return replace(place, passed_over=found.passed_over)
+        was = read_about(found.checkpoint)
+        odd = differences(was, place.about)
+        _not_complete(place.folder, odd)
+        start = from_checkpoint(found.checkpoint, place.build)[1]
+    except (CheckpointError, DamagedRecord) as error:
+        raise BadSetup(f"{place.folder}: {error}") from None
+    odd += _recall(place.parts, start)
+    write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
+    return replace(place, start=start, differences=odd, passed_over=found.passed_over)
+
+
+def about_run(parts: Parts, run_id: str) -> About:
+    """What a later process compares itself with."""
+    host = {name: tuple(one.shape) for name, one in parts.grafts.host_named_parameters()}
+    return About(run_id, parts.config, versions(), host, parts.policy.version)
+
+
+def _place(folder: Path, parts: Parts) -> Place:
+    store = CheckpointStore(folder, parts.config.checkpoint.keep)
+    return Place(folder, parts, about_run(parts, folder.name), store)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(holding(folder))
+        except CheckpointError as error:
+            raise BadSetup(str(error)) from None
+        yield
+
+
+def _not_complete(folder: Path, odd: tuple[Difference, ...]) -> None:
+    """See that there is something left to do.
+
+    Raises:
+        BadSetup: the run has finished, and is not to become longer.
+    """
+    if any(one.name in LENGTHS for one in odd):
+        return
+    try:
+        report = msgspec.json.decode((folder / REPORT).read_bytes(), type=_Ended)
+    except (OSError, msgspec.MsgspecError):
+        return
+    if report.ended.kind == "finished":
+        raise BadSetup(f"the run in {folder} is complete; to train it further, give more --epochs or --gflop")
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """A report, as far as its end goes."""
+
+    ended: Ending
+
+
+def _recall(parts: Parts, start: Moment) -> tuple[Difference, ...]:
+    """Give those on the loop what they remembered; the trainer goes back in its own lane."""
+    memories = start.memories
+    parts.observation.recall(memories.windows)
+    parts.engine.restore(memories.engine)
+    parts.stock.recall(memories.kernels)
+    try:
+        parts.controller.recall(memories.controller)
+    except BadMemory as error:
+        return (Difference("what the policy knew", "in the checkpoint", "not taken over", str(error)),)
+    return ()

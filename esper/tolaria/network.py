@@ -1,0 +1,166 @@
+"""The whole of a network: its tensors, what has grown in it and in which order, and every module's own state.
+
+A network is brought back in three steps: look whether it can be, put what has grown back in its place, then
+write the values. The order of the seeds is part of it, because sums of floats depend on it.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esper.kasmina.anchor import SiteError, find_anchor
+from esper.kasmina.bystanders import shared_tensors
+from esper.kasmina.graft import Grafts
+from esper.kasmina.slot import CHILD, is_grown, key_of
+from esper.tolaria.groups import copied, fits
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A seed in its place; `alpha` is how much its output counts, 0 is isolated."""
+
+    seed_id: str
+    site: str
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network at one moment, without its modules.
+
+    `extras` are what modules say by `get_extra_state`, `frozen` the parameters that do not learn, `resting`
+    the modules in eval mode; all by name.
+    """
+
+    seeds: tuple[Planted, ...]
+    """In the order of insertion."""
+    tensors: Mapping[str, Tensor]
+    extras: Mapping[str, Any]
+    frozen: tuple[str, ...]
+    resting: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its tensors in bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def take_network(grafts: Grafts) -> Network:
+    """A copy of the network as it is; the modules of its seeds are not in it."""
+    model = grafts.model
+    modules = dict(model.named_modules())
+    planted = (Planted(one, grafts.site_of(one), grafts.alpha(one)) for one in grafts.seed_ids())
+    return Network(
+        seeds=tuple(planted),
+        tensors={name: copied(tensor) for name, tensor in tensors_of(model).items()},
+        extras={name: _extra(module) for name, module in modules.items() if _has_extra(module)},
+        frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),
+        resting=tuple(name for name, module in modules.items() if not module.training),
+    )
+
+
+def modules_of(grafts: Grafts) -> dict[str, nn.Module]:
+    """The module of every seed in place, the very object."""
+    return {seed_id: grafts.module(seed_id) for seed_id in grafts.seed_ids()}
+
+
+def flaw_of_network(grafts: Grafts, network: Network, modules: Mapping[str, nn.Module]) -> str:
+    """Why the network could not be brought back to `network` with these modules; empty if it could."""
+    places = dict(_host(grafts.model))
+    like = next((parameter for _, parameter in grafts.host_named_parameters()), torch.zeros(()))
+    for seed in network.seeds:
+        module = modules.get(seed.seed_id)
+        if module is None or not 0.0 <= seed.alpha <= 1.0:
+            return f"there is no module of {seed.seed_id}" if module is None else f"alpha is {seed.alpha}"
+        try:
+            start = f"{find_anchor(grafts.model, seed.site).name}.{CHILD}.seeds.{key_of(seed.seed_id)}"
+        except SiteError as error:
+            return f"{seed.seed_id} has no place: {error}"
+        known = seed.seed_id in grafts.seed_ids() and grafts.module(seed.seed_id) is module
+        if not known and shared_tensors(module, grafts.model):
+            return f"the module of {seed.seed_id} shares tensors with the model"
+        if not known:
+            module.to(like)  # as it is when it is put in
+        places[f"{start}.alpha"] = torch.zeros(()).to(like)
+        places.update((f"{start}.body.{name}", tensor) for name, tensor in tensors_of(module).items())
+    return _misfit(network.tensors, places)
+
+
+def regrow(grafts: Grafts, seeds: Sequence[Planted], modules: Mapping[str, nn.Module]) -> None:
+    """Take out what came since, put back what was taken out, all in the order of `seeds` and isolated."""
+    present = grafts.seed_ids()
+    kept = 0
+    for seed_id, seed in zip(present, seeds, strict=False):
+        if seed_id != seed.seed_id or grafts.module(seed_id) is not modules[seed_id]:
+            break
+        kept += 1
+    for seed_id in reversed(present[kept:]):
+        grafts.remove(seed_id)
+    for seed in seeds[kept:]:
+        grafts.insert(seed.seed_id, seed.site, modules[seed.seed_id])
+
+
+def put_network(grafts: Grafts, network: Network) -> None:
+    """Write every value into the network, which holds its seeds already; gradients are forgotten."""
+    model = grafts.model
+    for seed in network.seeds:
+        grafts.set_alpha(seed.seed_id, seed.alpha)
+    write(tensors_of(model), network.tensors)
+    frozen, resting = set(network.frozen), set(network.resting)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+        parameter.grad = None
+    for name, module in model.named_modules():
+        module.training = name not in resting
+        if name in network.extras:
+            module.set_extra_state(copy.deepcopy(network.extras[name]))
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Its parameters and buffers by name, those that a state dict leaves out included."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def write(places: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write each value over its place; an expanded tensor, which was looked at, is left as it is."""
+    with torch.no_grad():
+        for name, value in values.items():
+            if not _overlaps(places[name]):
+                places[name].copy_(value)
+
+
+def _host(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    return ((name, tensor) for name, tensor in tensors_of(model).items() if not is_grown(name))
+
+
+def _misfit(values: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> str:
+    if values.keys() != places.keys():
+        odd = sorted(values.keys() ^ places.keys())
+        return f"the network has other tensors now: {', '.join(odd[:3])}"
+    for name, place in places.items():
+        value = values[name]
+        if not fits(value, place):
+            return (
+                f"{name} is {place.dtype} of shape {tuple(place.shape)} now and was "
+                f"{value.dtype} of shape {tuple(value.shape)}"
+            )
+        if _overlaps(place) and not torch.equal(place, value):
+            return f"{name} is an expanded tensor whose values have changed"
+    return ""
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Entries of it share memory, as those of an expanded tensor do."""
+    return any(stride == 0 < size - 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
+def _has_extra(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
+def _extra(module: nn.Module) -> Any:
+    return copied(module.get_extra_state())

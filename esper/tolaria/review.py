@@ -1,0 +1,51 @@
+"""The end of an epoch: validation, then what is due of the seeds whose fate is undecided."""
+
+import logging
+import math
+from collections.abc import Collection
+
+from esper.tolaria.blame import may_be_a_seeds
+from esper.tolaria.growth import Seed
+from esper.tolaria.loop import Crew
+from esper.tolaria.machine import Machine
+from esper.tolaria.measure import Measured, measure
+from esper.tolaria.results import EpochResult
+from esper.tolaria.trial import WRONG
+
+log = logging.getLogger(__name__)
+
+
+def review(machine: Machine, crew: Crew, aside: Collection[str], epoch: int) -> Measured:
+    """Validate, then measure what is due of open seeds while the budget lasts; not of those set aside."""
+    task, inspection, growth, purse = machine.task, machine.inspection, machine.parts.growth, machine.purse
+    model = machine.parts.grafts.model
+    measured = measure(model, machine.validation, task.loss_fn, task.accuracy_fn)
+    for watched in crew.watched:
+        inspection.take_over(growth.seeds[watched.seed_id], watched)
+    cost = inspection.cost(machine.costs.step, purse.forward)
+    compared = False
+    for seed in growth.open_seeds():
+        if cost <= purse.left and seed.record.seed_id not in aside:
+            compared |= _inspect(machine, seed, epoch, measured)
+    machine.safe_point.look()
+    purse.book_validation(compared)
+    return measured
+
+
+def as_reviewed(machine: Machine, last: EpochResult | None) -> Measured:
+    """What the last full epoch ended with; NaN before the first."""
+    if last is None:
+        return Measured(math.nan, None, 0)
+    return Measured(last.val_loss, last.val_accuracy, len(machine.validation))
+
+
+def _inspect(machine: Machine, seed: Seed, epoch: int, measured: Measured) -> bool:
+    """Whether it was compared; one that raises is not sound, which the next boundary acts on."""
+    try:
+        return machine.inspection.inspect(seed, epoch, measured)
+    except WRONG as error:
+        if not may_be_a_seeds(error, [machine.parts.grafts.module(seed.record.seed_id)]):
+            raise
+        log.warning("%s fails when it is measured", seed.record.seed_id, exc_info=error)
+        seed.measured(finite=False)
+        return False

@@ -1,0 +1,319 @@
+"""Claims about going back: turns that break, moments that are lost, who goes first; and taking a run up."""
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+
+from actors.company import Company, Outcome, Play, Surroundings
+from actors.keeping import Desk, Keeper
+from actors.oona.memory import MemoryBus
+from actors.oona.topics import run_topics
+from actors.runtime import InlineThreads, LoopClock
+from actors.runtime.governor import Governor
+from actors.runtime.simulation import run_simulated
+from contracts.config import CheckpointConfig, Config, EmergencyConfig, GrowthConfig
+from contracts.growth import Path
+from contracts.lifecycle import Stage
+from contracts.report import ResumeFacts
+from contracts.view import RunFacts
+from esper.checkpoint.errors import CheckpointError
+from esper.checkpoint.store import Saved
+from esper.karn.catalogue import CATALOGUE
+from esper.kasmina.engine import Engine
+from esper.moment import Moment
+from esper.tamiyo.baselines import GrowBlindly, NeverGrow
+from esper.tamiyo.controller import Controller
+from esper.tamiyo.observation import Observation
+from esper.tamiyo.policy import Policy
+from tests.actors.fakes import SITES, FakeTrainer, Spectator, VirtualLane
+
+CONFIG = Config(
+    growth=GrowthConfig(path=Path(0, 0, 0, 3), embargo_epochs=2, max_params=1300),
+    emergency=EmergencyConfig(slow_boundaries=1_000_000),
+    checkpoint=CheckpointConfig(every_s=0.0),
+)
+
+
+def blind() -> GrowBlindly:
+    return GrowBlindly(CATALOGUE, random.Random(3), CONFIG.growth)
+
+
+@dataclass
+class World:
+    """One simulated run, its trainer and its keeper."""
+
+    outcome: Outcome
+    trainer: FakeTrainer
+    keeper: Keeper
+    engine: Engine
+    order: list[str] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> list[int]:
+        return [one.epoch for one in self.outcome.witness.recorder.recorded.epochs]
+
+    @property
+    def way(self) -> list[tuple[int, int, str]]:
+        """Of each rollback: in which epoch it was ordered, to which it led, and how."""
+        recorded = self.outcome.witness.recorder.recorded.rollbacks
+        return [(one.epoch, one.to_epoch, one.kind) for one in recorded]
+
+    @property
+    def alerts(self) -> list[str]:
+        return [one.name for one in self.outcome.witness.recorder.recorded.alerts]
+
+
+class FakeStore:
+    """Keeps what it is given, in memory, unless it fails."""
+
+    def __init__(self, failing: tuple[int, ...] = ()) -> None:
+        self.failing = failing
+        self.saves = 0
+        self.kept: list[int] = []
+
+    def save(self, epoch: int) -> Saved:
+        self.saves += 1
+        if self.saves in self.failing:
+            raise CheckpointError("no space left on device")
+        self.kept.append(epoch)
+        return Saved(self.saves, None, 1)  # type: ignore[arg-type]
+
+
+def world(
+    trainer: FakeTrainer,
+    policy: Policy | None = None,
+    *,
+    config: Config = CONFIG,
+    start: Moment | None = None,
+    at: dict[float, str] | None = None,
+    seed: int = 0,
+    store: FakeStore | None = None,
+) -> World:
+    """Play a run to its end; `at` says what is called on the company after how many virtual seconds."""
+    chosen = policy or NeverGrow()
+
+    async def main() -> World:
+        loop, order = asyncio.get_running_loop(), list[str]()
+        engine = _Noting(order)
+        controller = _Recalled(chosen, order)
+        observation = Observation("fake", chosen.version, config.tamiyo.window_epochs)
+        if start is not None:
+            engine.restore(start.memories.engine)
+            controller.recall(start.memories.controller)
+            observation.recall(start.memories.windows)
+            order.clear()
+        trainer.order = order
+        desk = None
+        if store is not None:
+            desk = Desk(store, VirtualLane(0.2), None, lambda record: None)  # type: ignore[arg-type]
+        play = Play(
+            run_id="fake",
+            config=config,
+            facts=RunFacts("fake", chosen.name, seed, "nowhere", epochs=trainer.epochs),
+            training=trainer,  # type: ignore[arg-type]
+            samples=deque(),
+            engine=engine,
+            controller=controller,
+            observation=observation,
+            names={},
+            display=Spectator(),
+            desk=desk,
+            start=start,
+            resumed=None if start is None else ResumeFacts(start.epoch),
+        )
+        clock = LoopClock(loop, wall_ns=10**18)
+        bus = MemoryBus(run_topics(), clock)
+        around = Surroundings(
+            clock, bus, VirtualLane(), Governor(), random.Random(seed), loop.time, InlineThreads()
+        )
+        company = Company(play, around)
+        for when, what in (at or {}).items():
+            loop.call_later(
+                when, getattr(company, what), *(("an operator says so",) if what != "keep_now" else ())
+            )
+        outcome = await company.perform()
+        await bus.close()
+        return World(outcome, trainer, company.keeper, engine, order)
+
+    return run_simulated(main, seed=seed)
+
+
+class _Noting(Engine):
+    """Says when it goes back."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__(SITES, CONFIG.growth, CATALOGUE, 0)
+        self._order = order
+
+    def restore(self, state: object) -> None:
+        self._order.append("kasmina")
+        super().restore(state)  # type: ignore[arg-type]
+
+
+class _Recalled(Controller):
+    def __init__(self, policy: Policy, order: list[str]) -> None:
+        super().__init__(policy, "fake")
+        self._order = order
+
+    def recall(self, memory: object) -> None:
+        self._order.append("tamiyo")
+        super().recall(memory)  # type: ignore[arg-type]
+
+
+def test_a_turn_that_breaks_is_gone_back_from_and_every_epoch_is_in_the_record_once() -> None:
+    seen = world(FakeTrainer(epochs=30, diverges_at=[12]))
+    assert seen.outcome.conclusion.halted == ""
+    assert seen.outcome.conclusion.final is not None
+    assert seen.way == [(11, 11, "fast")]
+    assert seen.trainer.restored == [(11, True)]
+    assert seen.epochs == list(range(1, 31))
+    assert "rolled_back" in seen.alerts
+
+
+def test_after_it_growth_is_conservative_until_boundaries_have_been_quiet() -> None:
+    views: list[tuple[int, bool]] = []
+
+    class Looking(NeverGrow):
+        def act(self, state, view):  # type: ignore[no-untyped-def]
+            views.append((view.epoch, view.resting))
+            return super().act(state, view)
+
+    world(FakeTrainer(epochs=40, diverges_at=[12]), Looking())
+    resting = [epoch for epoch, rests in views if rests]
+    assert resting
+    assert min(resting) >= 11
+    assert not views[-1][1], "it is over in the end"
+
+
+def test_who_decides_goes_back_first_then_the_engine_then_the_trainer() -> None:
+    seen = world(FakeTrainer(epochs=30, diverges_at=[12]))
+    assert seen.order == ["tamiyo", "kasmina", "tolaria"]
+
+
+def test_a_moment_that_is_lost_is_passed_over_for_the_one_before() -> None:
+    seen = world(FakeTrainer(epochs=30, diverges_at=[12], lost=[11, 10]))
+    assert seen.way == [(11, 9, "fast")]
+    assert seen.epochs == list(range(1, 31))
+    assert [moment.epoch for moment in seen.keeper.moments] == [26, 27, 28, 29, 30]
+
+
+def test_without_a_way_back_the_run_halts_and_says_what_was_tried() -> None:
+    seen = world(FakeTrainer(epochs=30, diverges_at=[12], lost=list(range(30))))
+    assert "there is no way back" in seen.outcome.conclusion.halted
+    assert "its snapshot is lost" in seen.outcome.conclusion.halted
+    assert seen.outcome.conclusion.final is not None, "the network is judged as it is"
+    assert seen.trainer.restored == []
+
+
+def test_what_keeps_breaking_is_gone_back_from_further_and_then_halts() -> None:
+    seen = world(FakeTrainer(epochs=30, diverges_at=[12] * 9))
+    assert seen.way == [(11, 11, "fast"), (11, 10, "fast"), (11, 9, "fast")]
+    assert "going back does not help" in seen.outcome.conclusion.halted
+
+
+def test_without_moments_in_memory_or_on_disk_a_break_halts_as_it_always_did() -> None:
+    config = replace_checkpoint(boundaries=0, every_epochs=0)
+    seen = world(FakeTrainer(epochs=30, diverges_at=[12]), config=config)
+    assert "no boundary has been kept" in seen.outcome.conclusion.halted
+
+
+def test_an_operator_goes_back_by_one_boundary() -> None:
+    seen = world(FakeTrainer(epochs=30), at={0.5: "go_back"})
+    ((epoch, to_epoch, kind),) = seen.way
+    assert (to_epoch, kind) == (epoch - 1, "fast")
+    assert seen.trainer.restored == [(to_epoch, False)]
+    assert seen.epochs == list(range(1, 31))
+
+
+def test_seeds_that_came_after_the_moment_are_gone_with_it() -> None:
+    trainer = FakeTrainer(epochs=60, diverges_at=[20], lost=[19, 18, 17, 16])
+    seen = world(trainer, blind())
+    assert seen.way == [(19, 15, "fast")]
+    there = {record.seed_id for record in seen.engine.records() if record.stage is Stage.FOSSILIZED}
+    assert there == {one.seed_id for one in trainer.records.values() if one.stage is Stage.FOSSILIZED}
+    assert len(there) == 3, "growth went on afterwards"
+
+
+@pytest.mark.parametrize("epoch", [1, 7, 12, 23, 39])
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_run_that_is_taken_up_ends_like_one_that_was_not_broken_off(epoch: int, grows: bool) -> None:
+    def policy() -> Policy:
+        return blind() if grows else NeverGrow()
+
+    config = replace_checkpoint(boundaries=100)
+    whole = world(FakeTrainer(epochs=40), policy(), config=config)
+    start = next(one for one in whole.keeper.moments if one.epoch == epoch)
+    rest = world(FakeTrainer(epochs=40), policy(), config=config, start=start)
+    one, other = (each.outcome.witness.recorder.recorded for each in (whole, rest))
+    assert [replace_times(facts) for facts in one.epochs] == [replace_times(facts) for facts in other.epochs]
+    assert (one.grafts, one.applied, one.refused) == (other.grafts, other.applied, other.refused)
+    assert whole.engine.records() == rest.engine.records()
+    assert [facts.epoch for facts in other.resumes] == [epoch]
+    assert rest.trainer.restored == [(epoch, False)]
+
+
+def test_the_newest_moment_is_written_while_training_goes_on_and_the_last_one_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = writing(monkeypatch)
+    seen = world(FakeTrainer(epochs=30), store=store)
+    assert store.kept[-1] == 30
+    assert store.kept == sorted(set(store.kept))
+    assert 5 < len(store.kept) < 30, "a writer that takes four epochs leaves moments out"
+    assert seen.keeper.written == 30
+
+
+def test_a_checkpoint_that_fails_is_told_costs_nothing_else_and_is_over_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = writing(monkeypatch, failing=(2, 3))
+    seen = world(FakeTrainer(epochs=40), store=store)
+    (told,) = [
+        one for one in seen.outcome.witness.recorder.recorded.alerts if one.name == "checkpoint_failed"
+    ]
+    assert "no space left on device" in told.text
+    assert told.cleared_epoch is not None
+    assert seen.epochs == list(range(1, 41))
+    assert store.kept[-1] == 40
+
+
+@pytest.mark.parametrize(("every", "between_s", "fewest", "most"), [(10, 0.0, 3, 3), (1, 1.0, 2, 4)])
+def test_checkpoints_come_as_often_as_configured(
+    monkeypatch: pytest.MonkeyPatch, every: int, between_s: float, fewest: int, most: int
+) -> None:
+    store = writing(monkeypatch)
+    config = replace_checkpoint(every_epochs=every, every_s=between_s)
+    world(FakeTrainer(epochs=30), store=store, config=config)
+    assert fewest <= len(store.kept) <= most
+
+
+def test_an_operator_has_the_newest_moment_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = writing(monkeypatch)
+    config = replace_checkpoint(every_s=1000.0)
+    world(FakeTrainer(epochs=30), store=store, config=config, at={0.5: "keep_now"})
+    assert len(store.kept) == 2, "that one, and the last"
+    assert store.kept[0] < 15
+
+
+def test_moments_in_memory_are_bounded_by_their_size_too() -> None:
+    seen = world(FakeTrainer(epochs=30), config=replace_checkpoint(boundaries=10, memory_mb=3))
+    assert [one.epoch for one in seen.keeper.moments] == [28, 29, 30]
+
+
+def writing(monkeypatch: pytest.MonkeyPatch, failing: tuple[int, ...] = ()) -> FakeStore:
+    """A store that is given epochs in place of moments."""
+    monkeypatch.setattr("actors.keeping.to_checkpoint", lambda moment, about: moment.epoch)
+    return FakeStore(failing)
+
+
+def replace_checkpoint(**changes: object) -> Config:
+    checkpoint = msgspec.structs.replace(CONFIG.checkpoint, **changes)
+    return msgspec.structs.replace(CONFIG, checkpoint=checkpoint)
+
+
+def replace_times(facts: object) -> object:
+    return msgspec.structs.replace(facts, boundary_ms=None)

@@ -1,0 +1,162 @@
+"""Claims about the thread that writes the journal."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors import scribe as scribe_module
+from actors.scribe import Broken, InlineScribe, Scribe, ThreadScribe
+from esper.database import DatabaseUnavailable
+from esper.journal.book import Book, open_book
+from esper.journal.schema import FILE
+from tests.esper.journal.samples import entry
+
+
+@pytest.fixture(params=["thread", "inline"])
+def scribe(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scribe]:
+    made = ThreadScribe(tmp_path / FILE) if request.param == "thread" else InlineScribe()
+    yield made
+    made.close()
+
+
+def count(book: Book) -> int:
+    return book.events.count()
+
+
+def test_work_is_done_in_the_order_in_which_it_was_handed_over(scribe: Scribe) -> None:
+    seen: list[int] = []
+
+    async def main() -> None:
+        for number in range(50):
+            assert scribe.post(
+                lambda book, number=number: seen.append(book.events.append(entry(number)) * number)
+            )
+            if number % 10 == 0:
+                assert await scribe.run(count) == number + 1
+
+    asyncio.run(main())
+    assert scribe.wait(count) == 50
+    assert seen == list(range(50))
+
+
+def test_work_that_fails_by_itself_changes_nothing_and_takes_nothing_else_with_it(scribe: Scribe) -> None:
+    def fail(book: Book) -> None:
+        book.events.append(entry(1))
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        results = await asyncio.gather(
+            scribe.run(lambda book: book.events.append(entry(0))),
+            scribe.run(fail),
+            scribe.run(lambda book: book.events.append(entry(2))),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in results] == [bool, ZeroDivisionError, bool]
+
+    asyncio.run(main())
+    assert scribe.broken == ""
+    assert scribe.wait(count) == 2
+
+
+def test_a_disk_that_fails_ends_it_for_everyone_who_waits(scribe: Scribe) -> None:
+    def fail(_: Book) -> None:
+        raise DatabaseUnavailable("the disk is full")
+
+    async def main() -> None:
+        assert scribe.post(lambda book: book.events.append(entry(0)))
+        results = await asyncio.gather(
+            scribe.run(fail), scribe.run(lambda book: book.events.append(entry(1))), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [Broken, Broken]
+
+    asyncio.run(main())
+    assert scribe.broken == "the disk is full"
+    assert not scribe.post(count)
+    with pytest.raises(Broken, match="the disk is full"):
+        scribe.wait(count)
+
+
+def test_after_the_close_nothing_is_taken(scribe: Scribe) -> None:
+    scribe.close()
+    assert not scribe.post(count)
+    with pytest.raises(Broken, match="the journal is closed"):
+        asyncio.run(scribe.run(count))
+    assert scribe.broken == ""
+
+
+def test_what_is_said_to_have_landed_is_on_the_disk(tmp_path: Path) -> None:
+    scribe, landed = ThreadScribe(tmp_path / FILE), threading.Event()
+    looked: list[int] = []
+
+    def look() -> None:
+        other = Book(tmp_path / FILE)
+        looked.append(other.events.count())
+        other.close()
+        landed.set()
+
+    assert scribe.post(lambda book: book.events.append(entry(0)), 10, look)
+    assert landed.wait(20)
+    assert looked == [1]
+    scribe.close()
+
+
+def test_a_group_is_one_transaction(tmp_path: Path) -> None:
+    commits: list[str] = []
+    scribe = ThreadScribe(tmp_path / FILE, group_s=60.0)
+
+    def watch(book: Book) -> None:
+        book._connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+
+    for number in range(20):
+        scribe.post(watch if number == 0 else lambda book, number=number: book.events.append(entry(number)))
+    scribe.close()
+    assert len(commits) == 1
+    book, _ = open_book(tmp_path / FILE)
+    assert book.events.count() == 19
+    book.close()
+
+
+def test_the_loop_goes_on_while_the_disk_is_at_work(tmp_path: Path) -> None:
+    scribe, release = ThreadScribe(tmp_path / FILE), threading.Event()
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(scribe.run(lambda book: release.wait(20)))
+        for number in range(1_000):
+            assert scribe.post(lambda book, number=number: book.events.append(entry(number)))
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        release.set()
+        assert await waiting
+
+    asyncio.run(main())
+    scribe.close()
+
+
+def test_a_disk_that_never_answers_is_given_up_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scribe_module, "CLOSE_S", 0.05)
+    scribe, release = ThreadScribe(tmp_path / FILE), threading.Event()
+    scribe.post(lambda book: release.wait(20))
+    began = time.monotonic()
+    scribe.close()
+    assert scribe.broken == "the disk did not take what was left within 0.05 s"
+    release.set()
+    scribe._thread.join(20)
+    assert time.monotonic() - began < 20
+
+
+def test_a_fault_of_ours_in_the_thread_is_no_silence(tmp_path: Path) -> None:
+    scribe, told = ThreadScribe(tmp_path / FILE), []
+    before, threading.excepthook = threading.excepthook, lambda about: told.append(about.exc_type)
+    try:
+        scribe.post(lambda book: 1 / 0)
+        scribe._thread.join(20)
+    finally:
+        threading.excepthook = before
+    assert told == [ZeroDivisionError]
+    assert scribe.broken == "ZeroDivisionError: division by zero"

@@ -1,0 +1,218 @@
+"""NaN or a loss far above its level, at any step: no step is taken with it, and the run goes on."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from contracts.emergency import Trigger
+from esper.tolaria.errors import TrainingDiverged
+from esper.tolaria.level import RECENT_EPOCHS, LevelState, LossLevel
+from tests import hosts
+from tests.esper.tolaria.runs import Run, config, same_snapshot, tensors_of
+from tests.hosts import HOSTS, Host
+
+MLP = HOSTS[0]
+
+
+class Poisoned(torch.autograd.Function):
+    """The same value forwards, NaN backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor) -> Tensor:
+        return outputs.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * float("nan")
+
+
+HARMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nan": lambda outputs, targets: hosts.loss_fn(outputs, targets) * float("nan"),
+    "infinite": lambda outputs, targets: hosts.loss_fn(outputs, targets) + float("inf"),
+    "gradient": lambda outputs, targets: hosts.loss_fn(Poisoned.apply(outputs), targets),
+    "exploded": lambda outputs, targets: hosts.loss_fn(outputs, targets) * 1e4,
+}
+
+
+@dataclass
+class Loss:
+    """The hosts' loss, which does harm once, when it is called for the `at`th time."""
+
+    harm: str
+    at: int
+    calls: int = 0
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            return HARMS[self.harm](outputs, targets)
+        return hosts.loss_fn(outputs, targets)
+
+
+def healthy(run: Run) -> bool:
+    """Every number of network and optimizer is finite."""
+    kept = run.trainer.keep()
+    entries = [value for state in kept.optimizer.entries.values() for value in state.values()]
+    tensors = [*kept.network.tensors.values(), *(one for one in entries if isinstance(one, Tensor))]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def driven(run: Run) -> Iterator[TrainingDiverged]:
+    """Train to the end as an emergency does: back to the newest moment, on behind the batch that broke."""
+    while not run.finished:
+        epoch = len(run.kept)
+        try:
+            run.turn()
+        except TrainingDiverged as diverged:
+            yield diverged
+            assert len(run.kept) == epoch
+            if run.kept:
+                run.go_back(run.kept[-1], behind_break=True)
+            else:
+                run.trainer.restore(run_start[id(run)], behind_break=True)
+                run.plan = run.probe = None
+        assert healthy(run)
+
+
+run_start: dict[int, Any] = {}
+
+
+def poisoned(host: Host, harm: str, at: int) -> tuple[Run, list[TrainingDiverged], Loss]:
+    loss = Loss(harm, at)
+    run = Run.new(host, loss_fn=loss)
+    run_start[id(run)] = run.trainer.keep()
+    return run, list(driven(run)), loss
+
+
+def calls_of(host: Host) -> int:
+    """How often a whole run calls its loss."""
+    loss = Loss("nan", 0)
+    Run.new(host, loss_fn=loss).finish()
+    return loss.calls
+
+
+CALLS = 300
+
+
+@settings(max_examples=2, deadline=None)
+@given(st.sampled_from(sorted(HARMS)), st.integers(1, CALLS))
+def test_harm_at_any_call_of_the_loss_leaves_nothing_behind(harm: str, at: int) -> None:
+    check(MLP, harm, at)
+
+
+def check(host: Host, harm: str, at: int) -> str:
+    """Harm it; what became of it, in a word."""
+    run, diverged, loss = poisoned(host, harm, at)
+    assert run.finished
+    assert healthy(run)
+    assert math.isfinite(run.trainer.final().test_loss)
+    assert len(diverged) <= 1
+    if diverged:
+        expected = Trigger.LOSS_EXPLODED if harm == "exploded" else Trigger.NOT_FINITE
+        assert diverged[0].kind is expected
+        return "back"
+    aside = [kept.snapshot.position.last.set_aside for kept in run.kept if kept.snapshot.position.last]
+    if any(aside):
+        return "aside"
+    return "borne" if loss.calls >= at else "never"
+
+
+def test_the_broken_step_is_not_taken_and_the_epoch_before_is_what_it_goes_on_from() -> None:
+    run = Run.new(MLP, loss_fn=Loss("nan", 1_000_000))
+    for _ in range(2):
+        run.turn()
+    assert run.plan is not None
+    run.trainer.apply(run.plan)
+    loss = run.trainer._machine.loop
+    good = loss.loss_fn
+    broken = 0
+
+    def breaks(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal broken
+        broken += 1
+        return good(outputs, targets) * (float("nan") if broken == 3 else 1.0)
+
+    loss.loss_fn = breaks
+    steps = run.trainer.assemble().state.global_step
+    before = tensors_of(run)
+    with pytest.raises(TrainingDiverged) as raised:
+        run.trainer.run_epoch()
+    assert raised.value.step == steps + 2
+    assert raised.value.kind is Trigger.NOT_FINITE
+    assert any(not torch.equal(before[name], tensor) for name, tensor in tensors_of(run).items())
+    loader = run.trainer._machine.parts.loader.state()
+    kept = run.kept[-1].snapshot
+    run.trainer.restore(kept, behind_break=True)
+    after = run.trainer._machine.parts.loader.state()
+    assert (after.position, after.order.tolist()) == (loader.position, loader.order.tolist())
+    passed = (after.position - kept.loader.position) % 7
+    assert passed == 3, "two good batches and the one that broke"
+    run.trainer.restore(kept)
+    assert same_snapshot(run.trainer.keep(), kept, spent=False)
+
+
+def test_a_loss_far_above_its_level_is_no_step_and_one_below_it_is() -> None:
+    run, factor = Run.new(MLP, config(epochs=4)), [1.0]
+    loop = run.trainer._machine.loop
+    plain = loop.loss_fn
+    loop.loss_fn = lambda outputs, targets: plain(outputs, targets) * factor[0]
+    run.trainer.run_epoch()
+    level = run.trainer._level.limit / 15
+    factor[0] = 10.0
+    run.trainer.run_epoch()
+    assert run.trainer._level.limit > 5 * 15 * level
+    factor[0] = 400.0
+    with pytest.raises(TrainingDiverged, match="far over its recent level") as raised:
+        run.trainer.run_epoch()
+    assert raised.value.kind is Trigger.LOSS_EXPLODED
+
+
+def test_the_first_epoch_has_no_level_and_a_loss_below_zero_none_that_could_be_passed() -> None:
+    level = LossLevel(15.0)
+    assert level.limit == math.inf
+    level.saw(float("nan"))
+    assert level.limit == math.inf
+    level.saw(2.0)
+    assert level.limit == 30.0
+    level.saw(float("nan"))
+    assert level.limit == 30.0
+    below = LossLevel(15.0)
+    below.saw(-1.0)
+    assert below.limit == math.inf
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))
+def test_the_level_is_the_highest_of_the_newest_epochs_or_a_hundredth_of_the_first(
+    losses: list[float],
+) -> None:
+    level = LossLevel(15.0)
+    for loss in losses:
+        level.saw(loss)
+    assert level.limit == 15.0 * max(*losses[-RECENT_EPOCHS:], 0.01 * losses[0])
+    other = LossLevel(15.0)
+    other.restore(level.state())
+    assert (other.limit, other.state()) == (level.limit, level.state())
+    assert level.state() == LevelState(losses[0], tuple(losses[-RECENT_EPOCHS:]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("harm", HARMS)
+def test_harm_at_any_call_of_any_hosts_loss_leaves_nothing_behind(harm: str) -> None:
+    became: dict[str, int] = {}
+    for host in HOSTS:
+        calls = calls_of(host)
+        for at in range(1 + 3 * list(HARMS).index(harm), calls, calls // (8 if host is MLP else 3)):
+            word = check(host, harm, at)
+            became[word] = became.get(word, 0) + 1
+    print(f"{harm}: {became}")
+    assert became["aside"] > 0
+    assert became.get("back", 0) > 0 or harm == "exploded"  # which the first epoch has no level for
+    assert "never" not in became

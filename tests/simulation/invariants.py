@@ -1,0 +1,218 @@
+"""What must hold in every run, whatever the storm did: checked after each step, and at the end."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from actors.kasmina import Commit
+from actors.lane import JobFailed
+from actors.runtime import ActorState
+from actors.tolaria import LAST_WRITE_S, Finalised
+from contracts import topics
+from contracts.control import Decided
+from contracts.growth import SeedRecord
+from contracts.lifecycle import Stage
+from contracts.messages import AdaptationCommand, FieldReport
+from tests.simulation.players import Kept
+from tests.simulation.seeds import OPEN
+from tests.simulation.storm import Kind
+from tests.simulation.trace import Violation, ensure
+
+if TYPE_CHECKING:
+    from tests.simulation.play import Played, Stage
+
+BOUNDARY_S = 0.025
+"""Virtual seconds from the end of a turn to the next: both deadlines, the sweeper's tick, a rest."""
+WAY_BACK_S = 100.0
+"""The same behind a turn that broke: several moments are tried, and each asks three actors to go back."""
+STOP_S = 120.0
+"""Virtual seconds from a stop to the conclusion: a slow epoch, the windows, the last judgement, the drain."""
+ACTORS_S = 25.0
+"""Virtual seconds in which six actors are stopped, each cancelled at the worst."""
+
+
+def after_step(stage: "Stage") -> None:
+    """What must hold at every moment."""
+    now_s, lane = stage.loop.time(), stage.lane
+    if lane.broken is not None:
+        raise Violation(f"in the lane: {lane.broken}")
+    ensure(not stage.strays, f"an error reached nobody: {stage.strays}")
+    if lane.idle_since_s is not None and lane.jobs and not stage.company.concluded and not stage.weather.cut:
+        idle_s = now_s - lane.idle_since_s
+        allowed_s = _allowed_s(stage) + stage.weather.stalled_s - stage.stalled_at_delivery_s
+        ensure(idle_s <= allowed_s, f"a boundary has not ended after {idle_s:.4f} s")
+    _moment(stage)
+    halted = stage.weather.halted_at_s
+    if halted is not None and not stage.company.concluded and not stage.weather.cut:
+        ensure(now_s - halted <= STOP_S + stage.weather.stalled_s, "a run that was told to stop goes on")
+
+
+def _allowed_s(stage: "Stage") -> float:
+    """Virtual seconds that may pass between the end of the last job and the next."""
+    if isinstance(stage.lane.last, JobFailed) or stage.weather.sent_back:
+        return WAY_BACK_S
+    return LAST_WRITE_S + BOUNDARY_S if isinstance(stage.lane.last, Finalised) else BOUNDARY_S
+
+
+def _moment(stage: "Stage") -> None:
+    """Both halves of a moment are of one boundary."""
+    moments = stage.company.keeper.moments
+    if not moments or moments[-1] is stage.newest or stage.weather.lost_commits:
+        return
+    stage.newest = moment = moments[-1]
+    epochs = [one.epoch for one in moments]
+    ensure(epochs == sorted(set(epochs)), f"the moments in memory are of the epochs {epochs}")
+    snapshot = moment.snapshot
+    assert isinstance(snapshot, Kept)
+    ensure(snapshot.epoch == moment.epoch, f"a moment of {moment.epoch} with a trainer of {snapshot.epoch}")
+    _agree(moment.memories.engine.records, snapshot.records, f"in the moment of epoch {moment.epoch} ")
+    recorded = [facts.epoch for facts in moment.memories.witness.recorded.epochs]
+    ensure(recorded == list(range(1, moment.epoch)), f"the moment of {moment.epoch} remembers {recorded}")
+
+
+def _agree(engine: Iterable[SeedRecord], trainer: Mapping[str, SeedRecord], where: str = "") -> None:
+    """What the engine has committed is what the trainer has applied."""
+    held = {record.seed_id: record for record in engine}
+    for seed_id, record in trainer.items():
+        retired = record.stage is Stage.DORMANT and seed_id not in held
+        ensure(retired or held.get(seed_id) == record, f"{where}engine and trainer differ about {seed_id}")
+
+
+def now_and_then(stage: "Stage") -> None:
+    """What must hold at every moment and is too dear to look at after each step."""
+    ensure(stage.company.bus.metrics().closes(), "the ledger of the bus does not close")
+    for actor in stage.company.system.snapshot().actors:
+        for lane in (actor.normal, actor.urgent):
+            ensure(lane.depth <= lane.capacity, f"{actor.name} holds {lane.depth} of {lane.capacity}")
+
+
+def at_the_end(played: "Played") -> None:
+    """What must hold of a run that is over; says of everything at once what does not."""
+    checks = [_nothing_left, _only_planted_failures, _plans, _reports, _record, _bus]
+    broken: list[str] = []
+    for check in [*checks, *(() if played.cut else (_conclusion,))]:
+        try:
+            check(played)
+        except Violation as violation:
+            broken.append(str(violation))
+    played.open += [claim for claim in broken if claim.startswith(tuple(OPEN))]
+    broken = [claim for claim in broken if claim not in played.open]
+    ensure(not broken, "; ".join(broken))
+
+
+def _nothing_left(played: "Played") -> None:
+    ensure(not played.left_running, f"left running: {played.left_running}")
+    ensure(not played.timers_left, f"timers left: {played.timers_left}")
+    ensure(not played.governor.active, "the governor still thinks that training runs")
+    ensure(played.cut or not played.governor.boundary_active, "the loop is still kept quiet")
+    for actor in played.actors:
+        ensure(
+            actor.state in (ActorState.STOPPED, ActorState.ESCALATED), f"{actor.name} is {actor.state.value}"
+        )
+        held = actor.normal.depth + actor.normal.parked + actor.urgent.depth + actor.urgent.parked
+        ensure(held == 0, f"{actor.name} still holds {held} messages")
+
+
+def _only_planted_failures(played: "Played") -> None:
+    """Every failure of an actor is one that the storm planted; anything else is a bug that it brought out."""
+    for letter in played.letters:
+        known = "Planted" in letter.cause or "stopped" in letter.cause or "escalated" in letter.cause
+        known |= letter.actor == "tamiyo" and bool(played.storm.struck[Kind.NONSENSE])
+        ensure(known, f"a dead letter of {letter.actor}: {letter.cause}: {letter.message}")
+    for name, error in played.errors.items():
+        excused = name == "tamiyo" and played.storm.struck[Kind.NONSENSE]
+        ensure("Planted" in error or not error or bool(excused), f"{name} failed: {error}")
+
+
+def _plans(played: "Played") -> None:
+    """Committed is what was applied, plan by plan, unless the commit is a dead letter."""
+    if _without_way_back(played):
+        return  # the engine went back and the trainer could not: such a run goes on from its checkpoint
+    applied, committed = played.trainer.applied, played.engine.committed
+    lost = [letter.message.plan_id for letter in played.letters if isinstance(letter.message, Commit)]
+    _once(applied, "plan applied")
+    _once(committed, "plan committed")
+    if not played.cut:
+        never = [plan for plan in applied if plan not in committed and plan not in lost]
+        ensure(not never, f"applied and neither committed nor a dead letter: {never}")
+    wrongly = [plan for plan in committed if plan not in applied]
+    if _halted_in_apply(played):  # the commit of a plan travels while the lane applies it
+        wrongly = [plan for plan in wrongly if plan != committed[-1]]
+    ensure(not wrongly or played.cut, f"committed and never applied: {wrongly}")
+    ensure(
+        [plan for plan in committed if plan in applied] == [plan for plan in applied if plan in committed]
+        or played.cut,
+        "committed out of order",
+    )
+    if not lost and not played.cut and not _halted_in_apply(played):
+        _agree(played.engine.records(), played.trainer.records)
+
+
+def _without_way_back(played: "Played") -> bool:
+    """Whether the run ended because it could not go back."""
+    return played.conclusion is not None and "there is no way back" in played.conclusion.halted
+
+
+def _halted_in_apply(played: "Played") -> bool:
+    """Whether the run ended because its last plan could not be applied."""
+    return played.conclusion is not None and "in apply" in played.conclusion.halted
+
+
+def _reports(played: "Played") -> None:
+    """Every command that was decided has one report, unless telling of it is a dead letter."""
+    commands = [one.command_id for one in _sent(played, topics.ADAPTATION_COMMAND, AdaptationCommand)]
+    sent = {one.report_id: one for one in _sent(played, topics.FIELD_REPORT, FieldReport)}
+    reported = [one.command_id for one in sent.values()]  # one that nobody acknowledges is sent again
+    lost = {
+        letter.message.command.command_id for letter in played.letters if isinstance(letter.message, Decided)
+    }
+    _once(commands, "command published")
+    _once(played.observation.watched, "command under observation")
+    _once([one for one in reported if one not in played.observation.reopened], "report on command")
+    for one in sent.values():
+        ensure(one.command_id in played.observation.watched, f"a report on {one.command_id}, never watched")
+    if not played.cut:
+        unseen = set(commands) - set(played.observation.watched) - lost
+        ensure(not unseen, f"decided, and neither watched nor a dead letter: {sorted(unseen)}")
+        if played.state_of("reports") is not ActorState.ESCALATED:
+            missing = set(played.observation.watched) - set(reported) - played.observation.forgotten
+            ensure(not missing, f"watched and never reported: {sorted(missing)}")
+
+
+def _record(played: "Played") -> None:
+    """Every epoch that was trained to its end is in the record once, in order."""
+    epochs = [facts.epoch for facts in played.recorded.epochs]
+    _once([str(epoch) for epoch in epochs], "epoch recorded")
+    ensure(epochs == sorted(epochs), f"epochs recorded out of order: {epochs}")
+    ensure(epochs == list(range(1, len(epochs) + 1)), f"epochs are missing from the record: {epochs}")
+    told_of = played.trainer.told_of
+    if not played.cut:
+        # An epoch that was to be gone back from, without a way, was never decided on.
+        missing = 1 if _without_way_back(played) else 0
+        told = f"{told_of} epochs were trained, {len(epochs)} recorded"
+        ensure(told_of - missing <= len(epochs) <= told_of, told)
+
+
+def _bus(played: "Played") -> None:
+    ensure(played.bus.metrics().closes(), "the ledger of the bus does not close")
+    ensure(not played.bus.repeated, f"taken for a repeat, and delivered to nobody: {played.bus.repeated}")
+
+
+def _conclusion(played: "Played") -> None:
+    conclusion, struck = played.conclusion, played.storm.struck
+    assert conclusion is not None
+    broke = sum(struck[kind] for kind in (Kind.JOB, Kind.DIVERGES, Kind.RESTORE))
+    ensure(bool(conclusion.halted) <= (broke > 0), f"halted by itself: {conclusion.halted}")
+    ensure(bool(conclusion.interrupted) <= (struck[Kind.STOP] > 0), "interrupted by nobody")
+    if not conclusion.halted and not conclusion.interrupted:
+        ensure(conclusion.final is not None, "finished, and nobody judged the network")
+        ensure(played.trainer.finished, "finished before its last epoch")
+
+
+def _once(names: Iterable[str], what: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    ensure(not twice, f"{what} more than once: {twice}")
+
+
+def _sent(played: "Played", topic: str, kind: type):  # type: ignore[no-untyped-def]
+    return [one for one in played.bus.sent.get(topic, ()) if isinstance(one, kind)]

@@ -1,0 +1,132 @@
+"""Bugs planted in the system's own actors, that the invariants of a whole run have to bring out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from actors.keeping import Keeper
+from actors.nissa.nissa import Nissa
+from actors.tolaria import Tolaria
+from actors.turn import Turned
+from actors.witness import RunWitness
+from tests.simulation.play import Failed, simulate
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One method of one class, as it would be with the bug."""
+
+    name: str
+    bug: str
+    of: type
+    method: str
+    planted: Callable[..., Any]
+    says: str
+    """What the invariant that finds it says."""
+    seed: int
+    """The first seed that brings it out."""
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        with mock.patch.object(self.of, self.method, self.planted):
+            yield
+
+    def found_by(self, seed: int) -> str:
+        """What the run of this seed broke; empty if nothing."""
+        with self.alive():
+            try:
+                simulate(seed)
+            except Failed as failed:
+                return failed.why
+        return ""
+
+
+async def _stop_without_closing(self: Nissa) -> None:
+    """As it once was: a display that fails here leaves the subscription open."""
+    if self._listening is not None:
+        self._listening.cancel()
+    while self._in_hand:
+        self._hear(self._in_hand.popleft())
+    if self._subscription is not None:
+        await self._hear_the_rest(self._subscription)
+        self._subscription.close()
+
+
+_keep = Tolaria._keep
+
+
+def _keep_whatever_is_remembered(self: Tolaria, turned: Turned) -> None:
+    """The memories are taken for those of this boundary, of whichever they are."""
+    self._prepared = replace(self._prepared, epoch=turned.result.epoch - 1)
+    _keep(self, turned)
+
+
+def _forget_nothing(self: Keeper, epoch: int) -> None:
+    """After a rollback the moments of the future that did not happen stay."""
+
+
+def _record_goes_on(self: RunWitness, memory: object, facts: object) -> None:
+    """After a rollback the record stays as it was."""
+
+
+_settle = Tolaria._settle
+
+
+def _settle_twice(self: Tolaria, turned: Turned) -> None:
+    """A boundary is not taken off the desk once it is settled."""
+    deciding = self._deciding
+    _settle(self, turned)
+    if turned.finished:
+        self._deciding = deciding
+        _settle(self, turned)
+
+
+MUTANTS = (
+    Mutant(
+        "nissa stops half-way",
+        "what fails while Nissa stops keeps the next one from subscribing",
+        Nissa,
+        "on_stop",
+        _stop_without_closing,
+        "nissa failed: ValueError",
+        95,
+    ),
+    Mutant(
+        "memories of another boundary",
+        "a moment is put together from halves of two boundaries",
+        Tolaria,
+        "_keep",
+        _keep_whatever_is_remembered,
+        "in the moment of epoch",
+        9,
+    ),
+    Mutant(
+        "moments of a lost future",
+        "a rollback leaves newer moments in memory",
+        Keeper,
+        "go_back",
+        _forget_nothing,
+        "the moments in memory",
+        43,
+    ),
+    Mutant(
+        "a record that does not go back",
+        "the record goes on where the run went back",
+        RunWitness,
+        "rolled_back",
+        _record_goes_on,
+        "remembers",
+        4,
+    ),
+    Mutant(
+        "settled twice",
+        "the last boundary is recorded once more at the end",
+        Tolaria,
+        "_settle",
+        _settle_twice,
+        "epoch recorded more than once",
+        6,
+    ),
+)

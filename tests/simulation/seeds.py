@@ -1,0 +1,13 @@
+"""Seeds that once broke the system, each replayed by a test; and what is known not to hold yet."""
+
+FOUND: dict[int, str] = {
+    4: "the bus took what was published of an epoch trained again for a repeat",
+    8: "after a rollback a fallback command had the id of an earlier one",
+    11: "field reports were lost when their actor restarted just as the run ended",
+    86: "an ordered rollback without a moment to go back to halted a sound run",
+    95: "a display that failed while Nissa stopped kept the next Nissa from subscribing",
+}
+"""By seed: what went wrong."""
+
+OPEN: dict[str, str] = {}
+"""What is known not to hold yet, by how an invariant begins to say it: counted, and no run fails for it."""
