@@ -30,6 +30,8 @@ class Rudder:
     """Have the newest moment written; False if it can't be."""
     go_back: Callable[[str], None]
     """(reason) Return to the boundary before, at the end of the present epoch."""
+    goes_back: bool = True
+    """More boundaries are kept than the newest."""
 
 
 class Helm:
@@ -105,6 +107,8 @@ class Helm:
         """Done when the run has gone back."""
         if self._alarm.level is Level.HALT:
             return self._answer(False, "the run is halted; resume it from its newest checkpoint")
+        if not self._rudder.goes_back:
+            return self._answer(False, "only the newest boundary is kept (checkpoint.boundaries)")
         if self._rudder.kept() < 0:
             return self._answer(False, "no boundary is kept yet that the run could go back to")
         before = self._rudder.rollbacks()

@@ -53,6 +53,7 @@ class Keeper:
         self._desk = desk if config.every_epochs else None
         self._now = now
         self._writing: Moment | None = None
+        self._saved: Moment | None = None
         self._next: Moment | None = None
         self._newest: Moment | None = None
         self._last_s = now()
@@ -71,16 +72,25 @@ class Keeper:
 
     def begin(self, moment: Moment) -> None:
         """The run goes on from this moment, which is on disk."""
-        self._newest, self.written = moment, moment.epoch
+        self._newest = self._saved = moment
+        self.written = moment.epoch
         self.moments.append(moment)
 
     def keep(self, moment: Moment) -> None:
-        """A new moment; it is written if one is due."""
+        """A new moment."""
+        self.go_back(moment.epoch)
         self._newest = moment
         self.moments.append(moment)
         self._trim()
-        if self._desk is not None and self._is_due(moment):
-            self._write(moment)
+
+    def write_due(self) -> None:
+        """Have the newest moment written if it is due; to be called when training runs again.
+
+        To put a moment into words takes the interpreter for some milliseconds, which a boundary has not.
+        """
+        moment = self._newest
+        if moment is not None and self._desk is not None and self._is_due(moment):
+            self.write_newest()
 
     def _is_due(self, moment: Moment) -> bool:
         rested = self._now() - self._last_s >= self._config.every_s
@@ -90,26 +100,24 @@ class Keeper:
         """Have the newest moment written now, due or not; False if there is none, or nowhere to write it."""
         if self._desk is None or self._newest is None:
             return False
-        if self._newest.epoch != self.written and self._newest is not self._writing:
+        if self._newest is not self._saved and self._newest is not self._writing:
             self._write(self._newest)
         return True
 
     def wrote(self, wrote: Wrote) -> None:
         """Take note of it, and go on with what waits."""
-        self._writing = None
+        moment, self._writing = self._writing, None
         if wrote.saved is not None:
-            self.written = wrote.epoch
+            self._saved, self.written = moment, wrote.epoch
         waiting, self._next = self._next, None
         if waiting is not None:
             self._write(waiting)
 
-    def go_back(self, moment: Moment) -> None:
-        """The run has gone back to this moment: what came after it did not happen, on the disk neither."""
-        while self.moments and self.moments[-1].epoch >= moment.epoch:
+    def go_back(self, epoch: int) -> None:
+        """The run stands at the end of this epoch: what came later, and this moment itself, is kept anew."""
+        while self.moments and self.moments[-1].epoch >= epoch:
             self.moments.pop()
-        self.moments.append(moment)
-        self._newest, self._next, self.written = moment, None, -1
-        self.write_newest()
+            self._next = None
 
     def read(self) -> tuple[Moment | None, tuple[str, ...]]:
         """The newest moment on disk that is sound, if there is one, read in the calling thread.

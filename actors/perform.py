@@ -114,8 +114,10 @@ async def perform(script: Script) -> Report:
         recorded, final = outcome.witness.recorder.recorded, outcome.conclusion.final
         wall_s = outcome.witness.worked_s
         report = report_of(parts, recorded, final, _bus_figures(outcome, way), comparison, ended, wall_s)
-        leave(folder, parts, report)
-        display.finish(report)
+        try:
+            leave(folder, parts, report)
+        finally:  # what came of it can be read off the screen, whatever the disk does
+            display.finish(report)
         presence.over(ended, headline.sentence(report))
     return report
 
@@ -153,6 +155,7 @@ def _helm(company: Company, place: Place, clock: LoopClock) -> Helm:
         rollbacks=lambda: len(witness.recorder.recorded.rollbacks),
         save=keeper.write_newest,
         go_back=company.go_back,
+        goes_back=place.about.config.checkpoint.boundaries > 1,
     )
     return Helm(place.about.run_id, company.alarm, rudder, clock)
 

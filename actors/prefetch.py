@@ -84,7 +84,7 @@ class Prefetch(Actor[Look | Heard]):
 
     async def on_start(self) -> None:
         answers = (topics.KERNEL_READY, topics.KERNEL_ERROR)
-        self._ear = Ear(self._at.bus, answers, "kasmina", self.context.me.tell)
+        self._ear = Ear(self._at.bus, answers, "kasmina", self.context.me.tell, self.context.clock)
         self._ear.open()
 
     async def on_stop(self) -> None:

@@ -120,6 +120,7 @@ class Reports(
     @handles
     async def on_close_windows(self, message: CloseWindows) -> tuple[FieldReport, ...]:
         reports = self._observation.close(message.state, message.view, self._clock.wall_ns())
+        self._post.outbox.hurry()  # the run ends, and with it who announces
         await self._keep(reports)
         if self._lost_count:
             told = f"{self._lost_count} reports in all could not be kept, and were not announced"

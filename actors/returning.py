@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from actors.keeping import Keeper
+from actors.minds import Remembered
 from actors.runtime import Threads
 from contracts.report import RollbackFacts
 from esper.checkpoint.errors import CheckpointError
@@ -22,7 +23,7 @@ class WayBack:
 
     reason: str
     epoch: int
-    """In which it was ordered."""
+    """In which it was ordered; of one that broke, that epoch."""
     behind_break: bool
     """The data go on behind the batch that broke."""
     began_s: float
@@ -30,6 +31,8 @@ class WayBack:
     """In memory, in the order in which they are tried."""
     moment: Moment | None = None
     """The one that is being gone back to."""
+    remembered: Remembered | None = None
+    """What everyone on the loop remembers, once they have gone back."""
     failures: list[str] = field(default_factory=list)
     _disk_tried: bool = False
 

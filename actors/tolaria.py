@@ -9,6 +9,7 @@ the run halts.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -34,7 +35,7 @@ from actors.oona.priority import Priority
 from actors.oona.telling import tell
 from actors.returning import WayBack, newest_first
 from actors.runtime import Actor, ActorError, ActorRestarting, handles
-from actors.turn import Turned, take_up, turn
+from actors.turn import Opened, Turned, set_out, take_up, turn
 from actors.workplace import (
     Available,
     Begin,
@@ -53,6 +54,9 @@ from contracts.messages import FieldReport
 from esper.boundary import Boundary
 from esper.moment import Memories, Moment
 from esper.tolaria.results import Assembled
+from esper.tolaria.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 0.05
 LAST_WRITE_S = 30.0
@@ -62,7 +66,19 @@ HAND_OVER_S = 0.001
 
 
 class Tolaria(
-    Actor[Begin | Turned | Finalised | JobFailed | Halt | GoBack | KeepNow | Prepared | Available | Wrote]
+    Actor[
+        Begin
+        | Opened
+        | Turned
+        | Finalised
+        | JobFailed
+        | Halt
+        | GoBack
+        | KeepNow
+        | Prepared
+        | Available
+        | Wrote
+    ]
 ):
     """The one actor that drives the run; module and optimizer change only in its lane."""
 
@@ -73,7 +89,8 @@ class Tolaria(
         self._at = at
         self._deciding: Boundary | None = None
         self._decide_from = 0.0
-        self._prepared = Prepared(0, None, None)
+        self._first = self._prepared = Prepared(0, None, None)
+        """The first is what everyone remembered before the first epoch."""
         self._probe: ProbePlan | None = None
         self._last: Assembled | None = None
         self._conclusion = Conclusion()
@@ -81,6 +98,9 @@ class Tolaria(
         """What the controller still has not answered; empty if nothing."""
         self._way: WayBack | None = None
         """The rollback that is under way."""
+        self._life = 0
+        """Rollbacks so far."""
+        self._came_back = False
         self._closing = False
         """All is done but for the last moment, which is being written."""
         self._wanted = ""
@@ -97,13 +117,26 @@ class Tolaria(
     @handles
     async def on_begin(self, _: Begin) -> None:
         at, start = self._at, self._at.start
+        if start is None or not start.epoch:
+            self._first = Prepared(0, None, await remember(at.minds))
         if start is None:
-            self._prepared = Prepared(0, None, await remember(at.minds))
-            self._submit(lambda: turn(at.training, None, None, at.tools))
+            self._submit(lambda: set_out(at.training, at.tools))
         else:
             self._probe = start.memories.probe
+            self._prepared = Prepared(max(0, start.epoch - 1), None, await remember(at.minds))
             at.keeper.begin(start)
             self._take_up(start, behind_break=False)
+
+    @handles
+    async def on_opened(self, opened: Opened) -> None:
+        """The first epoch is to be trained, perhaps once more."""
+        self._arrive()
+        at = self._at
+        self._last = None
+        if self._prepared.remembered is None:
+            self._prepared = self._first
+        self._keep(0, opened.kept)
+        self._submit(lambda: turn(at.training, None, None, at.tools))
 
     @handles
     async def on_halt(self, message: Halt) -> None:
@@ -125,6 +158,8 @@ class Tolaria(
 
     @handles
     async def on_prepared(self, prepared: Prepared) -> None:
+        if prepared.life != self._life:
+            return
         self._prepared = prepared
         if prepared.probe is not None:
             self._probe = prepared.probe
@@ -149,7 +184,8 @@ class Tolaria(
         self._settle(turned)
         turned = self._as_it_stands(turned)
         self._last = turned.assembled
-        self._keep(turned)
+        self._at.witness.reached(self._epoch)
+        self._keep(turned.result.epoch, turned.kept)
         if turned.finished or self._conclusion.halted:
             self._at.witness.last_epoch(turned.assembled)
             await self._finish()
@@ -179,6 +215,8 @@ class Tolaria(
             else:
                 reason = f"{type(failure.error).__name__}: {failure.error}"
                 if ordered is None:
+                    log.error("training failed", exc_info=failure.error)
+                    reason = f"{reason} (esper.log in the run's folder says where)"
                     self._at.alarms.failed(reason, self._epoch)
                 await self._halt(ordered.reason if ordered is not None else reason)
 
@@ -208,6 +246,10 @@ class Tolaria(
             self._at.witness.probe(turned.probe)
         if turned.refused:
             self._at.witness.alert("probe_refused", turned.refused)
+        if not turned.trained:
+            return
+        for text in turned.result.notices:
+            self._at.witness.alert("notice", text)
         for seed in turned.result.set_aside:
             told = f"{seed.seed_id} broke step {seed.step} and was set aside: {seed.reason}"
             self._at.witness.alert("seed_set_aside", told)
@@ -225,11 +267,11 @@ class Tolaria(
         )
         return replace(turned, assembled=replace(turned.assembled, growth=growth))
 
-    def _keep(self, turned: Turned) -> None:
+    def _keep(self, epoch: int, kept: Snapshot | None) -> None:
         """The moment of this boundary, if everyone has said what it remembers since the last one."""
-        prepared, at, epoch = self._prepared, self._at, turned.result.epoch
+        prepared, at = self._prepared, self._at
         mind = prepared.remembered
-        if turned.kept is None or mind is None or prepared.epoch != epoch - 1:
+        if kept is None or mind is None or prepared.epoch != max(0, epoch - 1):
             return
         memories = Memories(
             controller=mind.controller,
@@ -241,13 +283,17 @@ class Tolaria(
         )
         if at.stock is not None:
             memories = msgspec.structs.replace(memories, kernels=at.stock.facts())
-        at.keeper.keep(Moment(epoch, turned.kept, memories))
+        at.keeper.keep(Moment(epoch, kept, memories))
+        if self._came_back:  # what lies on the disk may be of a future that did not happen
+            at.keeper.write_newest()
+        self._came_back = False
 
     async def _go_on(self, turned: Turned) -> None:
         """Decide, and train on."""
         boundary = await self._boundary(turned)
         await self.context.clock.sleep(HAND_OVER_S)
         await self._tell_the_others(boundary)
+        self._at.keeper.write_due()
         self._run(self._prepare(boundary))
 
     async def _boundary(self, turned: Turned) -> Boundary:
@@ -293,11 +339,12 @@ class Tolaria(
 
     async def _prepare(self, boundary: Boundary) -> None:
         """What is to be measured before the next turn, and what everyone remembers by then."""
+        life = self._life
         probe, nonsense = None, ""
         if not boundary.fallback:
             probe, nonsense = await survey(self._at.counsel, boundary.assembled)
         remembered = await remember(self._at.minds) if not self._overdue else None
-        await self.context.me.tell(Prepared(boundary.epoch, probe, remembered, nonsense))
+        await self.context.me.tell(Prepared(boundary.epoch, probe, remembered, nonsense, life))
 
     async def _wait_for_tamiyo(self) -> None:
         """Until the controller has answered everything, or has to be asked again all the same."""
@@ -309,8 +356,10 @@ class Tolaria(
 
     def _may_go_back(self) -> bool:
         """Someone wants it, and there is somewhere to go back to."""
-        if self._wanted and not self._at.keeper.moments:
-            self._at.witness.alert("rollback_refused", "no boundary has been kept that one could go back to")
+        moments = self._at.keeper.moments
+        if self._wanted and (not moments or moments[0].epoch >= self._epoch):
+            told = "no boundary before this one is kept that one could go back to (checkpoint.boundaries)"
+            self._at.witness.alert("rollback_refused", told)
             self._wanted = ""
         return bool(self._wanted)
 
@@ -318,7 +367,8 @@ class Tolaria(
         """Return to an earlier moment, or halt if there is none that one can return to."""
         began = self._at.tools.now()
         moments = newest_first(self._at.keeper.moments, pass_over)
-        self._way = WayBack(reason, self._epoch, behind_break, began, moments)
+        epoch = self._epoch + behind_break  # the epoch that broke has not ended
+        self._way = WayBack(reason, epoch, behind_break, began, moments)
         await self._next_way(self._way)
 
     async def _next_way(self, way: WayBack) -> None:
@@ -326,6 +376,7 @@ class Tolaria(
         while (moment := await way.next(at.keeper, self.context.threads)) is not None:
             try:
                 passed_over = await recall(at.minds, moment.memories)
+                way.remembered = await remember(at.minds)
             except ActorError as error:
                 way.failed(error)
                 continue
@@ -349,10 +400,13 @@ class Tolaria(
         if way is None:
             return
         assert way.moment is not None
-        memories = way.moment.memories
-        self._at.keeper.go_back(way.moment)
+        memories, epoch = way.moment.memories, way.moment.epoch
+        self._life += 1
+        self._came_back = True
+        self._at.keeper.go_back(epoch)
         self._at.witness.rolled_back(memories.witness, way.facts(self._at.tools.now()))
-        self._probe, self._prepared = memories.probe, Prepared(-1, None, None)
+        self._probe = memories.probe
+        self._prepared = Prepared(max(0, epoch - 1), None, way.remembered)
 
     async def _halt(self, reason: str) -> None:
         """Training can't go on."""
@@ -405,13 +459,13 @@ class Tolaria(
         self._errands[task] = None
         task.add_done_callback(self._errands.pop)
 
-    def _submit(self, job: Callable[[], Turned | Finalised]) -> None:
+    def _submit(self, job: Callable[[], Turned | Opened | Finalised]) -> None:
         self._at.lane.submit(job, self._deliver)
 
     def _deliver(self, outcome: object) -> None:
-        assert isinstance(outcome, Turned | Finalised | JobFailed)
+        assert isinstance(outcome, Turned | Opened | Finalised | JobFailed)
         self._post(outcome)
 
-    def _post(self, outcome: Turned | Finalised | JobFailed | Wrote) -> None:
+    def _post(self, outcome: Turned | Opened | Finalised | JobFailed | Wrote) -> None:
         with suppress(ActorError):  # the run was broken off: nobody waits for this any more
             self.context.me.post_from_thread(outcome)

@@ -72,8 +72,18 @@ class Turned:
     apply_ended: float
     epoch_ended: float
     assembled_at: float
+    trained: bool = True
+    """An epoch was trained; else this is where an earlier turn had ended."""
     kept: Snapshot | None = None
     """The run as it was before it is decided on; None if nobody wants it, or the epoch was cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The trainer stands before the first epoch."""
+
+    kept: Snapshot | None
+    """The run as it begins; None if nobody wants it, or it was just gone back to."""
 
 
 def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, tools: TurnTools) -> Turned:
@@ -102,21 +112,32 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
         apply_ended,
         epoch_ended,
         tools.now(),
-        kept,
+        kept=kept,
     )
 
 
-def take_up(training: Training, snapshot: Snapshot, behind_break: bool, tools: TurnTools) -> Turned:
-    """Be where the turn ended after which the snapshot was taken; the loop is left quiet at its end."""
+def set_out(training: Training, tools: TurnTools) -> Opened:
+    """Copy what the run begins with, so that it can go back there from its first epoch too."""
+    return Opened(training.keep() if tools.keeps else None)
+
+
+def take_up(training: Training, snapshot: Snapshot, behind_break: bool, tools: TurnTools) -> Turned | Opened:
+    """Be where the turn ended after which the snapshot was taken, and leave the loop quiet; or, if none had
+    ended, where the run begins."""
     result = training.restore(snapshot, behind_break=behind_break)
-    assert result is not None, "a moment is taken after an epoch"
+    kept = training.keep() if tools.keeps else None  # behind a batch that broke it is another than before
+    if result is None:
+        return Opened(kept)
     tools.quiet(True)
     began = tools.now()
     assembled = training.assemble()
     finished = training.finished
     if finished:
         tools.quiet(False)
-    return Turned(result, assembled, None, None, "", finished, began, began, began, tools.now())
+    over = tools.now()
+    return Turned(
+        result, assembled, None, None, "", finished, began, began, began, over, trained=False, kept=kept
+    )
 
 
 def _probed(training: Training, probe: ProbePlan | None, tell: Tell) -> tuple[ProbeReport | None, str]:

@@ -33,7 +33,7 @@ class Warden(Actor[Troubled | Relief | Heard]):
         self._bus = bus
 
     async def on_start(self) -> None:
-        self._ear = Ear(self._bus, (topics.EMERGENCY,), GROUP, self._overhear)
+        self._ear = Ear(self._bus, (topics.EMERGENCY,), GROUP, self._overhear, self.context.clock)
         self._ear.open()
 
     async def on_stop(self) -> None:

@@ -26,7 +26,7 @@ from esper.tolaria.results import Assembled
 VIEW_EPOCHS = 400
 """Newest epochs that the display gets."""
 ALERTS_SHOWN = 3
-CHECKPOINT_TROUBLES = frozenset({Trigger.CHECKPOINT_FAILED.value, Trigger.DISK_FULL.value})
+CHECKPOINT_TROUBLES = (Trigger.CHECKPOINT_FAILED.value, Trigger.DISK_FULL.value)
 KINDS: Mapping[Stage, EventKind] = {
     Stage.GERMINATED: "germinated",
     Stage.FOSSILIZED: "fossilized",
@@ -64,8 +64,9 @@ class RunWitness:
         self._wall_ns = wall_ns
         self._began_s = now()
         self._level = ""
-        self._from = 0
-        """Epoch at which this process took the run up."""
+        self._unwritten = False
+        """The newest checkpoint could not be written."""
+        self._reached = 0
         self._worked_s = 0.0
         """Seconds that the run had taken when this process took it up."""
         self._newest: Assembled | None = None
@@ -101,6 +102,10 @@ class RunWitness:
         self._count_epoch(assembled)
         self._tell((), self._standing(assembled.growth))
         self.tell_others()
+
+    def reached(self, epoch: int) -> None:
+        """An epoch has ended; what is told from now on is of it."""
+        self._reached = epoch
 
     def probe(self, report: ProbeReport) -> None:
         """A probe is over."""
@@ -153,11 +158,10 @@ class RunWitness:
 
     def wrote(self, wrote: Wrote) -> None:
         """A moment is on disk, or could not be written, which the alarm tells of."""
-        recorded = self.recorder.recorded
-        failing = {one.name for one in recorded.alerts if one.cleared_epoch is None} & CHECKPOINT_TROUBLES
-        if wrote.saved is None or not failing:
+        failed, self._unwritten = self._unwritten, wrote.saved is None
+        if wrote.saved is None or not failed:
             return
-        for name in failing:
+        for name in CHECKPOINT_TROUBLES:
             self.recorder.cleared(name, self.epoch())
         self._tell([self._event("info", "checkpoints can be written again")])
         self.tell_others()
@@ -187,7 +191,7 @@ class RunWitness:
         self.recorder.recorded = memory.recorded.copied()
         self.recorder.resumed(facts)
         self._sent, self._waits_for, self._worked_s = memory.events, memory.waits_for, memory.worked_s
-        self._from = facts.epoch
+        self._reached = facts.epoch
         self._boundaries_ms = sorted(
             one.boundary_ms.total for one in memory.recorded.epochs if one.boundary_ms is not None
         )
@@ -224,7 +228,7 @@ class RunWitness:
             self.view(), epochs=(), sites=(), spent_flops=0, epoch=0, params=params, probe=None
         )
         self._facts = replace(self._facts, epochs=None, budget_flops=budget_flops)
-        self._began_s = self._now()
+        self._worked_s, self._began_s = self.worked_s, self._now()
 
     def compared_epoch(self, facts: EpochFacts) -> None:
         """An epoch of the ungrown host is over; called from the lane, replaces one value."""
@@ -244,15 +248,16 @@ class RunWitness:
             return self._control
         growth = self._newest.growth if self._newest is not None else None
         recorded = self.recorder.recorded
+        last = recorded.epochs[-1] if recorded.epochs else None
         return RunView(
             facts=self._facts,
             phase="probing" if self._probing is not None else self.phase,
-            epoch=self.epoch(),
+            epoch=growth.epoch if growth is not None else self._reached,
             elapsed_s=self._now() - self._began_s,
             host_params=growth.host_params if growth is not None else 0,
-            params=growth.params if growth is not None else 0,
+            params=growth.params if growth is not None else last.params if last is not None else 0,
             max_params=growth.max_params if growth is not None else 0,
-            spent_flops=growth.spent_flops if growth is not None else 0,
+            spent_flops=growth.spent_flops if growth is not None else _spent(last),
             epochs=tuple(recorded.epochs[-VIEW_EPOCHS:]),
             sites=growth.sites if growth is not None else (),
             boundary=boundary_view(self._boundaries_ms),
@@ -277,7 +282,7 @@ class RunWitness:
 
     def epoch(self) -> int:
         """The newest epoch that has ended."""
-        return self._newest.growth.epoch if self._newest is not None else self._from
+        return self._reached
 
     def _count_epoch(self, assembled: Assembled) -> None:
         self._newest = assembled
@@ -375,6 +380,10 @@ def boundary_view(ordered: Sequence[float]) -> BoundaryView | None:
     return BoundaryView(
         p50_ms=ordered[len(ordered) // 2], p99_ms=ordered[-(-99 * len(ordered) // 100) - 1], n=len(ordered)
     )
+
+
+def _spent(last: EpochFacts | None) -> int:
+    return last.train_flops if last is not None else 0
 
 
 def _shown(alert: AlertFacts) -> bool:

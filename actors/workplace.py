@@ -56,6 +56,8 @@ class Prepared:
     probe: ProbePlan | None
     remembered: Remembered | None
     nonsense: str = ""
+    life: int = 0
+    """Rollbacks by then: what was prepared before one is of no use after it."""
 
 
 class Available(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ class Witness(Protocol):
     """Is told the facts of the run as they happen; it has to be quick."""
 
     def boundary(self, boundary: Boundary) -> None: ...
+    def reached(self, epoch: int) -> None: ...
     def last_epoch(self, assembled: Assembled) -> None: ...
     def probe(self, report: ProbeReport) -> None: ...
     def alert(self, name: str, text: str) -> None: ...

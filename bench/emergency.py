@@ -37,7 +37,7 @@ from esper.tolaria.emergency import Emergencies
 
 BUDGETS = (Budget("p99_ms", 100.0), Budget("trouble.p99_ms", 100.0))
 
-TRIALS = {Size.SMALL: 1, Size.FULL: 250}
+TRIALS = {Size.SMALL: 1, Size.FULL: 150}
 ACTORS = ("oona", "tamiyo", "reports", "kasmina", "prefetch", "urza", "tezzeret", "tolaria", "nissa")
 """Those of a run beside the warden."""
 SENDERS = 8

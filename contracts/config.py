@@ -323,7 +323,7 @@ class CheckpointConfig(_Section, frozen=True):
     keep: Positive = 3
     """Checkpoints that stay on disk, the newest."""
     boundaries: Count = 5
-    """Boundaries kept in memory for a fast rollback; 0 keeps none."""
+    """Boundaries kept in memory for a fast rollback; the newest always is, unless `every_epochs` is 0 too."""
     memory_mb: Positive = 2048
     """What those may take; the oldest go first, the newest stays."""
 

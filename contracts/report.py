@@ -10,6 +10,7 @@ import msgspec
 
 from contracts.config import Config
 from contracts.conflict import ConflictFacts
+from contracts.growth import OperationFigures
 
 REPORT_SCHEMA: Final = 1
 Figure: TypeAlias = float | None
@@ -275,6 +276,8 @@ class Report(msgspec.Struct, frozen=True):
     config: Config
     kernels: KernelFacts = KernelFacts()
     compare: Comparison | None = None
+    operations: tuple[OperationFigures, ...] = ()
+    """How the operations of the grafting engine and of the safe point have done, in this process."""
     rollbacks: tuple[RollbackFacts, ...] = ()
     resumes: tuple[ResumeFacts, ...] = ()
     run_id: str = ""

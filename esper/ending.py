@@ -1,5 +1,6 @@
 """What a run leaves in its folder: the report, the model, the page, in this order and each whole."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from esper.versions import versions
 
 LEFT = (REPORT, WEIGHTS, DESCRIPTION, PAGE)
 """In the order in which they are written."""
+BESIDE = ".model-"
+"""How folders are called in which the model is written before it gets its place."""
 
 
 def report_of(
@@ -44,6 +47,7 @@ def report_of(
         run_id=trainer.run_id,
         policy=parts.policy.name,
         kernels=parts.stock.facts(),
+        operations=trainer.guard.figures(recorded.epochs[-1].epoch if recorded.epochs else 0),
     )
     return build(recorded, closing)
 
@@ -62,10 +66,21 @@ def leave(folder: Path, parts: Parts, report: Report) -> None:
         raise CannotWrite(f"{folder}: {error.strerror or error}; {holds}") from error
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether all of what a run leaves is there and of one ending: nothing is older than the report."""
+    try:
+        written = [(folder / name).stat().st_mtime_ns for name in LEFT]
+    except OSError:
+        return False
+    return min(written) >= written[0]
+
+
 def _save_model(folder: Path, parts: Parts) -> None:
-    """Both files beside their place first, then each into it."""
+    """Both files beside their place first, then each into it; what a kill has left there goes."""
     run = parts.config.run
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as beside:
+    for left in sorted(folder.glob(f"{BESIDE}*")):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=BESIDE) as beside:
         save_grown(Path(beside), parts.grafts, parts.engine.records(), run.workload, run.seed)
         for name in (WEIGHTS, DESCRIPTION):
             (Path(beside) / name).replace(folder / name)

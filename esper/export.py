@@ -7,23 +7,30 @@ Isolated seeds are not part of the model that was trained, and are left out.
 """
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from contracts.growth import SeedRecord, SiteInfo
 from contracts.lifecycle import LIVE
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.query import is_dangerous
 from esper.kasmina.graft import Grafts
+from esper.tolaria.plain import NotPlain
+from esper.tolaria.typed import DamagedRecord, Reader, Writer
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+EXTRA = "extra state/"
+"""Before the names of tensors that are part of a module's extra state."""
 
 
 class GrownSeed(msgspec.Struct, frozen=True):
@@ -46,6 +53,9 @@ class GrownModel(msgspec.Struct, frozen=True):
     """In the order in which they were grafted."""
     sha256: str
     """Of the weights' file."""
+    extras: str = "{}"
+    """JSON: what modules say by `get_extra_state` that is no tensor, by its key; tensors in it are in the
+    weights' file. What can't be written is left out."""
 
 
 class DamagedModel(ValueError):
@@ -60,8 +70,9 @@ def save_grown(
     live = [by_id[seed_id] for seed_id in grafts.live_ids()]
     assert all(record.stage in LIVE for record in live)
     with grafts.uprooted(*grafts.isolated_ids()):
-        state = {name: tensor.detach().clone() for name, tensor in grafts.model.state_dict().items()}
-    weights = save_tensors(state)
+        state = grafts.model.state_dict()
+        extras, tensors = _extras(state)
+        weights = save_tensors({name: _copy(tensor) for name, tensor in tensors.items()})
     description = GrownModel(
         workload,
         seed,
@@ -71,6 +82,7 @@ def save_grown(
             for one in live
         ),
         hashlib.sha256(weights).hexdigest(),
+        extras,
     )
     (folder / WEIGHTS).write_bytes(weights)
     (folder / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
@@ -96,10 +108,35 @@ def load_grown(folder: Path, host: nn.Module, catalogue: Catalogue = CATALOGUE) 
         )
     regrow(host, description, catalogue)
     try:
-        host.load_state_dict(load_tensors(weights))
-    except RuntimeError as error:
+        host.load_state_dict(_state(load_tensors(weights), description.extras, host))
+    except (RuntimeError, DamagedRecord, json.JSONDecodeError) as error:
         raise DamagedModel(f"the host is not the one that grew: {error}") from error
     return host
+
+
+def _extras(state: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """What of a state dict is no tensor, as JSON; and all tensors, those that it holds included."""
+    writer, extras = Writer(), {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            with suppress(NotPlain):
+                extras[name] = writer.write(value, Any, f"{EXTRA}{name}")
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return json.dumps(extras), {**writer.tensors, **tensors}
+
+
+def _state(tensors: Mapping[str, Tensor], extras: str, host: nn.Module) -> dict[str, Any]:
+    """The state dict that was saved; what was left out of it is the host's own."""
+    reader = Reader({name: value for name, value in tensors.items() if name.startswith(EXTRA)})
+    own = {name: value for name, value in host.state_dict().items() if not isinstance(value, Tensor)}
+    said = {name: reader.read(value, Any, name) for name, value in json.loads(extras).items()}
+    weights = {name: value for name, value in tensors.items() if not name.startswith(EXTRA)}
+    return {**own, **said, **weights}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """As safetensors takes it: contiguous, with memory of its own."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def regrow(host: nn.Module, description: GrownModel, catalogue: Catalogue) -> Grafts:

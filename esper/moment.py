@@ -63,6 +63,8 @@ class About(msgspec.Struct, frozen=True):
     host: dict[str, tuple[int, ...]]
     """Shapes of the ungrown host's parameters, by name."""
     policy: str
+    data: dict[str, str] = {}
+    """A digest of each split, from its shape and some of its examples."""
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,25 @@ from esper.assembly import Parts
 from esper.checkpoint.errors import CheckpointError
 from esper.checkpoint.lock import holding
 from esper.checkpoint.store import CheckpointStore
+from esper.ending import is_complete
 from esper.errors import BadSetup
 from esper.folder import CONFIG, check_left, new_folder, write_whole
 from esper.moment import About, Moment, from_checkpoint, read_about
 from esper.report.build import REPORT
 from esper.resume import Difference, differences
 from esper.settings import to_toml
-from esper.tamiyo.policy import BadMemory
+from esper.tamiyo.baselines import NeverGrow
+from esper.tamiyo.policy import BadMemory, Remembers
+from esper.tolaria.errors import RestoreFailed
 from esper.tolaria.record import DamagedRecord
+from esper.tolaria.task import digest_of
 from esper.versions import versions
 
 LENGTHS = ("run.epochs", "run.gflop")
+FORGETFUL = (
+    "it offers neither memory() nor take_over(), so that it begins as a new one does; the numbers go on as "
+    "if nothing had happened only if it decides by the state and the view alone"
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def _taken_up(place: Place) -> Place:
     try:
         found = place.store.newest()
         if found.checkpoint is None:
-            return replace(place, passed_over=found.passed_over)
+            return _begun_anew(place, found.passed_over)
         was = read_about(found.checkpoint)
         odd = differences(was, place.about)
         _not_complete(place.folder, odd)
@@ -93,14 +101,35 @@ def _taken_up(place: Place) -> Place:
     except (CheckpointError, DamagedRecord) as error:
         raise BadSetup(f"{place.folder}: {error}") from None
     odd += _recall(place.parts, start)
+    _try_out(place, start)
     write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
     return replace(place, start=start, differences=odd, passed_over=found.passed_over)
+
+
+def _begun_anew(place: Place, passed_over: tuple[str, ...]) -> Place:
+    """The place of a run that was broken off before its first checkpoint.
+
+    Raises:
+        BadSetup: there are checkpoints, none of them sound, or the run has finished. What lies there is more
+            than a run that begins anew may write over.
+    """
+    if passed_over:
+        raise BadSetup(
+            f"{place.folder}: no checkpoint can be gone on with: {'; '.join(passed_over)}; "
+            "begin a new run, or take its checkpoints away to begin anew in this folder"
+        )
+    _not_complete(place.folder, ())
+    write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
+    return place
 
 
 def about_run(parts: Parts, run_id: str) -> About:
     """What a later process compares itself with."""
     host = {name: tuple(one.shape) for name, one in parts.grafts.host_named_parameters()}
-    return About(run_id, parts.config, versions(), host, parts.policy.version)
+    task = parts.task
+    splits = (("training", task.train), ("validation", task.validation), ("test", task.test))
+    data = {name: digest_of(split) for name, split in splits}
+    return About(run_id, parts.config, versions(), host, parts.policy.version, data)
 
 
 def _place(folder: Path, parts: Parts) -> Place:
@@ -119,12 +148,12 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _not_complete(folder: Path, odd: tuple[Difference, ...]) -> None:
-    """See that there is something left to do.
+    """See that there is something left to do: to train further, or to write what it leaves.
 
     Raises:
         BadSetup: the run has finished, and is not to become longer.
     """
-    if any(one.name in LENGTHS for one in odd):
+    if any(one.name in LENGTHS for one in odd) or not is_complete(folder):
         return
     try:
         report = msgspec.json.decode((folder / REPORT).read_bytes(), type=_Ended)
@@ -140,6 +169,18 @@ class _Ended(msgspec.Struct, frozen=True):
     ended: Ending
 
 
+def _try_out(place: Place, start: Moment) -> None:
+    """See that the trainer can go back there, before anything of what lies in the folder is written over.
+
+    Raises:
+        BadSetup: it can't: another optimizer, another schedule, other data.
+    """
+    try:
+        place.parts.trainer.restore(start.snapshot)
+    except RestoreFailed as error:
+        raise BadSetup(f"{place.folder}: the run can't go on like this: {error}") from None
+
+
 def _recall(parts: Parts, start: Moment) -> tuple[Difference, ...]:
     """Give those on the loop what they remembered; the trainer goes back in its own lane."""
     memories = start.memories
@@ -150,4 +191,6 @@ def _recall(parts: Parts, start: Moment) -> tuple[Difference, ...]:
         parts.controller.recall(memories.controller)
     except BadMemory as error:
         return (Difference("what the policy knew", "in the checkpoint", "not taken over", str(error)),)
+    if not isinstance(parts.policy, Remembers | NeverGrow):
+        return (Difference("what the policy knew", "its own", "not known", FORGETFUL),)
     return ()

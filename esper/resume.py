@@ -14,14 +14,14 @@ from esper.errors import BadSetup
 from esper.moment import About
 
 LAST_BITS = "its numbers may differ in their last bits from those of a run that was never interrupted"
-FROM_HERE = "its numbers go on from the checkpoint, and differ from here on from what they would have been"
+FROM_HERE = "from here on its numbers are others than they would have been"
 NO_NUMBER = "no number depends on it"
 
 KEPT = ("run.workload", "run.seed", "growth.sites", "growth.layouts")
 """What a run can't change on its way."""
 ROUNDING = ("python", "torch", "numpy")
 SILENT = ("run.out", "run.compare")
-HARMLESS = ("run.bus", "serve", "kernels", "checkpoint", "budgets")
+HARMLESS = ("run.bus", "serve", "kernels", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def differences(about: About, now: About) -> tuple[Difference, ...]:
             raise BadSetup(
                 f"{one.name} was {one.was} when the run began and can't become {one.now} on its way"
             )
-    return (*_versions(about.versions, now.versions), *_policy(about, now), *settings)
+    others = (*_versions(about.versions, now.versions), *_policy(about, now), *_data(about, now))
+    return (*others, *settings)
 
 
 def _same_host(was: Mapping[str, tuple[int, ...]], now: Mapping[str, tuple[int, ...]]) -> None:
@@ -81,6 +82,12 @@ def _policy(was: About, now: About) -> Iterator[Difference]:
         yield Difference("the policy", was.policy, now.policy, meaning)
 
 
+def _data(was: About, now: About) -> Iterator[Difference]:
+    for split, digest in now.data.items():
+        if was.data.get(split, digest) != digest:
+            yield Difference(f"the {split} data", was.data[split], digest, FROM_HERE)
+
+
 def _settings(was: Config, now: Config) -> Iterator[Difference]:
     """Every setting that has another value."""
     before, after = _flat(was), _flat(now)
@@ -93,7 +100,9 @@ def _meaning(name: str) -> str:
     if name == "run.threads":
         return f"sums are added up in another order, so that {LAST_BITS}"
     if name in ("run.epochs", "run.gflop"):
-        return f"the learning rate follows the share of the length that is spent, so that {FROM_HERE}"
+        return f"the spent share of the length is another now, and so is the learning rate: {FROM_HERE}"
+    if name.startswith("budgets."):
+        return f"a decision that comes later than it may is not taken; where one does, {FROM_HERE}"
     return NO_NUMBER if any(name == one or name.startswith(f"{one}.") for one in HARMLESS) else FROM_HERE
 
 

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = configuration(arguments)
         if arguments.resume is None:
             check_folder(Path(config.run.out))
+        elif arguments.out is not None:
+            raise BadSetup("--out and --resume exclude each other: a run goes on in its own folder")
         check_door(config.run.bus)
     except ConfigError as error:
         return refuse(error.problems)
@@ -193,9 +195,9 @@ def configuration(arguments: argparse.Namespace) -> Config:
     }
     config = load(file_of(arguments), arguments.set, values)
     if config.run.workload not in WORKLOADS:
-        raise ConfigError(
-            [f"there is no workload {config.run.workload!r}; there are: {', '.join(WORKLOADS)}"]
-        )
+        way = "; a run that was begun from Python goes on with grow(…, resume=folder)"
+        there = f"there is no workload {config.run.workload!r}; there are: {', '.join(WORKLOADS)}"
+        raise ConfigError([there + (way if arguments.resume is not None else "")])
     return config
 
 

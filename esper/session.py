@@ -76,7 +76,7 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Ending:
         workload = find_workload(config.run.workload)
     except UnknownWorkload as error:
         raise BadSetup(str(error)) from None
-    config = workload.complete(config)
+    config = at_home(workload.complete(config), resume)
     check_places(config, resume)
     task = workload.task(config.run.seed)
     again = workload.task(config.run.seed) if config.run.compare else None
@@ -128,6 +128,7 @@ def grow(
     if epochs is None and gflop is None:
         raise BadSetup("a run needs a length; give epochs or gflop")
     folder = Path(resume) if resume is not None else None
+    config = at_home(config, folder)
     return play(Job(config, task, None, policy, catalogue, folder), display or Silent())
 
 
@@ -190,6 +191,14 @@ def check_places(config: Config, resume: Path | None) -> None:
             listen(config.serve.host, config.serve.port).close()
         except ServeRefused as error:
             raise BadSetup(str(error)) from None
+
+
+def at_home(config: Config, resume: Path | None) -> Config:
+    """The same for a run that goes on where its folder lies now, which may have been moved."""
+    if resume is None:
+        return config
+    folder = resume if resume.name not in ("", "..") else resume.resolve()
+    return replace(config, run=replace(config.run, out=str(folder.parent)))
 
 
 def without_password(config: Config) -> Config:

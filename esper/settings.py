@@ -117,13 +117,13 @@ def _said(
 
 
 def _reading(path: tuple[str, ...], text: str) -> object:
-    """`text` as TOML if the setting takes that, else as it stands, else as "none"."""
+    """`text` as TOML if the setting takes that, else as it stands, as "none", or as a list of that one."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         parsed = {}
     readings = [parsed["value"]] if list(parsed) == ["value"] else []
-    readings += [text, *([None] if text == "none" else [])]
+    readings += [text, *([None] if text == "none" else []), [text]]
     return next((value for value in readings if not _fault(path, value)), readings[0])
 
 

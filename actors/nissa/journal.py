@@ -21,8 +21,8 @@ from contracts.messages import FieldReport, WallNs
 from esper.database import DatabaseDamaged, DatabaseUnavailable
 from esper.journal.book import Book
 from esper.journal.events import Entry
-from esper.journal.reading import EVENTS, leave
-from esper.journal.schema import FILE
+from esper.journal.reading import leave
+from esper.journal.schema import EVENTS, FILE
 from esper.journal.seal import storable
 
 SETTLE_S = 1.0

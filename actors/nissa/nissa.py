@@ -10,6 +10,7 @@ from typing import get_args
 import msgspec
 
 from actors.display import Display
+from actors.hearing import consumer_in
 from actors.nissa.counters import RunCounters
 from actors.nissa.journal import Journal, Line
 from actors.oona.bus import Bus, Delivery, Subscription
@@ -72,7 +73,7 @@ class Nissa(Actor[Heard | Refresh | Drain]):
         """Taken from the bus and not looked at yet; a stop loses none of them."""
 
     async def on_start(self) -> None:
-        self._subscription = self._at.bus.subscribe(topics.ALL, "nissa", "nissa")
+        self._subscription = self._at.bus.subscribe(topics.ALL, "nissa", consumer_in("nissa", self._at.clock))
         self._listening = asyncio.create_task(self._listen(self._subscription), name="nissa-listens")
         self.context.every(DISPLAY_EVERY_S, Refresh())
         self.context.every(DRAIN_EVERY_S, Drain())

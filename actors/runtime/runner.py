@@ -19,6 +19,27 @@ SLICE_MESSAGES_MAX = 8192
 """Messages in one slice, however quick: in simulated time a slice never takes long."""
 
 
+SLICE_S_MIN = 0.00025
+"""Seconds of a slice when many are busy; shorter ones would be spent on changing places."""
+
+
+class Crowd:
+    """How many of a system's actors have more to do than one slice: they share the time of one.
+
+    Without that a turn of the loop would take as many slices as there are busy actors, and what is urgent,
+    which may need a turn or two to come through, would take as long.
+    """
+
+    __slots__ = ("busy",)
+
+    def __init__(self) -> None:
+        self.busy = 0
+
+    def share(self, slice_s: float) -> float:
+        """What each may take of a slice of this length."""
+        return slice_s if self.busy < 2 else max(min(slice_s, SLICE_S_MIN), slice_s / self.busy)
+
+
 class Runner:
     """Serves one mailbox with one actor instance after another, and counts."""
 
@@ -26,6 +47,7 @@ class Runner:
         self,
         mailbox: Mailbox,
         desk: Desk,
+        crowd: Crowd,
         monotonic: Callable[[], float],
         bury: Callable[[object, str], None],
     ) -> None:
@@ -35,6 +57,7 @@ class Runner:
         self.expired = 0
         self.unhandled = 0
         self._desk = desk
+        self._crowd = crowd
         self._monotonic = monotonic
         self._bury = bury
         self._table: dict[type, Handler] = {}
@@ -47,12 +70,19 @@ class Runner:
     async def serve(self, actor: Actor[Any]) -> None:
         """Handle messages until the mailbox is closed and drained, or a handler raises."""
         self._table = self._dispatch(type(actor))
-        mailbox = self.mailbox
-        while not mailbox.drained():
-            await self._slice(actor)
-            await asyncio.sleep(0)  # others run; whoever answers at once is heard without going to sleep
-            if not mailbox.queue:
-                await mailbox.arrival()
+        mailbox, crowd, busy = self.mailbox, self._crowd, 0
+        try:
+            while not mailbox.drained():
+                await self._slice(actor)
+                crowd.busy += bool(mailbox.queue) - busy
+                busy = int(bool(mailbox.queue))
+                await asyncio.sleep(0)  # others run; whoever answers at once is heard without going to sleep
+                if not mailbox.queue:
+                    crowd.busy -= busy
+                    busy = 0
+                    await mailbox.arrival()
+        finally:
+            crowd.busy -= busy
 
     async def _slice(self, actor: Actor[Any]) -> None:
         """Handle messages until there are none or the slice is used up.
@@ -66,7 +96,8 @@ class Runner:
         waiting = mailbox.normal
         message: object = None
         began = monotonic()
-        end, most, chunk, done = began + actor.slice_s, self.taken + SLICE_MESSAGES_MAX, 1, 0
+        end = began + self._crowd.share(actor.slice_s)
+        most, chunk, done = self.taken + SLICE_MESSAGES_MAX, 1, 0
         mailbox.note_depth()
         try:
             while queue:

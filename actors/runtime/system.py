@@ -15,7 +15,7 @@ from actors.runtime.lanes import Lane
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.rates import Rate
 from actors.runtime.ref import ActorRef
-from actors.runtime.runner import Runner
+from actors.runtime.runner import Crowd, Runner
 from actors.runtime.snapshot import ActorSnapshot, LaneSnapshot, SystemSnapshot
 from actors.runtime.supervisor import Escalated, RestartPolicy, Supervisor, Surroundings
 from actors.runtime.threads import Threads, WorkerThreads
@@ -48,6 +48,7 @@ class ActorSystem:
         self._threads = WorkerThreads() if threads is None else threads
         self._drain_s = drain_s
         self._desk = Desk(clock.monotonic, self._bury)
+        self._crowd = Crowd()
         self._supervisors: dict[str, Supervisor] = {}
         self._rates: dict[str, Rate] = {}
         self._order: list[Supervisor] = []
@@ -77,7 +78,7 @@ class ActorSystem:
         )
         ref: ActorRef[M] = ActorRef(name, mailbox, self._desk)
         around = Surroundings(self._clock, self.stream(name), self._threads, self._desk, self._escalated)
-        runner = Runner(mailbox, self._desk, self._clock.monotonic, bury)
+        runner = Runner(mailbox, self._desk, self._crowd, self._clock.monotonic, bury)
         policy = RestartPolicy() if restarts is None else restarts
         self._supervisors[name] = Supervisor(ref, runner, factory, first, policy, around)
         self._rates[name] = Rate(self._clock.monotonic())

@@ -69,7 +69,9 @@ class Requests(Actor[Heard]):
         self._tezzeret = tezzeret
 
     async def on_start(self) -> None:
-        self._ear = Ear(self._bus, (topics.KERNEL_REQUEST,), "tezzeret", self.context.me.tell)
+        self._ear = Ear(
+            self._bus, (topics.KERNEL_REQUEST,), "tezzeret", self.context.me.tell, self.context.clock
+        )
         self._ear.open()
 
     async def on_stop(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from esper.database import Database, DatabaseDamaged, DatabaseUnavailable, set_aside
 from esper.journal.events import EventLog
 from esper.journal.reports import ReportStore, SeenReports
-from esper.journal.schema import LAYOUT
+from esper.journal.schema import EVENTS, LAYOUT
 from esper.journal.wal import WAL_BYTES_MAX, torn_end
 
 CUT_AT_BYTES = 4 << 20
@@ -131,7 +131,12 @@ def open_book(path: Path) -> tuple[Book, tuple[str, ...]]:
         book = Book(path)
     except (DatabaseDamaged, OSError) as error:
         raise DatabaseUnavailable(f"{path} is damaged, and can't be made anew: {error}") from None
-    return book, (f"{path.name} was damaged ({reason}); it is now {aside.name}, and a new one was begun",)
+    told = f"{path.name} was damaged ({reason}); it is now {aside.name}, and a new one was begun"
+    log = path.with_name(EVENTS)
+    if log.exists():  # made of the damaged one while it was whole; the new one would write over it
+        kept = log.replace(path.with_name(f"{EVENTS}.{aside.name.rpartition('.')[2]}"))
+        told += f"; the log that was made of it is now {kept.name}"
+    return book, (told,)
 
 
 def in_memory() -> Book:

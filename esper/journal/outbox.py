@@ -98,6 +98,10 @@ class Outbox:
         self._blocked_until_s = now_s + _wait_s(self._refusals)
         self._refusals += 1
 
+    def hurry(self) -> None:
+        """What was refused may be tried again at once."""
+        self._blocked_until_s = 0.0
+
     def _letter(self, held: _Held) -> Letter:
         report_id = held.report.report_id
         return Letter(held.report, f"{report_id}~{held.number}" if held.number else report_id)

@@ -10,9 +10,7 @@ import msgspec
 from esper.database import DatabaseDamaged, DatabaseUnavailable, Row, Value
 from esper.folder import write_whole
 from esper.journal.events import Entry, page
-from esper.journal.schema import BUSY_S, FILE
-
-EVENTS = "events.jsonl"
+from esper.journal.schema import BUSY_S, EVENTS, FILE
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ Every row ends with a seal over all its other values, so that a row that has cha
 from esper.database import Layout
 
 FILE = "journal.sqlite"
+EVENTS = "events.jsonl"
+"""What is made of the journal when the run ends."""
 VERSION = 1
 TABLES = (
     "CREATE TABLE events (ordinal INTEGER PRIMARY KEY, topic TEXT NOT NULL, event_id TEXT NOT NULL, "

@@ -5,7 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from esper.database import DatabaseDamaged, DatabaseUnavailable
-from esper.journal.reading import EVENTS, Told, leave, lines
+from esper.journal.reading import Told, leave, lines
+from esper.journal.schema import EVENTS
 from esper.options import refuse
 
 DONE, DAMAGED = 0, 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from contracts.config import Config
+from contracts.growth import OperationFigures
 from contracts.report import (
     BoundaryQuantiles,
     Brought,
@@ -46,6 +47,7 @@ class Closing(msgspec.Struct, frozen=True):
     compare: Comparison | None = None
     run_id: str = ""
     kernels: KernelFacts = KernelFacts()
+    operations: tuple[OperationFigures, ...] = ()
     policy: str = ""
     """Who really decided; empty if it was the configured one."""
 
@@ -75,6 +77,7 @@ def build(recorded: Recorded, closing: Closing) -> Report:
         config=config,
         kernels=closing.kernels,
         compare=closing.compare,
+        operations=closing.operations,
         rollbacks=tuple(recorded.rollbacks),
         resumes=tuple(recorded.resumes),
         run_id=closing.run_id,

@@ -44,12 +44,18 @@ class Observation:
         due = [window for window in self._windows if epoch - window.opened >= self._epochs]
         self._windows = [window for window in self._windows if epoch - window.opened < self._epochs]
         self._windows.append(Window(decided, epoch))
-        return tuple(self._report(window, decided.state, decided.view, now_ns) for window in due)
+        return tuple(self._full(window, decided.state, decided.view, now_ns) for window in due)
 
     def close(self, state: SystemState, view: GrowthView, now_ns: WallNs) -> tuple[FieldReport, ...]:
-        """Reports on every open window, because the run ends."""
+        """Reports on every open window, because the run ends.
+
+        Their ids are their own: a run that is taken up again reports on the same windows once they are full.
+        """
         windows, self._windows = self._windows, []
-        return tuple(self._report(window, state, view, now_ns) for window in windows)
+        return tuple(
+            self._report(window, state, view, now_ns, f"cut{state.global_step}-{number}")
+            for number, window in enumerate(windows, start=1)
+        )
 
     def remember(self) -> ObservationMemory:
         """What the next reports depend on."""
@@ -60,7 +66,14 @@ class Observation:
         self._windows = list(memory.windows)
         self._written = max(self._written, memory.written)
 
-    def _report(self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
+    def _full(self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
+        """The report on a window that has come to its end."""
+        self._written += 1
+        return self._report(window, state, view, now_ns, f"r{self._written}")
+
+    def _report(
+        self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs, name: str
+    ) -> FieldReport:
         then, seed = window.decided, _seed_of(window, view)
         payload = then.command.payload
         blueprint = payload.blueprint_id if isinstance(payload, CommandSeedOperation) else ""
@@ -72,9 +85,8 @@ class Observation:
         }
         if seed is not None and seed.gain is not None:
             metrics["gain"] = seed.gain
-        self._written += 1
         return FieldReport(
-            report_id=f"{self._run_id}-r{self._written}",
+            report_id=f"{self._run_id}-{name}",
             command_id=then.command.command_id,
             training_run_id=self._run_id,
             seed_id=seed.record.seed_id if seed is not None else then.command.target_seed_id,

@@ -7,6 +7,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from esper.tolaria.flops import Account, Counting, FlopLedger, count_forward, count_step
+from esper.tolaria.pulse import beat
 from esper.tolaria.task import LossFn
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class CostBook:
 
     def of_seed(self, work: str, seed_id: str, run: Callable[[], T]) -> tuple[T, int]:
         """The result of `run`, some `work` on a seed, and its FLOPs: counted the first time, then known."""
+        beat()
         flops = self._by_seed.get((work, seed_id))
         if flops is not None:
             return run(), flops
@@ -85,6 +87,7 @@ class CostBook:
 
     def of_passes(self, work: str, seed_id: str, run: Callable[[], int]) -> int:
         """FLOPs of `run`, which says how many passes of one cost it took; the first counts such a pass."""
+        beat()
         flops = self._by_seed.get((work, seed_id))
         if flops is not None:
             return flops * run()

@@ -18,14 +18,18 @@ class BadOptimizer(TrainerError, ValueError):
 class TrainingDiverged(TrainerError):
     """A training loss or gradient is NaN or infinite, or a loss is far above its recent level.
 
-    No optimizer step was taken with it. `step` is the global step, counted from 0, that was not taken;
-    `quantity` is what was wrong; `kind` is NOT_FINITE or LOSS_EXPLODED.
+    No optimizer step was taken with it. `step` is the global step, counted from 0, that was not taken, or
+    where it shows in what the steps before it left (`taken`); `quantity` is what was wrong; `kind` is
+    NOT_FINITE or LOSS_EXPLODED.
     """
 
-    def __init__(self, step: int, quantity: str, exceeded: float | None = None) -> None:
+    def __init__(
+        self, step: int, quantity: str, exceeded: float | None = None, *, taken: bool = False
+    ) -> None:
         wrong = "is not finite" if exceeded is None else f"is above {exceeded:.4g}, far over its recent level"
+        lost = "the epoch is given up" if taken else "that step was not taken"
         super().__init__(
-            f"training diverged at step {step}: the {quantity} {wrong}; that step was not taken. "
+            f"training diverged at step {step}: the {quantity} {wrong}; {lost}. "
             "A smaller train.learning_rate or a train.clip_norm above 0 may help"
         )
         self.step = step

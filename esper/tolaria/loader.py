@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esper.tolaria.pulse import beat
 from esper.tolaria.streams import flaw_of_stream
 from esper.tolaria.task import Tensors
 
@@ -37,23 +38,13 @@ class Loader:
         self._gather = max(1, GATHER_BYTES // max(1, example_bytes * self.batch_size))
         self._order = torch.empty(0, dtype=torch.int64)
         self._position = self._pass_batches
-        self._passes = 0
-        self.progress: int | None = None
-        """Batches handed out since the loader was made; None while none are asked for. For other threads."""
 
     def batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches of inputs and targets; one that was not asked for was not used up."""
-        try:
-            yield from self._next(steps)
-        finally:
-            self.progress = None
-
-    def _next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         while steps > 0:
             if self._position >= self._pass_batches:
                 self._order = torch.randperm(len(self._data), generator=self._generator)
                 self._position = 0
-                self._passes += 1
             count = min(steps, self._gather, self._pass_batches - self._position)
             start = self._position * self.batch_size
             index = self._order[start : start + count * self.batch_size]
@@ -61,7 +52,7 @@ class Loader:
             targets = torch.split(self._data.targets[index], self.batch_size)
             for batch in zip(inputs, targets, strict=True):
                 self._position += 1
-                self.progress = self._passes * self._pass_batches + self._position
+                beat()
                 yield batch
             steps -= count
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from esper.tolaria.pulse import beat
 from esper.tolaria.task import AccuracyFn, LossFn, Task, Tensors, check_data
 
 CHUNK_EXAMPLES = 10_000
@@ -43,6 +44,7 @@ def measure(model: nn.Module, data: Tensors, loss_fn: LossFn, accuracy_fn: Accur
         for inputs, targets in zip(
             torch.split(data.inputs, CHUNK_EXAMPLES), torch.split(data.targets, CHUNK_EXAMPLES), strict=True
         ):
+            beat()
             outputs = model(inputs)
             loss += float(loss_fn(outputs, targets)) * len(inputs)
             if accuracy_fn is not None:

@@ -7,9 +7,11 @@ The live run is read once a fork and not written: it goes on bit for bit as if n
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from contracts.growth import Candidate, Contender, ProbePlan, ProbeReport, ProbeScore, SiteInfo
 from esper.tolaria.entries import Entry, build_entries, checked
@@ -39,9 +41,13 @@ class Bench:
     """No fork is trained that would take the probe beyond this; none is made with less than
     `PRICE_RESERVE` steps of the original left, since pricing it takes a step."""
     goes_on: Callable[[], bool]
-    """Asked between forks; once it says no, the report holds what was measured until then."""
+    """Asked before each step; once it says no, the report holds what was measured until then."""
     tell: Callable[[int, int], None]
     """Told how many forks of how many have been trained, rounds counted apart."""
+
+
+class _Stopped(Exception):
+    """Somebody asked to stop while a fork was trained: it has no score."""
 
 
 @dataclass
@@ -84,6 +90,16 @@ class Probe:
             within a round; a contender that dropped out keeps the score of its last round.
         """
         started = timer()
+        with suppress(_Stopped):
+            self._race()
+        return self._report(epoch, timer() - started)
+
+    def _race(self) -> None:
+        """The rounds, as far as they come.
+
+        Raises:
+            _Stopped: on the way.
+        """
         runners: Iterable[_Runner] = self._first()
         control: Fork | None = None
         for round_ in self.plan.rounds:
@@ -98,11 +114,10 @@ class Probe:
             kept: list[_Runner] = []
             for runner in runners:
                 if not self._may_go_on(runner.fork, round_.steps):
-                    return self._report(epoch, timer() - started)
+                    return
                 self._score(runner, round_.steps, start, loss_control)
                 kept = sorted([*kept, runner], key=_rank)[: round_.keep]  # a fork that drops out is freed
             runners = kept
-        return self._report(epoch, timer() - started)
 
     def _may_go_on(self, fork: Fork, steps: int) -> bool:
         """Whether there are FLOPs left for `steps` steps of `fork`, and nobody has asked to stop.
@@ -135,7 +150,11 @@ class Probe:
     def _trained(self, fork: Fork, steps: int, start: LoaderState) -> float:
         """Train a fork on the round's batches; its loss afterwards."""
         self._loader.restore(start)
-        self.flops += fork.train(self._loader.batches(steps))
+        before = len(fork.losses)
+        try:
+            fork.train(self._batches(steps))
+        finally:
+            self.flops += (len(fork.losses) - before) * fork.step_flops
         self._forks_done += 1
         self.bench.tell(self._forks_done, self._forks_total)
         if self.plan.judged_by == "training":
@@ -143,6 +162,12 @@ class Probe:
         loss, flops = fork.validation_loss(self._data)
         self.flops += flops
         return loss
+
+    def _batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._loader.batches(steps):
+            if not self.bench.goes_on():
+                raise _Stopped
+            yield batch
 
     def _score(self, runner: _Runner, steps: int, start: LoaderState, loss_control: float) -> None:
         loss = self._trained(runner.fork, steps, start)

@@ -19,17 +19,22 @@ HOST = "host"
 
 @dataclass
 class SeedRate:
-    """One seed's multiple of the schedule, and how far its warm-up is."""
+    """One seed's multiple of the schedule, and how far its warm-up is; `held` while it stands still."""
 
     multiplier: float
     warmup_steps: int
     steps: int = 0
+    held: bool = False
 
     def factor(self) -> float:
         """The share of the host's rate for the next step."""
         if self.steps >= self.warmup_steps:
             return self.multiplier
         return self.multiplier * (self.steps + 1) / self.warmup_steps
+
+    def step_taken(self) -> None:
+        """A step was taken; one that the seed was held in is no part of its warm-up."""
+        self.steps += not self.held
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Rates:
             rate = base
             if name in seeds:
                 rate *= seeds[name].factor()
-                seeds[name].steps += 1
+                seeds[name].step_taken()
             elif name in multiples:
                 rate *= multiples[name]
             ours["lr"] = group["lr"] = rate
@@ -99,6 +104,14 @@ class Rates:
         if schedule.has_steps:
             schedule.step_taken()
         return base
+
+    def look(self) -> None:
+        """See what someone else has changed since the last step, and change it back."""
+        self._watch.look()
+        for name, held in self._watch.held.items():
+            for key, value in held.settings.items():
+                if held.group.get(key) is not value:
+                    self._watch.compare(name, key)
 
     def epoch_over(self, val_loss: float) -> None:
         """An epoch was trained and validated: a schedule by epochs goes on, and no foreign group stays."""
@@ -125,6 +138,11 @@ class Rates:
     def admit(self, seed_id: str, multiplier: float, warmup_steps: int) -> None:
         """A new seed's group: `multiplier` times the schedule, reached linearly in `warmup_steps` steps."""
         self._seeds[seed_id] = SeedRate(multiplier, warmup_steps)
+
+    def hold(self, seed_id: str, held: bool) -> None:
+        """Have the warm-up of a seed stand still while it is paused, or go on where it was."""
+        if seed_id in self._seeds:
+            self._seeds[seed_id].held = held
 
     def dismiss(self, seed_id: str) -> None:
         """The seed's group is gone, or has joined the host."""

@@ -42,6 +42,8 @@ class EpochResult:
     """The newest of them."""
     conflict: ConflictFacts | None = None
     """What several live seeds did to each other; None if they were not compared."""
+    notices: tuple[str, ...] = ()
+    """What people should know of that stops nothing: foreign parameters, a scheduler that has ended."""
     set_aside: tuple[SetAside, ...] = ()
     """Seeds that broke the epoch, which was then trained again without them."""
 

@@ -4,32 +4,50 @@ import logging
 import math
 from collections.abc import Collection
 
+import torch
+
 from esper.tolaria.blame import may_be_a_seeds
+from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.growth import Seed
 from esper.tolaria.loop import Crew
 from esper.tolaria.machine import Machine
 from esper.tolaria.measure import Measured, measure
 from esper.tolaria.results import EpochResult
+from esper.tolaria.snapshot import Position
 from esper.tolaria.trial import WRONG
 
 log = logging.getLogger(__name__)
 
 
-def review(machine: Machine, crew: Crew, aside: Collection[str], epoch: int) -> Measured:
-    """Validate, then measure what is due of open seeds while the budget lasts; not of those set aside."""
+def review(machine: Machine, crew: Crew, aside: Collection[str], at: Position) -> Measured:
+    """Validate, then measure what is due of open seeds while the budget lasts; not of those set aside.
+
+    Raises:
+        TrainingDiverged: the last step left something in the host that is not finite, which no step after it
+            was there to see.
+    """
     task, inspection, growth, purse = machine.task, machine.inspection, machine.parts.growth, machine.purse
     model = machine.parts.grafts.model
     measured = measure(model, machine.validation, task.loss_fn, task.accuracy_fn)
+    if not math.isfinite(measured.loss):
+        _check_host(machine, at.step)
     for watched in crew.watched:
         inspection.take_over(growth.seeds[watched.seed_id], watched)
     cost = inspection.cost(machine.costs.step, purse.forward)
     compared = False
     for seed in growth.open_seeds():
         if cost <= purse.left and seed.record.seed_id not in aside:
-            compared |= _inspect(machine, seed, epoch, measured)
+            compared |= _inspect(machine, seed, at.epoch, measured)
     machine.safe_point.look()
     purse.book_validation(compared)
     return measured
+
+
+def _check_host(machine: Machine, step: int) -> None:
+    """See that it is only validation that is not finite: a damaged host is nothing to go on from."""
+    for name, parameter in machine.parts.grafts.host_named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise TrainingDiverged(step, f"host's {name}", taken=True)
 
 
 def as_reviewed(machine: Machine, last: EpochResult | None) -> Measured:

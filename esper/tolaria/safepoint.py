@@ -38,7 +38,7 @@ from esper.tolaria.growth import Growth, Seed
 from esper.tolaria.optimizer import admit, dismiss, holds, join_host
 from esper.tolaria.rates import HOST, Rates
 from esper.tolaria.results import Applied
-from esper.tolaria.roll import call_roll, strike
+from esper.tolaria.roll import call_roll, mend
 from esper.tolaria.trial import WRONG
 from esper.tolaria.undo import restore_undo, take_undo
 
@@ -79,7 +79,9 @@ class SafePoint:
         self._isolation = isolation
         self._config = config
         self.guard = guard
-        self._learned = tuple(p for group in optimizer.param_groups for p in group["params"])
+        self._learned = {
+            p: group.get("name", "") for group in optimizer.param_groups for p in group["params"]
+        }
         self.strangers: tuple[Foreign, ...] = ()
         """Foreign parameters that no seed in progress can have brought; nothing is grafted beside them."""
         self.shape = 0
@@ -226,6 +228,7 @@ class SafePoint:
     def _pause(self, record: SeedRecord) -> None:
         """It learns nothing; a live one goes on contributing, passed over by the optimizer."""
         seed = self._growth.note(record)
+        self._rates.hold(record.seed_id, held=True)
         seed.learns = False
         if seed.live:
             self._grafts.hold(record.seed_id)
@@ -233,6 +236,7 @@ class SafePoint:
 
     def _resume(self, record: SeedRecord) -> None:
         seed = self._growth.note(record)
+        self._rates.hold(record.seed_id, held=False)
         seed.learns = not seed.live and record.stage in LEARNING_ALONE
         if seed.live:
             self._grafts.release(record.seed_id)
@@ -275,7 +279,7 @@ class SafePoint:
                 self._stand_aside(suspects[seed_id]).measured(foreign_parameters=count)
         if suspects:
             self._grafts.registry.mend()
-            strike(self._optimizer, self._grafts)
+            mend(self._optimizer, self._grafts, self._learned)
         elif found != self.strangers:
             log.warning("foreign parameters: %s", ", ".join(map(str, found)))
         self.strangers = () if suspects else found

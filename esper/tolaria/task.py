@@ -1,5 +1,6 @@
 """What is trained: a model, its data, and what counts as good."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -11,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from esper.tolaria.errors import BadData
 
+EXAMPLES_LOOKED_AT = 64
 LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(outputs, targets) → the mean loss over the examples, a tensor of no dimension."""
 
@@ -77,6 +79,16 @@ class Task:
     optimizer: OptimizerFactory | None = None
     scheduler: SchedulerFactory | None = None
     scheduler_every: Every | None = None
+
+
+def digest_of(data: Tensors) -> str:
+    """A digest of a split's shape, types and some of its examples: another for other data, as a rule."""
+    digest = hashlib.sha256()
+    for values in (data.inputs, data.targets):
+        some = values[:: max(1, len(values) // EXAMPLES_LOOKED_AT)].detach().cpu().contiguous()
+        digest.update(f"{tuple(values.shape)} {values.dtype}".encode())
+        digest.update(some.reshape(-1).view(torch.uint8).numpy().tobytes() if some.numel() else b"")
+    return digest.hexdigest()[:16]
 
 
 def class_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -190,6 +190,10 @@ class Distillation:
             teacher.take_over(state)
             self._have(teacher)
 
+    def let_go(self) -> None:
+        """There is nothing left to teach; nothing of it stays on the network."""
+        self._have(None)
+
     def _seeds_in(self, state: Mapping[str, Tensor]) -> list[str]:
         keys = {name.split(f"{CHILD}.seeds.")[1].split(".")[0] for name in state if f"{CHILD}.seeds." in name}
         return [seed_id for seed_id in self._grafts.seed_ids() if key_of(seed_id) in keys]

@@ -38,6 +38,7 @@ from esper.tolaria.loop import Sample
 from esper.tolaria.machine import build_machine
 from esper.tolaria.measure import judge
 from esper.tolaria.probe import Bench, Probe
+from esper.tolaria.pulse import Pulse, at_work
 from esper.tolaria.rescue import Steps
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
 from esper.tolaria.review import as_reviewed, review
@@ -84,12 +85,14 @@ class Trainer:
         for split, data in (("train", task.train), ("validation", task.validation), ("test", task.test)):
             check_data(split, data)
         self.run_id = run_id
+        self.pulse = Pulse()
         self._task, self._grafts, self._config, self._build = task, grafts, config, build
         self._time = timekeeping or Timekeeping()
         guard = Guard(config.growth.guard, self._time.seconds)
         self._machine = build_machine(task, grafts, config, counts_validation=counts_validation, guard=guard)
         self._purse = self._machine.purse
         self._host_params = sum(p.numel() for _, p in grafts.host_named_parameters())
+        self._noticed: frozenset[str] = frozenset()
         self._level = LossLevel(config.emergency.loss_ratio_max)
         self._at = Position(params=sum(p.numel() for p in grafts.model.parameters()))
         self._unsure = False
@@ -128,13 +131,15 @@ class Trainer:
 
     @property
     def progress(self) -> int | None:
-        """Batches used since the trainer was made; None while it takes no steps. Read from any thread."""
-        return self._machine.parts.loader.progress
+        """Rises with each step, chunk of validation data, step of a fork or measurement of a seed; None while
+        nothing is to be trained or measured. Read from any thread."""
+        return self.pulse.count
 
     def stop(self) -> None:
-        """Ask from any thread that the epoch end after its step, or the probe after its fork."""
+        """Ask from any thread that the epoch end after its step, or the probe after a step of its fork."""
         self._machine.loop.stop_requested = True
 
+    @at_work
     def run_epoch(self) -> EpochResult:
         """Train to the next boundary, validate, and measure the seeds whose fate is undecided.
 
@@ -148,7 +153,7 @@ class Trainer:
         Raises:
             TrainingDiverged: a loss or gradient was not finite, or a loss was more than
                 `emergency.loss_ratio_max` times its recent level. The step was not taken, the steps before it
-                were, and are booked.
+                were, and are booked. Or the epoch's last step left the host so: then no boundary is there.
             what else a step raised, of `WRONG`, booked alike.
             RestoreFailed: the last restore failed half-way; another has to succeed first.
         """
@@ -162,14 +167,16 @@ class Trainer:
             crew, trained = steps.train()
         finally:
             self._at = steps.at
+            rates.look()
         self._at = replace(self._at, epoch=self._at.epoch + 1)
         self._level.saw(trained.loss)
         stopped = machine.loop.stop_requested
         aside = {one.seed_id for one in steps.aside}
-        epoch, last = self._at.epoch, self._at.last
-        measured = as_reviewed(machine, last) if stopped else review(machine, crew, aside, epoch)
+        last = self._at.last
+        measured = as_reviewed(machine, last) if stopped else review(machine, crew, aside, self._at)
         if not stopped:
             rates.epoch_over(measured.loss)
+        told = rates.take_told()
         result = EpochResult(
             epoch=self._at.epoch,
             steps=trained.steps,
@@ -183,8 +190,10 @@ class Trainer:
             stopped=stopped,
             conflict=self._machine.conflicts.closed(crew.comparison),
             set_aside=steps.aside,
-            foreign_rate_changes=rates.foreign_changes - foreign,
-            foreign=rates.take_told(),
+            # What was found in an epoch that then broke was counted there, and is only told now.
+            foreign_rate_changes=max(rates.foreign_changes - foreign, len(told)),
+            foreign=told,
+            notices=self._notices(),
         )
         self._at = replace(self._at, last=result)
         return result
@@ -219,6 +228,7 @@ class Trainer:
         )
         return assemble(standing, last, parts.growth, parts.rates, self._time.wall_ns())
 
+    @at_work
     def apply(self, plan: GraftPlan) -> Applied:
         """Make a plan's changes; see `SafePoint.apply` for what a rollback restores.
 
@@ -229,11 +239,12 @@ class Trainer:
         self._at = replace(self._at, params=self._at.params + applied.params_added - applied.params_removed)
         return applied
 
+    @at_work
     def probe(self, plan: ProbePlan, tell: Callable[[int, int], None] = tell_nobody) -> ProbeReport:
         """Measure candidates on forks; the live run goes on bit for bit as if nothing had been probed.
 
         `tell` is called after each fork with how many of how many are done. The probe ends early,
-        between two forks, after `stop` or when the next fork would overdraw the run's FLOP budget.
+        between two steps after `stop`, or when the next fork would overdraw the run's FLOP budget.
 
         Raises:
             PlanRefused: it is no plan, or no plan for this network: a site or blueprint that there is
@@ -253,6 +264,7 @@ class Trainer:
             BadData: the fresh data, made only now, can't be used.
         """
         self._enter()
+        self._machine.distillation.let_go()
         judged = judge(self._grafts.model, self._task)
         return FinalFigures(
             val_loss=judged.validation.loss,
@@ -274,6 +286,7 @@ class Trainer:
         self._enter()
         return keep(self._machine, replace(self._at, level=self._level.state()))
 
+    @at_work
     def restore(self, snapshot: Snapshot, *, behind_break: bool = False) -> EpochResult | None:
         """Go back to a snapshot of this run, whatever has grown or gone since; bit for bit.
 
@@ -307,6 +320,18 @@ class Trainer:
         site = self._machine.parts.growth.sites[record.site]
         candidate = Candidate(record.site, record.blueprint_id, record.parameters, record.params)
         return self._build(site, candidate, stream_of(draw_of(self._config.run.seed, record.seed_id)))
+
+    def _notices(self) -> tuple[str, ...]:
+        """What there is to tell that was not so after the epoch before."""
+        machine = self._machine
+        strangers = ", ".join(map(str, machine.safe_point.strangers))
+        now = (
+            f"foreign parameters, which nobody lets learn: {strangers}" if strangers else "",
+            f"the schedule has ended: {machine.parts.rates.over}" if machine.parts.rates.over else "",
+        )
+        new = tuple(text for text in now if text and text not in self._noticed)
+        self._noticed = frozenset(now)
+        return new
 
     def _enter(self) -> None:
         """Torch's thread count belongs to the thread: set it in whichever one runs this."""

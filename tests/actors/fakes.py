@@ -121,13 +121,13 @@ class FakeTrainer:
     def keep(self) -> FakeSnapshot:
         return FakeSnapshot(self.epoch, dict(self.records), self.evidence)
 
-    def restore(self, snapshot: FakeSnapshot, *, behind_break: bool) -> EpochResult:
+    def restore(self, snapshot: FakeSnapshot, *, behind_break: bool) -> EpochResult | None:
         if snapshot.epoch in self.lost:
             raise RestoreFailed("its snapshot is lost", consistent=True)
         self.restored.append((snapshot.epoch, behind_break))
         self.order.append("tolaria")
         self.epoch, self.records, self.evidence = snapshot.epoch, dict(snapshot.records), snapshot.evidence
-        return self._result()
+        return self._result() if self.epoch else None
 
     def _result(self) -> EpochResult:
         loss = 1.0 / self.epoch

@@ -32,6 +32,7 @@ class Ship:
     writes: bool = True
     error: str = ""
     deaf: bool = False
+    goes_back: bool = True
     reasons: list[str] = field(default_factory=list)
 
     def helm(self) -> Helm:
@@ -42,6 +43,7 @@ class Ship:
             lambda: self.rollbacks,
             self.save,
             self.go_back,
+            self.goes_back,
         )
         return Helm("run", self.ring.alarm, rudder, self.ring.clock)
 
@@ -205,6 +207,11 @@ def test_a_rollback_that_can_not_be_had_is_refused_and_halts_nothing() -> None:
         assert ship.ring.alarm.level is NONE
 
     steered(test)
+
+
+def test_a_rollback_to_a_boundary_that_is_never_kept_is_refused_at_once() -> None:
+    (answer,) = answers(Order("rollback"), goes_back=False)
+    assert (answer.done, answer.text) == (False, "only the newest boundary is kept (checkpoint.boundaries)")
 
 
 def test_a_rollback_waits_for_the_end_of_a_long_epoch_only_so_long() -> None:

@@ -271,7 +271,7 @@ def test_what_is_not_on_the_disk_is_not_announced_and_that_is_said() -> None:
         assert (world.published, world.effects) == ([], [])
         assert world.alerts == [("field_reports_lost", "run-r1 could not be kept: the disk is full")]
         (last,) = await world.reports.ask(CloseWindows(state(5), view(5)), deadline_s=1.0)
-        assert last.report_id == "run-r3"
+        assert last.report_id == "run-cut200-1"
         told = "3 reports in all could not be kept, and were not announced"
         assert world.alerts[1:] == [("field_reports_lost", told)]
         assert world.published == []
@@ -316,6 +316,22 @@ def test_nobody_but_an_announcement_waits_for_the_disk() -> None:
             await world.reports.ask(CloseWindows(state(999), view(999)), deadline_s=1.0)
             first = f"run-r{memory.written - lost + 1} could not be kept: too many wait for the disk"
             assert alerts == [first, f"{lost} reports in all could not be kept, and were not announced"]
+
+    run_simulated(main, seed=0)
+
+
+def test_what_a_full_bus_refused_is_tried_once_more_when_the_run_ends() -> None:
+    async def main() -> None:
+        world = World(JumpingClock(asyncio.get_running_loop()))
+        world.refuses = True
+        await world.live()
+        await world.train(3)
+        await asyncio.sleep(WAIT_MAX_S)
+        world.refuses = False
+        assert world.published == [], "the next try is far off"
+        await world.reports.ask(CloseWindows(state(5), view(5)), deadline_s=1.0)
+        assert world.published == ["run-r1", "run-r2", "run-cut200-1"]
+        await world.die()
 
     run_simulated(main, seed=0)
 

@@ -168,10 +168,31 @@ def test_a_turn_that_breaks_is_gone_back_from_and_every_epoch_is_in_the_record_o
     seen = world(FakeTrainer(epochs=30, diverges_at=[12]))
     assert seen.outcome.conclusion.halted == ""
     assert seen.outcome.conclusion.final is not None
-    assert seen.way == [(11, 11, "fast")]
+    assert seen.way == [(12, 11, "fast")]
     assert seen.trainer.restored == [(11, True)]
     assert seen.epochs == list(range(1, 31))
     assert "rolled_back" in seen.alerts
+
+
+def test_what_breaks_in_the_first_epoch_begins_anew_behind_the_batch_that_broke() -> None:
+    seen = world(FakeTrainer(epochs=30, diverges_at=[1, 1]))
+    assert seen.outcome.conclusion.halted == ""
+    assert seen.way == [(1, 0, "fast"), (1, 0, "fast")]
+    assert seen.trainer.restored == [(0, True), (0, True)]
+    assert seen.epochs == list(range(1, 31))
+    assert seen.order == ["tamiyo", "kasmina", "tolaria"] * 2
+    assert "going back does not help" in world(FakeTrainer(diverges_at=[1] * 9)).outcome.conclusion.halted
+
+
+def test_a_run_that_halts_in_its_first_epoch_is_taken_up_at_its_beginning() -> None:
+    store = FakeStore()
+    seen = world(FakeTrainer(epochs=8, fails_at=1), store=store)
+    assert seen.outcome.conclusion.halted
+    (start,) = seen.keeper.moments
+    assert start.epoch == 0
+    taken_up = world(FakeTrainer(epochs=8), start=start)
+    assert taken_up.outcome.conclusion.halted == ""
+    assert taken_up.epochs == list(range(1, 9))
 
 
 def test_after_it_growth_is_conservative_until_boundaries_have_been_quiet() -> None:
@@ -196,7 +217,7 @@ def test_who_decides_goes_back_first_then_the_engine_then_the_trainer() -> None:
 
 def test_a_moment_that_is_lost_is_passed_over_for_the_one_before() -> None:
     seen = world(FakeTrainer(epochs=30, diverges_at=[12], lost=[11, 10]))
-    assert seen.way == [(11, 9, "fast")]
+    assert seen.way == [(12, 9, "fast")]
     assert seen.epochs == list(range(1, 31))
     assert [moment.epoch for moment in seen.keeper.moments] == [26, 27, 28, 29, 30]
 
@@ -211,7 +232,7 @@ def test_without_a_way_back_the_run_halts_and_says_what_was_tried() -> None:
 
 def test_what_keeps_breaking_is_gone_back_from_further_and_then_halts() -> None:
     seen = world(FakeTrainer(epochs=30, diverges_at=[12] * 9))
-    assert seen.way == [(11, 11, "fast"), (11, 10, "fast"), (11, 9, "fast")]
+    assert seen.way == [(12, 11, "fast"), (12, 10, "fast"), (12, 9, "fast")]
     assert "going back does not help" in seen.outcome.conclusion.halted
 
 
@@ -229,10 +250,18 @@ def test_an_operator_goes_back_by_one_boundary() -> None:
     assert seen.epochs == list(range(1, 31))
 
 
+def test_an_operator_is_told_that_the_boundary_before_is_not_kept() -> None:
+    seen = world(FakeTrainer(epochs=30), at={0.5: "go_back"}, config=replace_checkpoint(boundaries=1))
+    assert seen.way == []
+    assert seen.trainer.restored == []
+    assert seen.alerts.count("rollback_refused") == 1
+    assert seen.epochs == list(range(1, 31))
+
+
 def test_seeds_that_came_after_the_moment_are_gone_with_it() -> None:
     trainer = FakeTrainer(epochs=60, diverges_at=[20], lost=[19, 18, 17, 16])
     seen = world(trainer, blind())
-    assert seen.way == [(19, 15, "fast")]
+    assert seen.way == [(20, 15, "fast")]
     there = {record.seed_id for record in seen.engine.records() if record.stage is Stage.FOSSILIZED}
     assert there == {one.seed_id for one in trainer.records.values() if one.stage is Stage.FOSSILIZED}
     assert len(there) == 3, "growth went on afterwards"

@@ -1,6 +1,7 @@
 """Claims about keeping a grown model and rebuilding it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,6 +48,49 @@ def test_a_rebuilt_model_computes_the_same_bits(tmp_path: Path, inputs: Tensor) 
     assert torch.equal(rebuilt(inputs), grafts.model(inputs))
     with grafts.host_only():
         assert not torch.equal(rebuilt(inputs), grafts.model(inputs)), "the seeds do contribute"
+
+
+class Counting(ConvBase):
+    """Keeps more than tensors, and among it what no file takes."""
+
+    said: Any = None
+    sealed = False
+
+    def get_extra_state(self) -> Any:
+        return object() if self.sealed else self.said
+
+    def set_extra_state(self, state: Any) -> None:
+        self.said = state
+
+
+def test_what_modules_keep_beside_tensors_is_part_of_the_model(tmp_path: Path, inputs: Tensor) -> None:
+    grafts, records = grown({"relu1": Stage.FOSSILIZED, "relu2": Stage.FOSSILIZED})
+    grafts.model.__class__ = Counting
+    said = {"steps": 7, "mean": torch.tensor([0.1, 0.2], dtype=torch.float64), "seen": (1, float("inf"))}
+    grafts.model.said = said  # type: ignore[assignment]
+    save_grown(tmp_path, grafts, records, "mnist1d", 1)
+    host = conv_base(99)
+    host.__class__ = Counting
+    rebuilt = load_grown(tmp_path, host).eval()
+    assert torch.equal(rebuilt(inputs), grafts.model(inputs))
+    assert (rebuilt.said["steps"], rebuilt.said["seen"]) == (7, (1, float("inf")))
+    assert torch.equal(rebuilt.said["mean"], said["mean"])  # type: ignore[arg-type]
+
+
+def test_what_no_file_takes_costs_nothing_but_itself(tmp_path: Path, inputs: Tensor) -> None:
+    grafts, records = grown({"relu1": Stage.FOSSILIZED, "relu2": Stage.FOSSILIZED})
+    grafts.model.__class__ = Counting
+    grafts.model.sealed = True  # type: ignore[assignment]
+    for parameter in grafts.model.parameters():
+        if parameter.ndim == 3:  # as memory formats do
+            parameter.data = parameter.data.transpose(0, 2).contiguous().transpose(0, 2)
+    save_grown(tmp_path, grafts, records, "mnist1d", 1)
+    host = conv_base(99)
+    host.__class__ = Counting
+    host.said = "its own"
+    rebuilt = load_grown(tmp_path, host).eval()
+    assert torch.equal(rebuilt(inputs), grafts.model(inputs))
+    assert rebuilt.said == "its own"
 
 
 def test_an_isolated_seed_is_left_out_and_left_alone(tmp_path: Path, inputs: Tensor) -> None:

@@ -1,14 +1,19 @@
 """Claims about the folder of a run that is taken up again."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from contracts.growth import GrowthView
+from contracts.messages import SystemState
 from esper.checkpoint.lock import holding
 from esper.checkpoint.store import CheckpointStore
 from esper.errors import BadSetup
 from esper.session import Grown, grow
+from esper.tamiyo.action import Action, Wait
 from tests.esper.test_session import circle
 
 LENGTH = 6
@@ -79,6 +84,58 @@ def test_without_any_checkpoint_the_run_begins_anew_in_its_folder() -> None:
     assert again.report.resumes == ()
 
 
+def test_a_run_that_begins_anew_keeps_the_settings_that_it_was_given() -> None:
+    folder = broken_off(0)
+    run("train.learning_rate=0.5", resume=folder)
+    assert "learning_rate = 0.5" in (folder / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("content", [b"no manifest", None], ids=["damaged", "newer"])
+def test_checkpoints_of_which_none_is_sound_are_named_and_left_alone(content: bytes | None) -> None:
+    folder = broken_off(100)
+    for manifest in (folder / "checkpoints").glob("*.json"):
+        rest = manifest.read_bytes().partition(b"\n")[2].replace(b'"schema":1', b'"schema":2', 1)
+        manifest.write_bytes(content or hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+    before = {one.name: one.read_bytes() for one in (folder / "checkpoints").iterdir()}
+    with pytest.raises(BadSetup, match="digest is another" if content else "of schema 2") as refused:
+        run(resume=folder)
+    assert all(name in str(refused.value) for name in before if name.endswith(".json"))
+    assert {one.name: one.read_bytes() for one in (folder / "checkpoints").iterdir()} == before
+    assert not (folder / "report.json").exists()
+
+
+def test_a_run_that_finished_without_checkpoints_is_not_trained_again_over_its_report() -> None:
+    folder = run("checkpoint.every_epochs=0").folder
+    before = (folder / "report.json").read_bytes()
+    with pytest.raises(BadSetup, match="is complete"):
+        run("checkpoint.every_epochs=0", resume=folder)
+    assert (folder / "report.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "model.json", "report.html"])
+def test_a_run_that_was_killed_while_its_end_was_written_writes_the_rest(lost: str) -> None:
+    whole = run()
+    weights = (whole.folder / "model.safetensors").read_bytes()
+    (whole.folder / lost).unlink()
+    (whole.folder / ".model-abc").mkdir()
+    (whole.folder / ".model-abc" / "model.safetensors").write_bytes(weights[:100])
+    rest = run(resume=whole.folder)
+    assert not (whole.folder / ".model-abc").exists()
+    assert (whole.folder / lost).is_file()
+    assert (whole.folder / "model.safetensors").read_bytes() == weights
+    assert losses(rest) == losses(whole)
+    assert rest.report.final == whole.report.final
+
+
+def test_what_an_earlier_ending_left_beside_a_new_report_does_not_make_a_run_complete() -> None:
+    whole = run()
+    later = (whole.folder / "report.html").stat().st_mtime_ns + 10**9
+    os.utime(whole.folder / "report.json", ns=(later, later))
+    run(resume=whole.folder)
+    with pytest.raises(BadSetup, match="is complete"):
+        run(resume=whole.folder)
+
+
 def test_a_run_that_is_complete_is_not_gone_on_with_unless_it_becomes_longer() -> None:
     done = run()
     with pytest.raises(BadSetup, match="is complete"):
@@ -87,6 +144,43 @@ def test_a_run_that_is_complete_is_not_gone_on_with_unless_it_becomes_longer() -
     assert [one.epoch for one in longer.report.epochs] == list(range(1, LENGTH + 3))
     assert losses(longer)[:LENGTH] == losses(done)
     assert any("run.epochs" in told for told in longer.report.resumes[0].differences)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [("train.optimizer=sgd", "was a Adam and is a SGD"), ("train.schedule=plateau", "schedule")],
+)
+def test_what_the_trainer_can_not_go_back_to_is_refused_before_anything_is_written(
+    setting: str, reason: str
+) -> None:
+    folder = broken_off(3)
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    before = {one: one.read_bytes() for one in files}
+    with pytest.raises(BadSetup, match=reason):
+        run(setting, resume=folder)
+    assert {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()} == before
+
+
+class Mine:
+    """A policy that nobody here knows, and that may keep something."""
+
+    name = "random"
+    version = "random-1"
+    reads_validation = False
+
+    def survey(self, state: SystemState, view: GrowthView) -> None:
+        return None
+
+    def act(self, state: SystemState, view: GrowthView) -> Action:
+        return Wait("not mine to say")
+
+
+def test_that_a_policy_of_ones_own_begins_without_a_memory_is_told() -> None:
+    folder = broken_off(3)
+    rest = grow(circle(), sites=["1"], epochs=LENGTH, policy=Mine(), settings=(*SMALL, *WAITS), resume=folder)
+    told = rest.report.resumes[0].differences
+    assert sum("neither memory() nor take_over()" in one for one in told) == 1
+    assert not any("take_over()" in one for one in run(resume=broken_off(3)).report.resumes[0].differences)
 
 
 def test_a_folder_that_another_run_works_on_is_refused_and_left_as_it_is() -> None:

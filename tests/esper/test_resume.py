@@ -38,6 +38,8 @@ def test_what_is_as_it_was_is_not_named() -> None:
         (changed(growth={"max_stage": 2}), "growth.max_stage", FROM_HERE),
         (changed(kernels={"workers": 1}), "kernels.workers", NO_NUMBER),
         (changed(checkpoint={"keep": 9}), "checkpoint.keep", NO_NUMBER),
+        (changed(budgets={"tamiyo_inference_ms": 1}), "budgets.tamiyo_inference_ms", "is not taken"),
+        (changed(budgets={"tamiyo_inference_ms": 1}), "budgets.tamiyo_inference_ms", FROM_HERE),
         (changed(run={"bus": "redis://localhost"}), "run.bus", NO_NUMBER),
         (
             msgspec.structs.replace(BEFORE, versions={**BEFORE.versions, "torch": "2.14.0"}),

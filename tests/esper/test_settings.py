@@ -52,6 +52,7 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
         ("growth.max_params=none", "growth", "max_params", None),
         ("growth.sites=relu1", "growth", "sites", "relu1"),
         ('growth.sites=["relu1", "relu2"]', "growth", "sites", ("relu1", "relu2")),
+        ("growth.approved=BP036", "growth", "approved", ("BP036",)),
         (r"growth.sites=body\.relu\d", "growth", "sites", r"body\.relu\d"),
         ("growth.layouts.features.0=sequence", "growth", "layouts", {"features.0": Layout.SEQUENCE}),
         ("growth.layouts={a = 'image'}", "growth", "layouts", {"a": Layout.IMAGE}),

@@ -159,7 +159,10 @@ def _halted_in_apply(played: "Played") -> bool:
 
 
 def _reports(played: "Played") -> None:
-    """Every command that was decided has one report, unless telling of it is a dead letter."""
+    """Every command that was decided has one report, unless telling of it is a dead letter.
+
+    Where a full bus took none until the run was over, the report lies on the disk.
+    """
     commands = [one.command_id for one in _sent(played, topics.ADAPTATION_COMMAND, AdaptationCommand)]
     sent = {one.report_id: one for one in _sent(played, topics.FIELD_REPORT, FieldReport)}
     reported = [one.command_id for one in sent.values()]  # one that nobody acknowledges is sent again
@@ -176,6 +179,8 @@ def _reports(played: "Played") -> None:
         ensure(not unseen, f"decided, and neither watched nor a dead letter: {sorted(unseen)}")
         if played.state_of("reports") is not ActorState.ESCALATED:
             missing = set(played.observation.watched) - set(reported) - played.observation.forgotten
+            if any(isinstance(one, FieldReport) for one in played.bus.turned_away):
+                missing -= {one.command_id for one in played.on_disk}
             ensure(not missing, f"watched and never reported: {sorted(missing)}")
 
 

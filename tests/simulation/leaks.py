@@ -56,10 +56,12 @@ class Leak:
 
 def leaks(source: str) -> list[Leak]:
     """Every leak of one file, in the order of its lines."""
-    nodes = list(ast.walk(ast.parse(source)))
-    for node in nodes:
+    nodes: list[ast.AST] = [ast.parse(source)]
+    for node in nodes:  # which grows meanwhile
         for child in ast.iter_child_nodes(node):
-            child.parent = node  # type: ignore[attr-defined]
+            if not isinstance(child, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop):
+                child.parent = node  # type: ignore[attr-defined]
+                nodes.append(child)
     found = [*_named(nodes), *_orders(nodes), *_tasks(nodes)]
     return sorted(found, key=lambda leak: (leak.line, leak.kind))
 

@@ -11,6 +11,7 @@ from actors.nissa.nissa import Nissa
 from actors.tolaria import Tolaria
 from actors.turn import Turned
 from actors.witness import RunWitness
+from esper.tolaria.snapshot import Snapshot
 from tests.simulation.play import Failed, simulate
 
 
@@ -57,10 +58,10 @@ async def _stop_without_closing(self: Nissa) -> None:
 _keep = Tolaria._keep
 
 
-def _keep_whatever_is_remembered(self: Tolaria, turned: Turned) -> None:
+def _keep_whatever_is_remembered(self: Tolaria, epoch: int, kept: Snapshot | None) -> None:
     """The memories are taken for those of this boundary, of whichever they are."""
-    self._prepared = replace(self._prepared, epoch=turned.result.epoch - 1)
-    _keep(self, turned)
+    self._prepared = replace(self._prepared, epoch=max(0, epoch - 1))
+    _keep(self, epoch, kept)
 
 
 def _forget_nothing(self: Keeper, epoch: int) -> None:
@@ -109,7 +110,7 @@ MUTANTS = (
         "go_back",
         _forget_nothing,
         "the moments in memory",
-        43,
+        2,
     ),
     Mutant(
         "a record that does not go back",
@@ -127,6 +128,6 @@ MUTANTS = (
         "_settle",
         _settle_twice,
         "epoch recorded more than once",
-        6,
+        7,
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.company import Company, Outcome, Play, Surroundings
+from actors.nissa.journal import Journal
 from actors.runtime import ActorSnapshot, ActorState, DeadLetter
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.governor import Governor
@@ -15,6 +16,7 @@ from actors.runtime.simulation import SimulatedLoop, Stuck, run_simulated
 from actors.tolaria import Conclusion
 from contracts.config import Config, GrowthConfig
 from contracts.growth import Path
+from contracts.messages import FieldReport
 from contracts.view import RunFacts
 from esper.karn.catalogue import CATALOGUE
 from esper.moment import Moment
@@ -43,6 +45,8 @@ LIMIT_S = 3_000.0
 """Virtual seconds after which a run that has not ended never will."""
 LETTERS_MAX = 1_000_000
 """All dead letters are looked through, also those of a flood."""
+PENDING_MAX = 10_000
+"""Reports that are looked through in the end."""
 LOOK_EVERY = 97
 """Steps from one dear look to the next."""
 
@@ -99,6 +103,8 @@ class Played:
     timers_left: list[str]
     took_s: float
     saved: list[Moment]
+    on_disk: tuple[FieldReport, ...]
+    """Reports that nobody has acknowledged."""
     open: list[str] = field(default_factory=list)
     """What did not hold and is known not to."""
 
@@ -147,6 +153,7 @@ class Simulation:
         writer = SteppedLane(lambda: storm.between("writer", 0.0, 0.001))
         self._lanes = [lane, writer]
         store, desk = simulated_desk(storm, writer)
+        journal = Journal()
         bus, trainer = StormyBus(clock, storm, trace), StormyTrainer(storm, lane, trace, loop.time)
         engine = StormyEngine(SITES, CONFIG.growth, CATALOGUE, self.seed)
         engine.begin(storm, lambda line: trace.add(loop.time(), line))
@@ -166,6 +173,7 @@ class Simulation:
             names={},
             display=StormyDisplay(storm),
             desk=desk,
+            journal=journal,
         )
         around = Surroundings(clock, bus, lane, governor, random.Random(self.seed), loop.time, threads)
         company = WatchedCompany(play, around)
@@ -206,6 +214,7 @@ class Simulation:
             timers_left=[] if weather.cut else loop.timers(),
             took_s=loop.time(),
             saved=store.saved,
+            on_disk=journal.scribe.wait(lambda book: book.reports.pending(PENDING_MAX)).reports,
         )
 
     async def _written(self, writer: SteppedLane) -> None:

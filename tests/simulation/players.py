@@ -10,6 +10,7 @@ import msgspec
 
 from actors.keeping import Keeper
 from actors.oona.bus import Outcome, Receipt
+from actors.oona.errors import RefusedError
 from actors.oona.memory import MemoryBus
 from actors.oona.priority import Priority
 from actors.oona.topics import run_topics
@@ -106,7 +107,7 @@ class StormyTrainer(FakeTrainer):
             kept.epoch, kept.records, kept.evidence, kept.nbytes, tuple(self.plans), tuple(self.applied)
         )
 
-    def restore(self, snapshot: FakeSnapshot, *, behind_break: bool) -> EpochResult:
+    def restore(self, snapshot: FakeSnapshot, *, behind_break: bool) -> EpochResult | None:
         assert isinstance(snapshot, Kept)
         self._tell(f"go back to {snapshot.epoch}")
         self._lane.spend(self._storm.between("restore", 0.001, 0.01))
@@ -268,6 +269,8 @@ class StormyBus(MemoryBus):
         self.sent: dict[str, list[msgspec.Struct]] = {}
         self.repeated: list[str] = []
         """What the bus took for a repeat, and delivered to nobody."""
+        self.turned_away: list[msgspec.Struct] = []
+        """What it refused."""
         self._storm, self._trace, self._time = storm, trace, clock.monotonic
 
     def publish_nowait(
@@ -282,7 +285,13 @@ class StormyBus(MemoryBus):
         self.sent.setdefault(topic, []).append(message)
         if not (event_id or "").startswith("flood"):
             self._trace.add(self._time(), f"bus: {topic} {event_id}")
-        receipt = super().publish_nowait(topic, message, priority=priority, event_id=event_id, ttl_s=ttl_s)
+        try:
+            receipt = super().publish_nowait(
+                topic, message, priority=priority, event_id=event_id, ttl_s=ttl_s
+            )
+        except RefusedError:
+            self.turned_away.append(message)
+            raise
         if receipt.outcome is Outcome.DUPLICATE:
             self.repeated.append(f"{topic} {event_id}")
         return receipt

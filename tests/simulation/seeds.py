@@ -4,6 +4,7 @@ FOUND: dict[int, str] = {
     4: "the bus took what was published of an epoch trained again for a repeat",
     8: "after a rollback a fallback command had the id of an earlier one",
     11: "field reports were lost when their actor restarted just as the run ended",
+    23: "a run ended while the bus was full, and what waited to be announced was not tried once more",
     86: "an ordered rollback without a moment to go back to halted a sound run",
     95: "a display that failed while Nissa stopped kept the next Nissa from subscribing",
 }

@@ -47,6 +47,7 @@ def test_another_seed_gives_another_run() -> None:
     assert len({simulate(seed).trace.digest for seed in range(3)}) == 3
 
 
+@pytest.mark.slow
 def test_the_run_is_the_same_in_another_process_whatever_its_hashes() -> None:
     seed = 7
     run = subprocess.run(

@@ -16,8 +16,7 @@ from actors.scribe import ThreadScribe
 from contracts import topics
 from contracts.messages import MetricPoint, TelemetryPacket
 from esper.journal.book import open_book
-from esper.journal.reading import EVENTS
-from esper.journal.schema import FILE
+from esper.journal.schema import EVENTS, FILE
 from tests.esper.journal.samples import packet, report
 from tests.esper.journal.workload import events_of
 from tests.syscalls import supervised

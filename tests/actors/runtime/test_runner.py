@@ -3,8 +3,10 @@
 import asyncio
 import random
 
+import pytest
+
 from actors.runtime import Actor, ActorSystem, InlineThreads, handles
-from actors.runtime.runner import CHUNK_MAX
+from actors.runtime.runner import CHUNK_MAX, SLICE_S_MIN, Crowd
 from tests.actors.runtime.sample import Note, make_system, simulated
 
 
@@ -36,19 +38,21 @@ class Worker(Actor[Note]):
         self.clock.now += self.costs_s[message.n]
 
 
-def slices(costs_s: list[float]) -> list[float]:
-    """How long the worker held the loop each time, for messages of these costs."""
+def slices(costs_s: list[float], workers: int = 1) -> list[float]:
+    """How long a turn of the loop was each time, for messages of these costs to each of the workers."""
 
     async def main() -> list[float]:
         clock = Hand()
         system = ActorSystem(clock, random.Random(1), threads=InlineThreads())
-        ref = system.spawn("worker", lambda: Worker(clock, costs_s))
+        names = [f"worker {number}" for number in range(workers)]
+        refs = [system.spawn(name, lambda: Worker(clock, costs_s)) for name in names]
         await system.start()
         for n in range(len(costs_s)):
-            await ref.tell(Note(n))
+            for ref in refs:
+                await ref.tell(Note(n))
         held: list[float] = []
         before = 0.0
-        while system.snapshot().actor("worker").handled < len(costs_s):
+        while any(system.snapshot().actor(name).handled < len(costs_s) for name in names):
             await asyncio.sleep(0)
             held.append(clock.now - before)
             before = clock.now
@@ -61,6 +65,23 @@ def slices(costs_s: list[float]) -> list[float]:
 def test_a_flooded_actor_holds_the_loop_for_one_slice() -> None:
     for cost_s in (1e-6, 5e-5, 5e-4):
         assert max(slices([cost_s] * 3000)) <= 0.002 + cost_s
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_flooded_actors_share_one_slice_so_that_a_turn_of_the_loop_stays_short(workers: int) -> None:
+    turns = slices([1e-5] * 2_000, workers)
+    assert sorted(turns)[len(turns) // 2] <= 0.002 + workers * 1e-5
+    assert sum(turns) == pytest.approx(workers * 2_000 * 1e-5), "all of it was handled"
+
+
+def test_many_flooded_actors_have_a_least_slice_each() -> None:
+    crowd = Crowd()
+    assert crowd.share(0.002) == 0.002
+    crowd.busy = 1
+    assert crowd.share(0.002) == 0.002
+    crowd.busy = 1_000
+    assert crowd.share(0.002) == SLICE_S_MIN
+    assert crowd.share(0.0001) == 0.0001, "whose slice is shorter keeps it"
 
 
 def test_handlers_slower_than_a_slice_run_one_at_a_time() -> None:

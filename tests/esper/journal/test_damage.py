@@ -12,6 +12,7 @@ import pytest
 from esper.journal.book import Book, open_book
 from esper.journal.events import Entry, page
 from esper.journal.reports import Kept
+from esper.journal.schema import EVENTS as EXPORT
 from esper.journal.schema import FILE
 from tests.esper.journal.samples import NOW_NS, entry, report
 from tests.esper.urza.world import in_memory
@@ -205,6 +206,7 @@ def test_what_is_no_journal_is_put_aside_under_a_name_that_is_told(
     spoil: Callable[[Path], object], closed: Path
 ) -> None:
     spoil(closed)
+    (closed / EXPORT).write_text("made of it while it was whole\n")
     before = (closed / FILE).read_bytes() if (closed / FILE).is_file() else None
     book, notes = open_book(closed / FILE)
     with book.transaction():
@@ -214,6 +216,8 @@ def test_what_is_no_journal_is_put_aside_under_a_name_that_is_told(
     assert f"it is now {FILE}.damaged-1, and a new one was begun" in notes[0]
     aside = closed / f"{FILE}.damaged-1"
     assert aside.read_bytes() == before if before is not None else aside.is_dir()
+    assert (closed / f"{EXPORT}.damaged-1").read_text() == "made of it while it was whole\n"
+    assert f"{EXPORT}.damaged-1" in notes[0]
 
 
 def test_a_log_whose_end_is_torn_is_kept_as_it_was_found(left: Path) -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
+from contracts.growth import Operation, OperationFigures
 from contracts.report import (
     Ending,
     EpochFacts,
@@ -111,11 +112,13 @@ def test_ways_back_and_resumes_are_told_with_their_reasons() -> None:
         a_report(60),
         rollbacks=(RollbackFacts(31, 29, "full", "the loss <exploded>", 412.0),),
         resumes=(ResumeFacts(12), ResumeFacts(40, ("run.threads was 1 and is 2: last bits",))),
+        operations=(OperationFigures(Operation.INSERT, 7, 3, 2, 4, 61.0, "open", 33),),
     )
     said = " ".join(" ".join(parsed(report).words).split())
     assert "31 29 disk 412 ms the loss <exploded>" in said
     assert "12 nothing that a number depends on" in said
     assert "40 run.threads was 1 and is 2: last bits" in said
+    assert "insert 7 3 2 4 61.0 ms open, tried again in epoch 33" in said
     assert "Went back" not in page(a_report(60))
 
 

@@ -37,6 +37,18 @@ def test_a_gain_is_a_success_and_a_loss_a_regression() -> None:
     assert watched(0.0001) is FieldReportOutcome.NEUTRAL
 
 
+def test_windows_that_the_end_cuts_off_have_ids_of_their_own() -> None:
+    observation = Observation("run", "v1", 3)
+    observation.watch(decided(ADVANCES, 10), 0)
+    kept = observation.remember()
+    cut = observation.close(state(11), view(11), 0)
+    assert [one.report_id for one in cut] == [f"run-cut{state(11).global_step}-1"]
+    again = Observation("run", "v1", 3)
+    again.recall(kept)
+    (full,) = again.watch(Decided(WAITS, state(13), view(13), True), 0)
+    assert (full.report_id, full.command_id) == ("run-r1", cut[0].command_id)
+
+
 def test_what_was_not_measured_earns_no_credit() -> None:
     assert watched(None) is FieldReportOutcome.NEUTRAL
 

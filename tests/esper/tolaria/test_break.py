@@ -158,6 +158,41 @@ def test_the_broken_step_is_not_taken_and_the_epoch_before_is_what_it_goes_on_fr
     assert same_snapshot(run.trainer.keep(), kept, spent=False)
 
 
+def test_a_host_that_an_epochs_last_step_has_damaged_is_no_boundary_to_go_back_to() -> None:
+    run = Run.new(MLP, config(epochs=4))
+    run.turn()
+    optimizer, step = run.trainer._machine.parts.optimizer, run.trainer.assemble().state.global_step
+    epoch_steps, taken = run.trainer._config.train.epoch_steps, 0
+
+    def spoil(*_: object) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == epoch_steps:
+            optimizer.param_groups[0]["lr"] = float("nan")
+
+    spoiler = optimizer.register_step_pre_hook(spoil)
+    with pytest.raises(TrainingDiverged, match=r"host's .* is not finite; the epoch is given up") as raised:
+        run.turn()
+    spoiler.remove()
+    assert (raised.value.kind, raised.value.step) == (Trigger.NOT_FINITE, step + epoch_steps)
+    assert len(run.kept) == 1, "it is not kept"
+    run.go_back(run.kept[-1], behind_break=True)
+    run.turn()
+    told = run.trainer.assemble().foreign
+    assert [(one.setting, one.found) for one in told] == [("lr", "nan")], "what broke it is told all the same"
+    run.finish()
+    assert healthy(run)
+
+
+def test_validation_that_is_not_finite_breaks_no_run_whose_host_is_sound() -> None:
+    run = Run.new(MLP, config(epochs=2))
+    run.trainer._machine.parts.grafts.model.register_forward_hook(
+        lambda module, inputs, outputs: outputs if module.training else outputs * float("nan")
+    )
+    assert math.isnan(run.trainer.run_epoch().val_loss)
+    assert healthy(run)
+
+
 def test_a_loss_far_above_its_level_is_no_step_and_one_below_it_is() -> None:
     run, factor = Run.new(MLP, config(epochs=4)), [1.0]
     loop = run.trainer._machine.loop

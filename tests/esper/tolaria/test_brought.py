@@ -151,8 +151,7 @@ def rates_seen(one: Trainer) -> list[float]:
     return seen
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("optimizer", "scheduler"), each_once(OPTIMIZERS, SCHEDULERS))
 def test_a_host_that_grows_trains_bit_for_bit_as_in_torch_alone(optimizer: str, scheduler: str) -> None:
     expected = alone(optimizer, scheduler)
     one = trainer(settings(), the_task=bringing(optimizer, scheduler), counts_validation=False)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from contracts.growth import SeedRecord
 from contracts.lifecycle import Stage
-from esper.kasmina.plan import Pause, Resume
+from esper.kasmina.plan import Change, Pause, Resume
 from esper.tolaria.optimizer import state_by_name
 from esper.tolaria.trainer import Trainer
 from tests.esper.tolaria.world import (
+    config,
     host_weights,
     insert,
     learn,
@@ -131,3 +132,26 @@ def test_a_pause_survives_a_way_back_and_forth() -> None:
     before = seed_bits(one)
     one.run_epoch()
     assert not same(seed_bits(one), before)
+
+
+@pytest.mark.parametrize("begun", [live("one#0"), learn("one#0")], ids=["live", "isolated"])
+def test_the_warm_up_of_a_paused_seed_stands_still_also_over_a_way_back(begun: Change) -> None:
+    one = trainer(config(seed_warmup_steps=24))
+    one.run_epoch()
+    one.apply(plan(insert("one#0"), begun))
+
+    def share() -> float:
+        """Of the host's rate, in the last step."""
+        one.run_epoch()
+        host, seed = one._machine.parts.optimizer.param_groups
+        return float(seed["lr"] / host["lr"])
+
+    stage = begun.record.stage
+    assert share() == pytest.approx(6 / 24)
+    one.apply(plan(Pause(paused(stage, 1.0))))
+    held = one.keep()
+    assert share() == share() == pytest.approx(7 / 24)
+    one.restore(held)
+    share()
+    one.apply(plan(Resume(awake(stage, 1.0))))
+    assert [share(), share(), share(), share()] == pytest.approx([12 / 24, 18 / 24, 1.0, 1.0])

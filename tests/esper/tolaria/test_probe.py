@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from esper.karn.catalogue import CATALOGUE
 from esper.tolaria import probe
 from esper.tolaria.errors import PlanRefused
 from esper.tolaria.flops import Account
+from esper.tolaria.fork import Fork
 from esper.tolaria.randomness import generator_for
 from esper.tolaria.trainer import Trainer
 from tests.esper.tolaria import world
@@ -238,3 +240,21 @@ def test_a_contender_can_grow_at_several_sites_at_once() -> None:
     assert together.scores[0].contender == both
     assert together.scores[0].step_flops > alone.scores[0].step_flops
     assert together.scores[0].loss_control == alone.scores[0].loss_control
+
+
+def test_a_stop_ends_a_probe_after_the_present_step_and_what_was_spent_is_booked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, steps, step = trained(), [0], Fork._step
+
+    def stopped_in_the_third(*args: Any) -> None:
+        step(*args)
+        steps[0] += 1
+        if steps[0] == 3:
+            one.stop()
+
+    monkeypatch.setattr(Fork, "_step", stopped_in_the_third)
+    report = one.probe(probing(rounds=(ProbeRound(8, 4),)))
+    assert steps == [3]
+    assert report.scores == ()
+    assert report.flops == one.ledger.accounts()["probe"] > 0

@@ -218,6 +218,24 @@ def test_a_parameter_that_someone_gives_the_optimizer_is_found() -> None:
     assert "learns there" in str(found)
 
 
+def test_a_parameter_that_someone_takes_out_of_the_optimizer_is_found_and_learns_on() -> None:
+    one = trainer()
+    one.run_epoch()
+    group = one._machine.parts.optimizer.param_groups[0]
+    gone = group["params"].pop()
+    assert gone in one._machine.parts.optimizer.state, "its state alone does not let it learn"
+    one.run_epoch()
+    (found,) = one._machine.safe_point.strangers
+    assert str(found) == "leave.bias is not in the optimizer"
+    one.apply(plan(insert("one#0"), live("one#0")))
+    one.run_epoch()
+    assert one.assemble().figures["one#0"].foreign_parameters == 1, "it may be the seed's doing"
+    before = gone.detach().clone()
+    one.run_epoch()
+    assert not torch.equal(gone, before)
+    assert one._machine.safe_point.look() == ()
+
+
 class Fails(SmallSeed):
     """Raises when it is moved, which is when it is put in."""
 

@@ -209,3 +209,15 @@ def test_a_teacher_comes_back_from_disk_and_training_goes_on_bit_for_bit() -> No
     assert same(bits(teacher_of(other)), taught)
     other.run_epoch()
     assert same(weights(other), weights(one))
+
+
+def test_nothing_of_a_teacher_stays_on_a_finished_network() -> None:
+    one = distilling()
+    one.run_epoch()
+    one.apply(plan(insert("one#0"), live("one#0")))
+    one.run_epoch()
+    assert teacher_of(one) is not None
+    assert one._grafts.model._forward_pre_hooks
+    one.final()
+    assert teacher_of(one) is None
+    assert not one._grafts.model._forward_pre_hooks

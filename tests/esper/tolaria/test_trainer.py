@@ -233,6 +233,18 @@ def test_a_foreign_rate_is_reported_with_the_epoch_in_which_it_was_found() -> No
     assert not one.assemble().growth.conservative, "the alarm says how bad that is"
 
 
+def test_a_foreign_parameter_in_the_host_is_told_once_and_does_not_learn() -> None:
+    one = trainer()
+    assert one.run_epoch().notices == ()
+    stranger = torch.nn.Parameter(torch.ones(2))
+    one._machine.parts.grafts.model.register_parameter("stranger", stranger)
+    (told,) = one.run_epoch().notices
+    assert "foreign parameters" in told
+    assert "stranger" in told
+    assert one.run_epoch().notices == ()
+    assert torch.equal(stranger, torch.ones(2))
+
+
 def test_the_final_figures_judge_on_all_splits_and_spend_nothing() -> None:
     one = trainer(config(epochs=10))
     while not one.finished:
