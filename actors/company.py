@@ -29,6 +29,7 @@ from actors.oona.bus import Bus
 from actors.oona.errors import RefusedError
 from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
+from actors.orders import Orders
 from actors.pipeline import Neighbours, Pipeline, spawn_pipeline
 from actors.reports import Post, Reports
 from actors.runtime import (
@@ -132,6 +133,7 @@ class Company:
         self.witness = RunWitness(
             play.run_id, play.facts, self.counters, self.bus, play.names, around.now, around.clock.wall_ns
         )
+        self.orders = Orders(play.run_id)
         self.keeper = Keeper(play.config.checkpoint, play.desk, around.now)
         self.emergencies = Emergencies(play.config.emergency)
         if play.start is not None:
@@ -242,6 +244,7 @@ class Company:
             emergencies=self.emergencies,
             alarms=RunAlarms(self.alarm, play.config, lambda: journal.broken),
             keeper=self.keeper,
+            orders=self.orders,
             done=self._done,
             start=play.start,
             prefetch=prefetch,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from actors.alarm import Alarm
 from actors.alarms import CHECKPOINT
 from actors.runtime.clock import Clock
-from contracts.emergency import Answer, Bearings, Level, Order, Ordered, Trouble
+from contracts.emergency import Answer, Bearings, Level, Order, Ordered, SeedOrder, Trouble
 
 PATIENCE_S = 25.0
 """How long an order that takes its time is waited for; it is carried out all the same."""
@@ -30,6 +30,10 @@ class Rudder:
     """Have the newest moment written; False if it can't be."""
     go_back: Callable[[str], None]
     """(reason) Return to the boundary before, at the end of the present epoch."""
+    order: Callable[[SeedOrder], str]
+    """Have it put to the engine at the next boundary; the command's id, empty if too many wait already."""
+    answer: Callable[[str], tuple[bool, str] | None]
+    """(command id) Whether the engine has carried it out, and why not; None while it has not judged it."""
     goes_back: bool = True
     """More boundaries are kept than the newest."""
 
@@ -54,6 +58,8 @@ class Helm:
                 return await self._save()
             case "rollback":
                 return await self._go_back(order)
+            case "seed":
+                return await self._to_a_seed(order.seed)
             case "force" | "hold" | "release":
                 return self._set_level(order)
 
@@ -121,6 +127,19 @@ class Helm:
     def _failure(self) -> Trouble | None:
         """The open trouble that writing a checkpoint had."""
         return next((one for one in self._alarm.emergencies.open if one.subject == CHECKPOINT), None)
+
+    async def _to_a_seed(self, order: SeedOrder | None) -> Answer:
+        """Done when the engine has judged it, at the next boundary."""
+        if order is None:
+            return self._answer(False, "which seed, and what of it? pause, resume or cull, and the seed's id")
+        command_id = self._rudder.order(order)
+        if not command_id:
+            return self._answer(False, "too many orders wait for their boundary already")
+        if not await self._wait(lambda: self._rudder.answer(command_id) is not None):
+            return self._answer(False, f"no boundary within {PATIENCE_S:.0f} s; it is put to the next one")
+        applied, refusal = self._rudder.answer(command_id) or (False, "")
+        done = {"pause": "is paused", "resume": "goes on", "cull": "is taken out"}[order.operation]
+        return self._answer(applied, f"{order.seed_id} {done}" if applied else refusal)
 
     async def _wait(self, over: Callable[[], bool]) -> bool:
         """Whether it was over in time."""

@@ -155,6 +155,8 @@ def _helm(company: Company, place: Place, clock: LoopClock) -> Helm:
         rollbacks=lambda: len(witness.recorder.recorded.rollbacks),
         save=keeper.write_newest,
         go_back=company.go_back,
+        order=lambda wanted: company.orders.put(wanted, clock.wall_ns()),
+        answer=company.orders.answer,
         goes_back=place.about.config.checkpoint.boundaries > 1,
     )
     return Helm(place.about.run_id, company.alarm, rudder, clock)

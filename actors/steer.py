@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from actors.steering import SOCKET, address
-from contracts.emergency import NONE, Answer, Bearings, Level, Order
+from contracts.emergency import NONE, Answer, Bearings, Level, Order, SeedOrder
 
 PATIENCE_S: Final = 30.0
 """For the answer; a little longer than the run takes to give one."""
@@ -23,6 +23,21 @@ ORDERS: Final[dict[str, Order]] = {
     "checkpoint": Order("checkpoint"),
 }
 """What can be said on the command line."""
+
+
+def order_of(name: str, seed_id: str | None) -> Order:
+    """What the command line says.
+
+    Raises:
+        NotSteered: a seed's id is missing, or is one too many.
+    """
+    if name in ORDERS:
+        if seed_id is not None:
+            raise NotSteered(f"{name} is about the whole run and takes no seed")
+        return ORDERS[name]
+    if seed_id is None:
+        raise NotSteered(f"{name} which seed? Give its id, as the events and the report name it: relu1#0")
+    return Order("seed", seed=msgspec.convert({"operation": name, "seed_id": seed_id}, SeedOrder))
 
 
 class NotSteered(Exception):

@@ -302,6 +302,8 @@ class Tolaria(
         self._decide_from = turned.assembled_at
         decision = await self._decide(assembled)
         verdict, trouble = await adapt(self._at.counsel, decision.command, assembled, turned.epoch_ended)
+        if verdict is not None:
+            self._at.orders.settled(decision.command.command_id, verdict.applied, verdict.refusal)
         plan, probe, self._probe = (verdict.plan if verdict is not None else None), self._probe, None
         self._submit(lambda: turn(self._at.training, plan, probe, self._at.tools))
         assemble_s = turned.assembled_at - turned.epoch_ended
@@ -311,6 +313,10 @@ class Tolaria(
         return self._deciding
 
     async def _decide(self, assembled: Assembled) -> Decision:
+        budgets = self._at.counsel.budgets
+        order = self._at.orders.next(self._at.tools.wall_ns(), budgets.epoch_boundary_ms)
+        if order is not None:
+            return Decision(order)
         if self._overdue:
             return do_nothing(self._at.counsel, assembled, self._overdue)
         decision = await decide(self._at.counsel, assembled)

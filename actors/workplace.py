@@ -12,6 +12,7 @@ from actors.keeping import Keeper, Wrote
 from actors.lane import Lane
 from actors.minds import Minds, Remembered
 from actors.oona.bus import Bus
+from actors.orders import Orders
 from actors.runtime import ActorRef
 from actors.turn import Training, TurnTools
 from contracts.control import Look
@@ -114,6 +115,7 @@ class Workplace:
     emergencies: Emergencies
     alarms: RunAlarms
     keeper: Keeper
+    orders: Orders
     done: asyncio.Future[Conclusion]
     start: Moment | None = None
     """Where the run goes on; None at its beginning."""

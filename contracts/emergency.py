@@ -131,13 +131,22 @@ class EmergencyState(msgspec.Struct, frozen=True):
     """Boundaries for which a trouble is no news, by its key."""
 
 
+class SeedOrder(msgspec.Struct, frozen=True):
+    """What an operator wants of one seed."""
+
+    operation: Literal["pause", "resume", "cull"]
+    seed_id: str
+
+
 class Order(msgspec.Struct, frozen=True):
     """What an operator wants: to ask, to set the level, or to have something done."""
 
-    what: Literal["status", "force", "hold", "release", "rollback", "checkpoint"]
+    what: Literal["status", "force", "hold", "release", "rollback", "checkpoint", "seed"]
     level: Level = NONE
     """For `force`: ELEVATED, CONSERVATIVE or HALT."""
     by: str = "operator"
+    seed: SeedOrder | None = None
+    """For `seed`."""
 
 
 class Bearings(msgspec.Struct, frozen=True):

@@ -15,7 +15,11 @@ from contracts.growth import Layout
 
 BAD_USAGE = 2
 OBSERVE, DRILL, BLUEPRINTS, STEER, EVENTS = "observe", "drill", "blueprints", "steer", "events"
-ORDERS = ("status", "elevated", "conservative", "hold", "release", "rollback", "checkpoint", "halt")
+SEED_ORDERS = ("pause", "resume", "cull")
+ORDERS = (
+    *("status", "elevated", "conservative", "hold", "release", "rollback", "checkpoint", "halt"),
+    *SEED_ORDERS,
+)
 
 
 def refuse(problems: Sequence[str]) -> int:
@@ -140,13 +144,15 @@ def steering_parser() -> argparse.ArgumentParser:
         description="Steer a run that lives on this machine, whatever bus it has: status says how it is; "
         "elevated, conservative and halt force that emergency level; hold keeps the level from falling; "
         "release gives it back to the troubles; rollback returns to the boundary before the present epoch; "
-        "checkpoint has the newest boundary on disk.",
+        "checkpoint has the newest boundary on disk; pause, resume and cull are about one seed, and are put "
+        "to the grafting engine at the next boundary, in place of the policy's own wish.",
         epilog="Exit codes: 0 done, 1 the run did not do it and says why, 2 bad usage, or no run of yours "
         "lives there.",
         allow_abbrev=False,
     )
     new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
     new.add_argument("order", choices=ORDERS, metavar="ORDER", help=", ".join(ORDERS))
+    new.add_argument("seed", nargs="?", metavar="SEED", help=f"with {', '.join(SEED_ORDERS)}: the seed's id")
     new.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     return new
 

@@ -271,7 +271,7 @@ def steer(arguments: argparse.Namespace) -> int:
     from actors import steer
 
     try:
-        answer = steer.steer(Path(arguments.folder), steer.ORDERS[arguments.order])
+        answer = steer.steer(Path(arguments.folder), steer.order_of(arguments.order, arguments.seed))
     except steer.NotSteered as error:
         return refuse([str(error)])
     if arguments.json:

@@ -13,7 +13,7 @@ from actors.oona.memory import MemoryBus
 from actors.oona.topics import run_topics
 from actors.runtime import LoopClock
 from actors.runtime.simulation import run_simulated
-from contracts.emergency import NONE, Answer, Level, Order, Trigger, Trouble
+from contracts.emergency import NONE, Answer, Level, Order, SeedOrder, Trigger, Trouble
 from tests.actors.test_alarm import BORN_NS, LOUD, Ring
 
 T = TypeVar("T")
@@ -34,6 +34,13 @@ class Ship:
     deaf: bool = False
     goes_back: bool = True
     reasons: list[str] = field(default_factory=list)
+    orders: list[SeedOrder] = field(default_factory=list)
+    room: bool = True
+    verdict: tuple[bool, str] | None = None
+
+    def order(self, order: SeedOrder) -> str:
+        self.orders.append(order)
+        return "c1" if self.room else ""
 
     def helm(self) -> Helm:
         rudder = Rudder(
@@ -43,6 +50,8 @@ class Ship:
             lambda: self.rollbacks,
             self.save,
             self.go_back,
+            self.order,
+            lambda command_id: self.verdict,
             self.goes_back,
         )
         return Helm("run", self.ring.alarm, rudder, self.ring.clock)
@@ -246,3 +255,29 @@ def test_orders_may_come_at_the_same_time() -> None:
         assert [one.done for one in found] == [True, True, True]
 
     steered(test)
+
+
+PAUSE = Order("seed", seed=SeedOrder("pause", "relu1#0"))
+
+
+@pytest.mark.parametrize(
+    ("state", "done", "text"),
+    [
+        ({"verdict": (True, "")}, True, "relu1#0 is paused"),
+        ({"verdict": (False, "there is no such seed")}, False, "there is no such seed"),
+        ({"verdict": None}, False, "no boundary within"),
+        ({"room": False}, False, "too many orders"),
+    ],
+)
+def test_an_order_about_a_seed_is_answered_as_the_engine_judged_it(
+    state: dict[str, object], done: bool, text: str
+) -> None:
+    (answer,) = answers(PAUSE, **state)
+    assert answer.done is done
+    assert text in answer.text
+
+
+def test_an_order_about_a_seed_names_it() -> None:
+    (answer,) = answers(Order("seed"))
+    assert not answer.done
+    assert "which seed" in answer.text

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -90,6 +91,7 @@ def world(
     config: Config = CONFIG,
     start: Moment | None = None,
     at: dict[float, str] | None = None,
+    calls: dict[float, Callable[[Company], None]] | None = None,
     seed: int = 0,
     store: FakeStore | None = None,
 ) -> World:
@@ -135,6 +137,8 @@ def world(
             loop.call_later(
                 when, getattr(company, what), *(("an operator says so",) if what != "keep_now" else ())
             )
+        for when, call in (calls or {}).items():
+            loop.call_later(when, call, company)
         outcome = await company.perform()
         await bus.close()
         return World(outcome, trainer, company.keeper, engine, order)
