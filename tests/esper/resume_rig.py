@@ -24,6 +24,7 @@ import torch
 
 from contracts.lifecycle import Stage
 from esper.checkpoint.store import CheckpointStore
+from esper.ending import is_complete
 from esper.errors import BadSetup
 from esper.report.build import REPORT, read
 from esper.session import grow
@@ -182,6 +183,8 @@ def broken_off(
     kills = 0
     while True:
         folder = folder_in(out)
+        if folder is not None and is_complete(folder):  # killed when all was done
+            break
         if folder is not None:
             counted.resumes += 1
             counted.stages.update(stages_at(folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = int(os.environ.get("ESPER_KILLS", "40"))
+KILLS = int(os.environ.get("ESPER_KILLS", "100"))
 """Of the exhaustive test."""
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from unittest import mock
 
 from actors.keeping import Keeper
-from actors.nissa.nissa import Nissa
 from actors.tolaria import Tolaria
 from actors.turn import Turned
 from actors.witness import RunWitness
@@ -44,17 +43,6 @@ class Mutant:
         return ""
 
 
-async def _stop_without_closing(self: Nissa) -> None:
-    """As it once was: a display that fails here leaves the subscription open."""
-    if self._listening is not None:
-        self._listening.cancel()
-    while self._in_hand:
-        self._hear(self._in_hand.popleft())
-    if self._subscription is not None:
-        await self._hear_the_rest(self._subscription)
-        self._subscription.close()
-
-
 _keep = Tolaria._keep
 
 
@@ -85,15 +73,6 @@ def _settle_twice(self: Tolaria, turned: Turned) -> None:
 
 
 MUTANTS = (
-    Mutant(
-        "nissa stops half-way",
-        "what fails while Nissa stops keeps the next one from subscribing",
-        Nissa,
-        "on_stop",
-        _stop_without_closing,
-        "nissa failed: ValueError",
-        95,
-    ),
     Mutant(
         "memories of another boundary",
         "a moment is put together from halves of two boundaries",
