@@ -60,7 +60,7 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
         found = [f * 10.0**k for k in decades for f in factors]
         found = [value for value in found if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
         if len(found) <= most + 1:
-            return found or ticks(low, high, most)
+            return found or ticks(low, high, most) or [low]
     return found[:: math.ceil(len(found) / most)]
 
 

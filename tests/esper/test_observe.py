@@ -256,7 +256,7 @@ def test_who_has_another_secret_is_told_so_and_who_has_none_that_nobody_checks(s
 @pytest.mark.real
 def test_neither_password_nor_secret_is_shown_or_left_anywhere(seen: Seen) -> None:
     texts = [child.out + child.err for child in vars(seen).values() if isinstance(child, Child)]
-    texts += [file.read_bytes().decode("latin-1") for file in seen.folder.iterdir()]
+    texts += [file.read_bytes().decode("latin-1") for file in seen.folder.rglob("*") if file.is_file()]
     assert len(texts) > 10
     assert not any(PASSWORD in text or SECRET in text for text in texts)
     assert "redis://:***@127.0.0.1" in (seen.folder / "config.toml").read_text(encoding="utf-8")

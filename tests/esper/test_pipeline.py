@@ -130,7 +130,7 @@ def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp
     assert policy.germinated_at, signal.events
     (graft,) = grown.report.grafts
     assert graft.kernel == ""
-    assert [alert.name for alert in grown.report.alerts if alert.severity != "info"] == ["no_kernel_store"]
+    assert [alert.name for alert in grown.report.alerts].count("no_kernel_store") == 1
     assert store.read_text() == "a file where a folder should be"
 
 

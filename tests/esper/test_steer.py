@@ -101,7 +101,7 @@ def test_an_unknown_order_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_options_name_every_order() -> None:
-    assert set(options.ORDERS) == set(other_end.ORDERS)
+    assert set(options.ORDERS) == {*other_end.ORDERS, *options.SEED_ORDERS}
 
 
 def following(stream: IO[str]) -> "queue.Queue[dict[str, Any]]":

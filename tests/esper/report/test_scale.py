@@ -39,6 +39,10 @@ def test_logarithmic_ticks_are_few_and_within_the_range(low: float, ratio: float
     assert all(low * (1 - 1e-6) <= value <= low * ratio * (1 + 1e-6) for value in found)
 
 
+def test_a_narrow_range_without_a_round_value_has_its_lower_end() -> None:
+    assert log_ticks(500_000_001.0, 937_500_000.0, 2) == [500_000_001.0]
+
+
 def test_a_range_without_width_has_one_tick() -> None:
     assert ticks(3.0, 3.0) == [3.0]
     assert log_ticks(3.0, 3.0) == [3.0]
