@@ -1,29 +1,21 @@
-"""The warden acts: it hears of troubles from inside and of emergencies from the bus, and raises the alarm.
+"""The warden acts: it hears of emergencies from the bus, and raises the alarm.
 
-It works while everything else is full: what is told to it goes into its urgent lane, signals come in the
-bus's, and one that says HALT freezes training in the task that listens, before it waits for its turn here.
+It works while everything else is full: signals come in the bus's urgent lane, and one that says HALT freezes
+training in the task that listens, before it waits for its turn here. Who finds a trouble inside of the run
+raises the alarm itself, which takes no queue at all.
 """
-
-import msgspec
 
 from actors.alarm import Alarm
 from actors.hearing import Ear, Heard
 from actors.oona.bus import Bus
 from actors.runtime import Actor, handles
 from contracts import topics
-from contracts.emergency import Relief, Trouble
 from contracts.messages import EmergencySignal
 
 GROUP = "warden"
 
 
-class Troubled(msgspec.Struct, frozen=True):
-    """Something has gone wrong; tell it urgently."""
-
-    trouble: Trouble
-
-
-class Warden(Actor[Troubled | Relief | Heard]):
+class Warden(Actor[Heard]):
     """The shell around the alarm, which outlives a restart of the shell."""
 
     mailbox_size = 64
@@ -38,14 +30,6 @@ class Warden(Actor[Troubled | Relief | Heard]):
 
     async def on_stop(self) -> None:
         await self._ear.close()
-
-    @handles
-    async def on_troubled(self, message: Troubled) -> None:
-        self._alarm.see(message.trouble)
-
-    @handles
-    async def on_relief(self, relief: Relief) -> None:
-        self._alarm.over(relief.trigger, relief.subject)
 
     @handles
     async def on_heard(self, heard: Heard) -> None:

@@ -1,10 +1,10 @@
 """How long it takes from an emergency to frozen training while everything is flooded, and in calm.
 
-What is measured, each time among actors and on a bus of its own: an EmergencySignal(HALT) is published, or a
-trouble that halts is told to the warden, and a thread that trains a real network in steps of about 2 ms ends
-after its present step. The flood: every topic's normal lane is full, with publishers parked where they may
-wait; every actor that a run has works off a mailbox whose normal lane is full, with senders parked before it;
-and the loop always has something ready. The calm is the same without these.
+What is measured, each time among actors and on a bus of its own: an EmergencySignal(HALT) is published, or
+the alarm is raised as whoever finds a trouble in a run does it, and a thread that trains a real network in
+steps of about 2 ms ends after its present step. The flood: every topic's normal lane is full, with publishers
+parked where they may wait; every actor that a run has works off a mailbox whose normal lane is full, with
+senders parked before it; and the loop always has something ready. The calm is the same without these.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from actors.oona.topics import run_topics
 from actors.runtime import Actor, ActorRef, ActorSystem, LoopClock, handles
 from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop
-from actors.warden import Troubled, Warden
+from actors.warden import Warden
 from bench.measure import Budget, Size, percentiles
 from contracts import topics
 from contracts.config import EmergencyConfig
-from contracts.emergency import Level, Relief, Trigger, Trouble
+from contracts.emergency import Level, Trigger, Trouble
 from contracts.messages import EmergencySignal, TelemetryPacket
 from esper.tolaria.emergency import Emergencies
 
@@ -135,14 +135,14 @@ class Trial:
             loop.call_soon_threadsafe(ended.set_result, outcome)
 
         system = ActorSystem(self._clock, self._stream, drain_s=0.0)
-        warden = system.spawn("warden", lambda: Warden(self._alarm, self._bus))
+        system.spawn("warden", lambda: Warden(self._alarm, self._bus))
         refs = [system.spawn(name, Flooded) for name in ACTORS] if flooded else []
         async with system, self._flood(refs):
             self._lane.submit(self._training.train, deliver)
             self._governor.active = True
             await asyncio.sleep(self._stream.uniform(*UNDER_WAY_S))
             began = time.perf_counter()
-            self._raise(warden, by_signal=by_signal)
+            self._raise(by_signal=by_signal)
             async with asyncio.timeout(TRIAL_S):
                 frozen = await ended
             self._governor.active = False
@@ -150,13 +150,12 @@ class Trial:
         assert isinstance(frozen, float), frozen
         return frozen - began
 
-    def _raise(self, warden: ActorRef[Troubled | Relief], *, by_signal: bool) -> None:
+    def _raise(self, *, by_signal: bool) -> None:
         if by_signal:
             signal = EmergencySignal(Level.HALT, "the benchmark says so", "bench", self._clock.wall_ns())
             self._bus.publish_nowait(topics.EMERGENCY, signal, priority=Priority.EMERGENCY)
         else:
-            trouble = Trouble(Trigger.STEP_STALLED, "the benchmark says so", 1)
-            warden.tell_nowait(Troubled(trouble), urgent=True)
+            self._alarm.see(Trouble(Trigger.STEP_STALLED, "the benchmark says so", 1))
 
     @asynccontextmanager
     async def _flood(self, refs: list[ActorRef[Drop]]) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -78,13 +79,13 @@ def run(size: Size) -> dict[str, object]:
     for name in SIZES[size]:
         rig = _rig(WIDTHS[name])
         parameters[name] = rig.trainer.params
-        fast[name] = _measured(rig, ROUNDS[size], lambda rig=rig: rig.trainer.restore(rig.kept))  # type: ignore[misc]
+        fast[name] = _measured(rig, ROUNDS[size], partial(rig.trainer.restore, rig.kept))
         with tempfile.TemporaryDirectory() as folder:
             store = CheckpointStore(Path(folder), keep=1)
             record, tensors = to_record(rig.kept)
             store.save(Checkpoint(1, record, tensors))
             rounds = max(1, ROUNDS[size] // 3)
-            full[name] = _measured(rig, rounds, lambda rig=rig, store=store: _from_disk(rig, store))  # type: ignore[misc]
+            full[name] = _measured(rig, rounds, partial(_from_disk, rig, store))
         digest = zlib.crc32(repr(_bits(rig.trainer.keep())).encode(), digest)
     return {"fast": fast, "full": full, "parameters": parameters, "digest": f"{digest:08x}"}
 

@@ -42,7 +42,7 @@ class WitnessMemory(msgspec.Struct, frozen=True):
 
 
 class Memories(msgspec.Struct, frozen=True):
-    """What the subsystems on the loop remember; `epoch` is the boundary before which nothing is missing."""
+    """What the subsystems on the loop remember: all that was decided and told before this boundary."""
 
     controller: ControllerMemory
     engine: EngineState

@@ -4,8 +4,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from actors.hearing import Heard
 from actors.oona.errors import ConservativeModeError
 from actors.oona.memory import MemoryBus
 from actors.oona.priority import Lane, Priority
@@ -13,17 +14,18 @@ from actors.oona.topics import run_topics
 from actors.runtime import ActorRef, ActorSystem, InlineThreads, LoopClock
 from actors.runtime.actor import ActorContext
 from actors.runtime.simulation import run_simulated
-from actors.warden import Troubled, Warden
+from actors.warden import Warden
 from contracts import topics
-from contracts.emergency import Level, Relief, Trigger, Trouble
+from contracts.emergency import Level, Ordered
 from contracts.messages import EmergencySignal, TelemetryPacket
-from tests.actors.test_alarm import BORN_NS, FATAL, LOUD, Ring, signal
+from tests.actors.test_alarm import BORN_NS, Ring, signal
 
 T = TypeVar("T")
 HALT = signal(Level.HALT)
+WAITS: Any = "a message that nobody comes to"
 
 
-def guarded(test: Callable[[Ring, ActorRef[Troubled | Relief]], Awaitable[T]], seed: int = 0) -> T:
+def guarded(test: Callable[[Ring, ActorRef[Heard]], Awaitable[T]], seed: int = 0) -> T:
     """Run `test` with a warden at work, in virtual time."""
 
     async def main() -> T:
@@ -63,30 +65,8 @@ def fill(ring: Ring) -> None:
                 ring.bus.publish_nowait(name, packet, event_id=f"{name} {n}")
 
 
-def test_a_trouble_from_inside_raises_the_alarm() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
-        warden.tell_nowait(Troubled(LOUD), urgent=True)
-        await settled(ring)
-        assert ring.alarm.level is Level.CONSERVATIVE
-        assert [one.level for one in await ring.said()] == [Level.CONSERVATIVE]
-
-    guarded(test)
-
-
-def test_a_lasting_trouble_can_be_told_to_be_over() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
-        warden.tell_nowait(Troubled(Trouble(Trigger.DISK_FULL, "full", 1)), urgent=True)
-        await settled(ring)
-        assert ring.emergencies.open
-        warden.tell_nowait(Relief(Trigger.DISK_FULL), urgent=True)
-        await settled(ring)
-        assert not ring.emergencies.open
-
-    guarded(test)
-
-
 def test_a_signal_on_the_bus_raises_it_and_its_own_does_not_come_back() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
+    async def test(ring: Ring, warden: ActorRef[Heard]) -> None:
         ring.bus.publish_nowait(topics.EMERGENCY, signal(), priority=Priority.EMERGENCY)
         await settled(ring)
         assert ring.alarm.level is Level.ELEVATED
@@ -98,7 +78,7 @@ def test_a_signal_on_the_bus_raises_it_and_its_own_does_not_come_back() -> None:
 
 
 def test_every_order_of_the_loop_freezes_at_once() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> list[str]:
+    async def test(ring: Ring, warden: ActorRef[Heard]) -> list[str]:
         fill(ring)
         ring.bus.publish_nowait(topics.EMERGENCY, HALT, priority=Priority.EMERGENCY)
         await settled(ring)
@@ -111,7 +91,7 @@ def test_every_order_of_the_loop_freezes_at_once() -> None:
 
 
 def test_it_freezes_while_every_queue_of_the_bus_is_full() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
+    async def test(ring: Ring, warden: ActorRef[Heard]) -> None:
         fill(ring)
         assert ring.bus.metrics().conservative, "it takes urgent messages only"
         ring.bus.publish_nowait(topics.EMERGENCY, HALT, priority=Priority.EMERGENCY)
@@ -133,9 +113,9 @@ def test_it_freezes_while_both_lanes_of_its_mailbox_are_full() -> None:
         new.context = ActorContext(me, ring.clock, stream, InlineThreads())
         await new.on_start()
         for _ in range(Warden.mailbox_size):
-            me.tell_nowait(Troubled(LOUD))
+            me.tell_nowait(WAITS)
         for _ in range(Warden.urgent_size):
-            me.tell_nowait(Troubled(LOUD), urgent=True)
+            me.tell_nowait(WAITS, urgent=True)
         ring.bus.publish_nowait(topics.EMERGENCY, HALT, priority=Priority.EMERGENCY)
         await settled(ring)
         assert ring.did == ["freeze: anna: the room is on fire"]
@@ -145,19 +125,8 @@ def test_it_freezes_while_both_lanes_of_its_mailbox_are_full() -> None:
     unguarded(test)
 
 
-def test_an_urgent_trouble_overtakes_a_full_mailbox() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
-        for n in range(Warden.mailbox_size):
-            warden.tell_nowait(Troubled(Trouble(Trigger.ISOLATION, f"n{n}", 1, {}, f"s{n}")))
-        warden.tell_nowait(Troubled(FATAL), urgent=True)
-        await settled(ring)
-        assert ring.did[0].startswith("freeze"), "it was seen before all that was told before it"
-
-    guarded(test)
-
-
 def test_what_is_no_signal_is_passed_over() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
+    async def test(ring: Ring, warden: ActorRef[Heard]) -> None:
         odd = TelemetryPacket("p", 0, "test")
         ring.bus.publish_nowait(topics.EMERGENCY, odd, priority=Priority.EMERGENCY)
         ring.bus.publish_nowait(topics.EMERGENCY, signal(), priority=Priority.EMERGENCY)
@@ -169,15 +138,15 @@ def test_what_is_no_signal_is_passed_over() -> None:
 
 
 def test_after_a_restart_it_hears_again() -> None:
-    async def test(ring: Ring, warden: ActorRef[Troubled | Relief]) -> None:
-        seeing = ring.alarm.see
+    async def test(ring: Ring, warden: ActorRef[Heard]) -> None:
+        hearing = ring.alarm.hear
 
-        def fail(trouble: Trouble) -> None:
-            ring.alarm.see = seeing  # type: ignore[method-assign]
+        def fail(event_id: str, heard: EmergencySignal) -> Ordered | None:
+            ring.alarm.hear = hearing  # type: ignore[method-assign]
             raise RuntimeError("planted")
 
-        ring.alarm.see = fail  # type: ignore[method-assign,assignment]
-        warden.tell_nowait(Troubled(LOUD), urgent=True)
+        ring.alarm.hear = fail  # type: ignore[method-assign]
+        ring.bus.publish_nowait(topics.EMERGENCY, signal(), priority=Priority.EMERGENCY)
         await ring.clock.sleep(1.0)
         ring.bus.publish_nowait(topics.EMERGENCY, HALT, priority=Priority.EMERGENCY)
         await settled(ring)
