@@ -36,7 +36,7 @@ def order_of(name: str, seed_id: str | None) -> Order:
             raise NotSteered(f"{name} is about the whole run and takes no seed")
         return ORDERS[name]
     if seed_id is None:
-        raise NotSteered(f"{name} which seed? Give its id, as the events and the report name it: relu1#0")
+        raise NotSteered(f"{name} which seed? Give its id: relu1#0 is the first one at relu1")
     return Order("seed", seed=msgspec.convert({"operation": name, "seed_id": seed_id}, SeedOrder))
 
 
