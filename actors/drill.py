@@ -22,7 +22,7 @@ from actors.company import Company, Outcome, Play, Surroundings
 from actors.display import Silent
 from actors.lane import ThreadLane
 from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
+from actors.oona.topics import RUN_BUS, run_topics
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop
@@ -124,7 +124,7 @@ class Drills:
 
     async def _perform(self, staged: Staged, governor: Governor) -> Outcome:
         config, clock = self._ground.config, LoopClock(asyncio.get_running_loop())
-        bus = MemoryBus(run_topics(), clock)
+        bus = MemoryBus(run_topics(), clock, RUN_BUS)
         lane = ThreadLane("training", lambda: torch.set_num_threads(config.run.threads))
         around = Surroundings(clock, bus, lane, governor, random.Random(config.run.seed), time.perf_counter)
         company = Company(_play(staged, config), around)

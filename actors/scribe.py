@@ -1,7 +1,8 @@
 """Writes a run's journal: a thread of its own, so that nothing on the event loop ever waits for a disk.
 
-What is handed over within a few milliseconds is one transaction, and costs one sync. When the disk fails,
-what it had not acknowledged is lost and said to be; nothing is tried again, and nothing more is written.
+What is handed over within a quarter of a second, or until someone is in a hurry, is one transaction: each
+costs a sync, and a few handovers of the interpreter lock. When the disk fails, what it had not acknowledged is
+lost and said to be; nothing is tried again, and nothing more is written.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ import anyio.lowlevel
 from esper.database import DatabaseUnavailable
 from esper.journal.book import Book, in_memory, open_book
 
-GROUP_S = 0.005
-"""Seconds that the first of a group waits for others."""
+GROUP_S = 0.25
+"""Seconds that the first of a group waits for others, if nobody is in a hurry."""
 GROUP_MAX = 1_000
 """Pieces of work in one transaction."""
 POSTED_MAX = 10_000
@@ -56,10 +57,10 @@ class Scribe(Protocol):
         """
 
     def wait(self, work: Callable[[Book], T]) -> T:
-        """Like `run`, for who has no loop to hold up: at the start."""
+        """Like `run` in a hurry, for who has no loop to hold up: at the start."""
 
-    async def run(self, work: Callable[[Book], T]) -> T:
-        """What `work` returns, once it is on the disk.
+    async def run(self, work: Callable[[Book], T], *, hurry: bool = False) -> T:
+        """What `work` returns, once it is on the disk; with `hurry` that is begun at once.
 
         Raises `Broken`, or what `work` raises. Whoever waits here hands over nothing else meanwhile: that is
         the bound.
@@ -113,14 +114,14 @@ class ThreadScribe:
             failed.extend(() if error is None else (error,))
             done.set()
 
-        self._put_or_raise(_Task(lambda book: result.append(work(book)), 0, settle))
+        self._put_or_raise(_Task(lambda book: result.append(work(book)), 0, settle), hurry=True)
         if not done.wait(OPEN_S):
             raise Broken(f"the disk did not answer within {OPEN_S:g} s")
         if failed:
             raise failed[0]
         return result[0]
 
-    async def run(self, work: Callable[[Book], T]) -> T:
+    async def run(self, work: Callable[[Book], T], *, hurry: bool = False) -> T:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         result: list[T] = []
@@ -137,7 +138,7 @@ class ThreadScribe:
             with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(tell)
 
-        self._put_or_raise(_Task(lambda book: result.append(work(book)), 0, settle))
+        self._put_or_raise(_Task(lambda book: result.append(work(book)), 0, settle), hurry=hurry)
         return await done
 
     def close(self) -> None:
@@ -149,17 +150,20 @@ class ThreadScribe:
         if self._thread.is_alive():
             self._break(f"the disk did not take what was left within {CLOSE_S:g} s")
 
-    def _put_or_raise(self, task: _Task) -> None:
-        if not self._put(task):
+    def _put_or_raise(self, task: _Task, *, hurry: bool) -> None:
+        if not self._put(task, hurry=hurry):
             raise Broken(self.broken or CLOSED)
 
-    def _put(self, task: _Task) -> bool:
+    def _put(self, task: _Task, *, hurry: bool = False) -> bool:
         with self._lock:
             if self._closed or self.broken:
                 return False
             self._tasks.append(task)
             self._posted_bytes += task.size
-            self._there.set()
+            if not self._there.is_set():  # to set it again takes as long as all the rest
+                self._there.set()
+            if hurry:
+                self._hurry.set()
         return True
 
     # In the thread -----------------------------------------------------------------------------------
@@ -194,6 +198,7 @@ class ThreadScribe:
             self._posted_bytes -= sum(task.size for task in group)
             if not self._tasks and not self._closed:
                 self._there.clear()
+                self._hurry.clear()
         return group
 
     def _break(self, reason: str, group: list[_Task] | None = None) -> None:
@@ -227,7 +232,7 @@ class InlineScribe:
             landed()
         return True
 
-    async def run(self, work: Callable[[Book], T]) -> T:
+    async def run(self, work: Callable[[Book], T], *, hurry: bool = False) -> T:
         await anyio.lowlevel.checkpoint()
         return self.wait(work)
 

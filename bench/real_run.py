@@ -16,7 +16,7 @@ from actors.keeping import Desk
 from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
 from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
+from actors.oona.topics import RUN_BUS, run_topics
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor, governed_loop
 from actors.runtime.interpreter import shared_interpreter
@@ -62,7 +62,7 @@ async def _perform(
     writer = ThreadLane("checkpoints")
     store = CheckpointStore(folder, parts.config.checkpoint.keep)
     clock = LoopClock(asyncio.get_running_loop())
-    bus, stream = MemoryBus(run_topics(), clock), random.Random(parts.config.run.seed)
+    bus, stream = MemoryBus(run_topics(), clock, RUN_BUS), random.Random(parts.config.run.seed)
     around = Surroundings(clock, bus, lane, governor, stream, time.perf_counter)
     with Journal(folder) as journal:
         play = Play(

@@ -101,7 +101,7 @@ class Journal:
         """Until all that was written is on the disk, nothing more will be, or `SETTLE_S` is over."""
         with suppress(Broken, TimeoutError):
             async with asyncio.timeout(SETTLE_S):
-                await self.scribe.run(lambda book: None)
+                await self.scribe.run(lambda book: None, hurry=True)
 
     def troubles(self) -> Iterator[tuple[str, str]]:
         """What the run's report and its spectators have to be told: an alert's name, and the text."""

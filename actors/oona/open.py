@@ -12,7 +12,7 @@ from typing import Protocol
 from actors.oona.bus import Bus
 from actors.oona.errors import BusError
 from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
+from actors.oona.topics import RUN_BUS, run_topics
 from actors.runtime.clock import Clock
 from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop
@@ -154,7 +154,7 @@ async def open_registry(way: Door) -> AsyncIterator[Registry | None]:
 
 async def _opened(way: Door, run_id: str, clock: Clock) -> OpenBus:
     if way.is_memory:
-        return OpenBus(MemoryBus(run_topics(), clock), _nothing_to_retire)
+        return OpenBus(MemoryBus(run_topics(), clock, RUN_BUS), _nothing_to_retire)
     from actors.oona.redis.bus import RedisBus
     from actors.oona.redis.frames import LeylineFrames
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from actors.oona.policy import Overflow, TopicPolicy
+from actors.oona.policy import BusConfig, Overflow, TopicPolicy
 from contracts import topics
 
 LISTENERS: Final = ("nissa",)
@@ -29,6 +29,10 @@ TOPICS: Final[Mapping[str, TopicPolicy]] = {
         TopicPolicy(capacity=512, overflow=Overflow.DROP_OLDEST, ttl_s=600.0, stall_after_s=None, history=64),
     ),
 }
+
+RUN_BUS: Final = BusConfig(tick_s=0.25)
+"""What holds for the whole bus of a run. A round of housekeeping takes some of training's time, and nothing
+there is due to a tenth of a second."""
 
 
 def run_topics() -> Mapping[str, TopicPolicy]:

@@ -57,11 +57,12 @@ class Sweeper:
         self._monotonic = monotonic
         self._buckets: dict[int, dict[Ask[object], None]] = {}
         self._ticks: list[int] = []
+        self._open = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_tick = 0
 
     def __len__(self) -> int:
-        return sum(len(bucket) for bucket in self._buckets.values())
+        return self._open
 
     def add(self, ask: Ask[object]) -> None:
         """Expire `ask` at its deadline unless it is discarded before."""
@@ -73,12 +74,16 @@ class Sweeper:
             if self._timer is None or tick < self._armed_tick:
                 self._arm(tick)
         bucket[ask] = None
+        self._open += 1
 
     def discard(self, ask: Ask[object]) -> None:
         """Forget an ask that has its answer; nothing happens if it is not held."""
         bucket = self._buckets.get(ask.tick)
-        if bucket is not None:
-            bucket.pop(ask, None)
+        if bucket is not None and ask in bucket:
+            del bucket[ask]
+            self._open -= 1
+            if not self._open:
+                self.close()  # an idle system is not woken for nothing
 
     def close(self) -> None:
         """Stop the timer and forget all asks."""
@@ -87,6 +92,7 @@ class Sweeper:
             self._timer = None
         self._buckets.clear()
         self._ticks.clear()
+        self._open = 0
 
     def _arm(self, tick: int) -> None:
         if self._timer is not None:
@@ -98,7 +104,9 @@ class Sweeper:
         self._timer = None
         now = self._monotonic()
         while self._ticks and (self._ticks[0] * TICK_S <= now or not self._buckets[self._ticks[0]]):
-            for ask in self._buckets.pop(heappop(self._ticks)):
+            bucket = self._buckets.pop(heappop(self._ticks))
+            self._open -= len(bucket)
+            for ask in bucket:
                 ask.expire()
         if self._ticks:
             self._arm(self._ticks[0])

@@ -8,6 +8,7 @@ A boundary that begins ends the rest at once: from then on training waits for th
 """
 
 import asyncio
+import math
 import selectors
 import threading
 import time
@@ -22,6 +23,10 @@ RESTS_MAX = 4
 """A burst of work without any select in it is paid back at once, by at most this many rests."""
 WAIT_S_MIN = 0.0003
 """Seconds that a select must have waited to count as rest: in less, the other thread has hardly woken."""
+LOOK_EVERY_S = 0.0005
+"""While callbacks are ready the selector is asked this often at most. Each look hands the interpreter lock to
+the training thread and back, which takes as long as several callbacks; and what one callback wakes, in a chain
+of them, needs no look."""
 
 
 class Governor:
@@ -73,15 +78,18 @@ class GovernedSelector(selectors.DefaultSelector):
         self._block = governor.rest if block is None else block
         self._owed_s = 0.0  # rest that the loop has worked for and not yet taken
         self._left_at: float | None = None  # when the last select returned; None while not governed
+        self._look_at = -math.inf  # until then nobody looks while callbacks are ready
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        governor = self._governor
-        if not governor.active or governor.boundary_active:
-            self._owed_s, self._left_at = 0.0, None
-            return super().select(timeout)
-        entered_at = self._now()
+        governor, entered_at = self._governor, self._now()
+        if timeout is not None and timeout <= 0 and entered_at < self._look_at:
+            return []
         ready = super().select(timeout)
         left_at = self._now()
+        self._look_at = left_at + LOOK_EVERY_S
+        if not governor.active or governor.boundary_active:
+            self._owed_s, self._left_at = 0.0, None
+            return ready
         waited_s = left_at - entered_at if left_at - entered_at >= WAIT_S_MIN else 0.0
         if self._left_at is not None:
             worked_s = left_at - self._left_at - waited_s

@@ -52,13 +52,13 @@ class Network:
 def take_network(grafts: Grafts) -> Network:
     """A copy of the network as it is; the modules of its seeds are not in it."""
     model = grafts.model
-    modules = dict(model.named_modules())
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     planted = (Planted(one, grafts.site_of(one), grafts.alpha(one)) for one in grafts.seed_ids())
     return Network(
         seeds=tuple(planted),
-        tensors={name: copied(tensor) for name, tensor in tensors_of(model).items()},
+        tensors={name: copied(tensor) for name, tensor in (*parameters.items(), *model.named_buffers())},
         extras={name: _extra(module) for name, module in modules.items() if _has_extra(module)},
-        frozen=tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad),
+        frozen=tuple(name for name, parameter in parameters.items() if not parameter.requires_grad),
         resting=tuple(name for name, module in modules.items() if not module.training),
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -80,7 +81,7 @@ class Snapshot:
     teacher: Mapping[str, Tensor] | None = None
     """Tensors of the copy that live seeds' training holds to, if there is one; nothing changes in them."""
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Size of its copies in bytes; the way back to before a graft is counted with each snapshot."""
         undone = sum(seed.undo.nbytes for seed in self.seeds.values() if seed.undo is not None)

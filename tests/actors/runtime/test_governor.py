@@ -1,11 +1,12 @@
 """The governor's account of work and rest, with a clock and a block that only pretend."""
 
+import selectors
 import threading
 import time
 
 import pytest
 
-from actors.runtime.governor import RESTS_MAX, GovernedSelector, Governor, governed_loop
+from actors.runtime.governor import LOOK_EVERY_S, RESTS_MAX, GovernedSelector, Governor, governed_loop
 
 
 class Pretend:
@@ -141,10 +142,25 @@ def test_a_select_that_returns_at_once_is_no_rest() -> None:
         return pretend.now
 
     selector = GovernedSelector(governor, now=now, block=pretend.block)
-    for _ in range(1000):
+    while pretend.now < 100.03:
         selector.select(0)
     selector.close()
     assert 8 <= governor.rests <= 10
+
+
+def test_a_loop_with_work_at_hand_looks_for_more_only_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float | None] = []
+    monkeypatch.setattr(
+        selectors.DefaultSelector, "select", lambda _, timeout=None: looks.append(timeout) or []
+    )
+    governor = Governor()
+    pretend, selector = make(governor)
+    work(pretend, selector, LOOK_EVERY_S / 10, 101)
+    assert 10 <= len(looks) <= 11
+    selector.select(LOOK_EVERY_S)
+    selector.select(None)
+    selector.close()
+    assert looks[-2:] == [LOOK_EVERY_S, None], "who has nothing at hand always looks"
 
 
 def test_the_governed_loop_runs_what_any_loop_runs() -> None:
