@@ -38,6 +38,7 @@ test: setup
 
 test-slow: setup
 	$(PYTEST) -m slow $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "hypothesis and not slow" $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

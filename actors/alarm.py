@@ -8,6 +8,7 @@
 Plain and synchronous: to raise it takes no queue and no turn of the event loop, on which it is used alone.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from actors.oona.telling import tell
 from actors.runtime.clock import Clock
 from contracts import topics
 from contracts.emergency import NONE, Level, Order, Ordered, Trigger, Trouble
-from contracts.messages import EmergencySignal
+from contracts.messages import EmergencySignal, WallNs
 from esper.tolaria.emergency import Emergencies
 
 ORIGIN: Final = "tolaria"
@@ -29,6 +30,8 @@ ORDER: Final = "order"
 """The attribute of a signal that makes it an operator's order: force, hold or release."""
 OWN_KEPT = 256
 """Own signals that are recognised when they come back over the bus, the newest."""
+
+log = logging.getLogger(__name__)
 
 Freeze: TypeAlias = Callable[[str], None]
 """(reason) Stop training after the present step; called from the event loop, perhaps more than once."""
@@ -56,7 +59,7 @@ class Alarm:
         self._epoch = epoch
         self._freeze = freeze
         self._told = told
-        self._born_ns = clock.wall_ns()
+        self._born_ns, self._born_s = clock.wall_ns(), clock.monotonic()
         self._sent = 0
         self._own: deque[str] = deque(maxlen=OWN_KEPT)
 
@@ -76,9 +79,9 @@ class Alarm:
         self._act(ordered, trouble)
         return ordered
 
-    def over(self, trigger: Trigger, subject: str = "") -> None:
-        """A lasting trouble is over."""
-        self.emergencies.over(trigger, subject)
+    def over(self, trigger: Trigger, subject: str = "") -> bool:
+        """A lasting trouble is over; whether it was open."""
+        return self.emergencies.over(trigger, subject)
 
     def calm(self, epoch: int) -> Ordered:
         """The boundary of `epoch` is over."""
@@ -107,8 +110,18 @@ class Alarm:
 
     def concerns(self, event_id: str, signal: EmergencySignal) -> bool:
         """Whether a signal from the bus is for us: not another run's, our own, or from before our birth."""
-        ours = not signal.run_id or signal.run_id == self._run_id
-        return ours and event_id not in self._own and signal.triggered_at >= self._born_ns
+        return self._is_ours(event_id, signal) and signal.triggered_at >= self._birth_ns()
+
+    def _is_ours(self, event_id: str, signal: EmergencySignal) -> bool:
+        return (not signal.run_id or signal.run_id == self._run_id) and event_id not in self._own
+
+    def _birth_ns(self) -> WallNs:
+        """When we were born, as the wall clock has it, or has it now if it was set back since.
+
+        Then some of what was said just before is followed too: rather that than to miss what is said now.
+        """
+        lived_ns = int((self._clock.monotonic() - self._born_s) * 1e9)
+        return min(self._born_ns, self._clock.wall_ns() - lived_ns)
 
     def freeze_for(self, event_id: str, signal: EmergencySignal) -> None:
         """Freeze training if that is what a signal comes to; `hear` does the rest, when there is time."""
@@ -122,6 +135,9 @@ class Alarm:
     def hear(self, event_id: str, signal: EmergencySignal) -> Ordered | None:
         """A signal came over the bus; None if it changes nothing here."""
         if not self.concerns(event_id, signal):
+            if self._is_ours(event_id, signal):
+                early_s = (self._birth_ns() - signal.triggered_at) / 1e9
+                log.warning("a signal of %s is not followed: it is %.1f s too old", signal.origin, early_s)
             return None
         order = _orders(signal)
         if not order and signal.level is NONE:

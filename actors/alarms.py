@@ -19,10 +19,17 @@ CHECKPOINT = "checkpoint"
 class RunAlarms:
     """Reads troubles out of what Tolaria knows, and raises the alarm."""
 
-    def __init__(self, alarm: Alarm, config: Config, broken: Callable[[], str] = str) -> None:
-        """`broken` says why the run's journal takes nothing more; empty while it does."""
+    def __init__(
+        self,
+        alarm: Alarm,
+        config: Config,
+        broken: Callable[[], str] = str,
+        goes_on: Callable[[], object] = bool,
+    ) -> None:
+        """`broken` says why the run's journal takes nothing more; empty while it does. `goes_on` is called
+        when it does again."""
         self._alarm = alarm
-        self._broken = broken
+        self._broken, self._goes_on = broken, goes_on
         budget_s = config.budgets.epoch_boundary_ms / 1e3
         self._times = BoundaryTimes(budget_s, config.emergency.slow_boundaries)
         self._isolations = Isolations(config.growth.gates.isolation_violations_max)
@@ -65,6 +72,8 @@ class RunAlarms:
         yield from self._isolations.look(assembled.figures, epoch)
         if broken := self._broken():
             yield Trouble(Trigger.JOURNAL_FAILED, f"the journal takes nothing more: {broken}", epoch)
+        elif self._alarm.over(Trigger.JOURNAL_FAILED):
+            self._goes_on()
 
 
 def for_want_of_space(error: BaseException) -> bool:

@@ -52,10 +52,12 @@ from actors.workplace import Begin, Conclusion, GoBack, Halt, KeepNow, Workplace
 from contracts.config import Config
 from contracts.control import Look
 from contracts.emergency import Ordered, Trigger, Trouble
+from contracts.growth import GrowthView
 from contracts.report import ResumeFacts
 from contracts.view import RunFacts
 from esper.journal.outbox import Outbox
 from esper.kasmina.engine import Engine
+from esper.kasmina.stock import Stock
 from esper.moment import Moment
 from esper.tamiyo.controller import Controller
 from esper.tamiyo.observation import Observation
@@ -101,6 +103,10 @@ class Play:
     journal: Journal | None = None
     pipeline: Pipeline | None = None
     """Compiles and fetches kernels ahead; without it modules are built on the spot."""
+    outlook: GrowthView | None = None
+    """How growth stands at the beginning, so that kernels can be made from then on."""
+    stock: Stock | None = None
+    """Kernels that are ready, and what is not to be grown."""
     desk: Desk | None = None
     """What checkpoints are written with; without it nothing goes to disk."""
     start: Moment | None = None
@@ -212,7 +218,7 @@ class Company:
             "tamiyo", lambda: Tamiyo(play.controller, around.clock, in_thread=play.policy_in_thread)
         )
         journal = Journal() if play.journal is None else play.journal
-        post = Post(self.bus, journal.scribe, Outbox(), self.witness.alert)
+        post = Post(self.bus, journal.scribe, Outbox(), self.witness.alert, lambda: self.keeper.settled)
         reports = self.system.spawn("reports", lambda: Reports(play.observation, around.clock, post))
         kasmina = self.system.spawn("kasmina", lambda: Kasmina(play.engine))
         prefetch: ActorRef[Look] | None = None
@@ -221,6 +227,8 @@ class Company:
                 self.bus, around.clock, around.stream, tamiyo, kasmina, self.witness, play.run_id
             )
             prefetch = spawn_pipeline(self.system, play.pipeline, near)
+            if play.outlook is not None and play.start is None:
+                prefetch.tell_nowait(Look(play.outlook))
         self.system.spawn("warden", lambda: Warden(self.alarm, self.bus))
         tools = TurnTools(
             around.now, around.clock.wall_ns, self._quiet, self.witness.probing, self.keeper.keeps
@@ -242,13 +250,18 @@ class Company:
             ),
             witness=self.witness,
             emergencies=self.emergencies,
-            alarms=RunAlarms(self.alarm, play.config, lambda: journal.broken),
+            alarms=RunAlarms(
+                self.alarm,
+                play.config,
+                lambda: journal.broken,
+                lambda: self.witness.journal_goes_on(journal.lacks),
+            ),
             keeper=self.keeper,
             orders=self.orders,
             done=self._done,
             start=play.start,
             prefetch=prefetch,
-            stock=play.pipeline.stock if play.pipeline is not None else None,
+            stock=play.stock,
         )
         self._tolaria = self.system.spawn("tolaria", lambda: Tolaria(workplace), restarts=NEVER_AGAIN)
         lookout = Lookout(

@@ -5,14 +5,27 @@ from dataclasses import dataclass
 
 from actors.alarm import Alarm
 from actors.alarms import CHECKPOINT
+from actors.orders import Wanted
 from actors.runtime.clock import Clock
-from contracts.emergency import Answer, Bearings, Level, Order, Ordered, SeedOrder, Trouble
+from contracts.emergency import Answer, Bearings, BreakerOrder, Level, Order, Ordered, SeedOrder, Trouble
+from contracts.growth import Operation, OperationFigures
 
 PATIENCE_S = 25.0
 """How long an order that takes its time is waited for; it is carried out all the same."""
 LOOK_EVERY_S = 0.05
 ENDING = ("comparing", "finishing", "finished", "interrupted", "halted")
 """Phases in which nothing is left to steer."""
+DONE_TO_SEEDS = {
+    "pause": "is paused",
+    "resume": "goes on",
+    "cull": "is taken out",
+    "terminate": "is taken down for good",
+}
+DONE_TO_BREAKERS = {
+    "open": "is refused until its breaker is closed",
+    "close": "is let through again",
+    "try": "is tried the next time, and that decides",
+}
 
 
 @dataclass(frozen=True)
@@ -30,10 +43,12 @@ class Rudder:
     """Have the newest moment written; False if it can't be."""
     go_back: Callable[[str], None]
     """(reason) Return to the boundary before, at the end of the present epoch."""
-    order: Callable[[SeedOrder], str]
+    order: Callable[[Wanted], str]
     """Have it put to the engine at the next boundary; the command's id, empty if too many wait already."""
     answer: Callable[[str], tuple[bool, str] | None]
     """(command id) Whether the engine has carried it out, and why not; None while it has not judged it."""
+    breakers: Callable[[], tuple[OperationFigures, ...]]
+    """Of the engine's operations that were run, refused or set."""
     goes_back: bool = True
     """More boundaries are kept than the newest."""
 
@@ -49,7 +64,8 @@ class Helm:
 
     async def carry_out(self, order: Order) -> Answer:
         """Do what is wanted, and say what came of it."""
-        if order.what != "status" and self._rudder.phase() in ENDING:
+        asks = order.what == "status" or (order.breaker is not None and order.breaker.wanted == "status")
+        if not asks and self._rudder.phase() in ENDING:
             return self._answer(False, f"the run is {self._rudder.phase()}; there is nothing left to steer")
         match order.what:
             case "status":
@@ -60,6 +76,8 @@ class Helm:
                 return await self._go_back(order)
             case "seed":
                 return await self._to_a_seed(order.seed)
+            case "breaker":
+                return await self._to_a_breaker(order.breaker)
             case "force" | "hold" | "release":
                 return self._set_level(order)
 
@@ -78,6 +96,7 @@ class Helm:
             quiet_left=emergencies.boundaries_left,
             troubles=emergencies.open,
             checkpoint=self._rudder.saved(),
+            breakers=self._rudder.breakers(),
         )
 
     def _set_level(self, order: Order) -> Answer:
@@ -129,17 +148,28 @@ class Helm:
         return next((one for one in self._alarm.emergencies.open if one.subject == CHECKPOINT), None)
 
     async def _to_a_seed(self, order: SeedOrder | None) -> Answer:
-        """Done when the engine has judged it, at the next boundary."""
         if order is None:
-            return self._answer(False, "which seed, and what of it? pause, resume or cull, and the seed's id")
+            return self._answer(
+                False, "which seed, and what of it? pause, resume, cull or terminate, and its id"
+            )
+        return await self._to_the_engine(order, f"{order.seed_id} {DONE_TO_SEEDS[order.operation]}")
+
+    async def _to_a_breaker(self, order: BreakerOrder | None) -> Answer:
+        if order is None:
+            return self._answer(False, "what of the breakers? status, or open, close or try and an operation")
+        if order.wanted == "status":
+            return self._answer(*_how_breakers_are(self._rudder.breakers(), order.operation))
+        return await self._to_the_engine(order, f"{order.operation} {DONE_TO_BREAKERS[order.wanted]}")
+
+    async def _to_the_engine(self, order: Wanted, done: str) -> Answer:
+        """Done when the engine has judged it, at the next boundary."""
         command_id = self._rudder.order(order)
         if not command_id:
             return self._answer(False, "too many orders wait for their boundary already")
         if not await self._wait(lambda: self._rudder.answer(command_id) is not None):
             return self._answer(False, f"no boundary within {PATIENCE_S:.0f} s; it is put to the next one")
         applied, refusal = self._rudder.answer(command_id) or (False, "")
-        done = {"pause": "is paused", "resume": "goes on", "cull": "is taken out"}[order.operation]
-        return self._answer(applied, f"{order.seed_id} {done}" if applied else refusal)
+        return self._answer(applied, done if applied else refusal)
 
     async def _wait(self, over: Callable[[], bool]) -> bool:
         """Whether it was over in time."""
@@ -168,6 +198,16 @@ def _came_of(order: Order, ordered: Ordered) -> tuple[bool, str]:
             return True, f"{_word(order.level)} is forced; because of open troubles the level is {word}"
         case _:
             return True, f"{word}, forced until it is released"
+
+
+def _how_breakers_are(figures: tuple[OperationFigures, ...], name: str) -> tuple[bool, str]:
+    """Of one operation, or if there is no name of all whose breaker is not closed."""
+    if name and name not in tuple(Operation):
+        return False, f"there is no operation {name!r}; there are {', '.join(Operation)}"
+    told = [one for one in figures if (one.operation == name if name else one.breaker != "closed")]
+    if told:
+        return True, "; ".join(one.standing for one in told)
+    return True, f"{name} is closed; it was not needed yet" if name else "every breaker is closed"
 
 
 def _word(level: Level) -> str:

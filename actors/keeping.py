@@ -4,8 +4,10 @@
                    └──▶ writer's lane ─▶ disk  full rollback, resume
 
 The writer takes one moment at a time. What comes due while it writes replaces what waits: the newest counts.
+What was done before the oldest moment that one could go back to is `settled`: nothing can undo it.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +58,10 @@ class Keeper:
         self._saved: Moment | None = None
         self._next: Moment | None = None
         self._newest: Moment | None = None
+        self._on_disk = -1
+        """Epoch of the newest moment on disk of what has happened; -1 while the disk has another future."""
+        self._undone: Moment | None = None
+        """Of such a future, and still being written."""
         self._last_s = now()
         self.deliver: Callable[[Wrote], None] = lambda wrote: None
         """Called from the writer's lane."""
@@ -70,15 +76,26 @@ class Keeper:
         """Whether the trainer's half of a moment is wanted at boundaries."""
         return bool(self._config.boundaries) or self._desk is not None
 
+    @property
+    def settled(self) -> float:
+        """Epoch of the oldest moment that the run may go back to, in this process or, from the disk's newest,
+        in another one; -1 while that would be its beginning or an undone future, infinite if it can't.
+        """
+        ways = [self.moments[0].epoch] if self.moments else []
+        if self._desk is not None:
+            ways.append(self._on_disk)
+        return min(ways, default=math.inf)
+
     def begin(self, moment: Moment) -> None:
         """The run goes on from this moment, which is on disk."""
         self._newest = self._saved = moment
-        self.written = moment.epoch
+        self.written = self._on_disk = moment.epoch
         self.moments.append(moment)
 
     def keep(self, moment: Moment) -> None:
-        """A new moment."""
-        self.go_back(moment.epoch)
+        """A new moment; the run may begin with one that it knows."""
+        if self.moments and self.moments[-1].epoch == moment.epoch:
+            self.moments.pop()
         self._newest = moment
         self.moments.append(moment)
         self._trim()
@@ -109,15 +126,21 @@ class Keeper:
         moment, self._writing = self._writing, None
         if wrote.saved is not None:
             self._saved, self.written = moment, wrote.epoch
+            if moment is not self._undone:
+                self._on_disk = wrote.epoch
         waiting, self._next = self._next, None
         if waiting is not None:
             self._write(waiting)
 
     def go_back(self, epoch: int) -> None:
-        """The run stands at the end of this epoch: what came later, and this moment itself, is kept anew."""
+        """The run stands at the end of this epoch: what came later, and this moment itself, is kept anew.
+
+        Until that is done there is nothing to write: what lies on the disk may be of an undone future.
+        """
+        self._on_disk, self._undone = -1, self._writing
+        self._newest = self._next = None
         while self.moments and self.moments[-1].epoch >= epoch:
             self.moments.pop()
-            self._next = None
 
     def read(self) -> tuple[Moment | None, tuple[str, ...]]:
         """The newest moment on disk that is sound, if there is one, read in the calling thread.

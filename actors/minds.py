@@ -4,7 +4,10 @@ An answer comes after everything that the actor was told before, so that what is
 been told is what the run goes on from.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from actors.kasmina import Adapt, Commit, RecallEngine, RememberEngine
 from actors.reports import RecallWindows, RememberWindows
@@ -16,8 +19,10 @@ from esper.moment import Memories
 from esper.tamiyo.controller import ControllerMemory
 from esper.tamiyo.observation import ObservationMemory
 
-REMEMBER_S = 1.0
-"""For what is asked while training runs."""
+T = TypeVar("T")
+
+REMEMBER_S = 2.0
+"""For what is asked while training runs, behind a survey that may take its own time."""
 RECALL_S = 5.0
 """For what is asked while training stands still."""
 
@@ -41,13 +46,21 @@ class Remembered:
 
 
 async def remember(minds: Minds) -> Remembered | None:
-    """What they remember now; None if one of them does not answer."""
+    """What they remember now; None if one of them does not answer. All are asked at once, and waited for."""
+    controller, windows, engine = await asyncio.gather(
+        _asked(lambda: minds.tamiyo.ask(RememberPolicy(), deadline_s=REMEMBER_S)),
+        _asked(lambda: minds.reports.ask(RememberWindows(), deadline_s=REMEMBER_S)),
+        _asked(lambda: minds.kasmina.ask(RememberEngine(), deadline_s=REMEMBER_S)),
+    )
+    if controller is None or windows is None or engine is None:
+        return None
+    return Remembered(controller, windows, engine)
+
+
+async def _asked(ask: Callable[[], Awaitable[T]]) -> T | None:
+    """The answer; None if there is none, and the others are heard out all the same."""
     try:
-        return Remembered(
-            await minds.tamiyo.ask(RememberPolicy(), deadline_s=REMEMBER_S),
-            await minds.reports.ask(RememberWindows(), deadline_s=REMEMBER_S),
-            await minds.kasmina.ask(RememberEngine(), deadline_s=REMEMBER_S),
-        )
+        return await ask()
     except ActorError:
         return None
 

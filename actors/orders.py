@@ -1,19 +1,33 @@
-"""What an operator wants of a seed: each order takes the policy's place at one boundary.
+"""What an operator wants of the grafting engine: each order takes the policy's place at one boundary.
 
 It is a command like any other: the engine judges it, and what it said is what the operator is told.
 """
 
 from collections import OrderedDict, deque
-from typing import Final
+from typing import Final, TypeAlias
 
-from contracts.emergency import SeedOrder
-from contracts.messages import AdaptationCommand, WallNs
-from esper.tamiyo.action import Action, Cull, Pause, command_for
+from msgspec.structs import replace
 
-OPERATOR: Final = "operator"
-"""Who issues them; `growth.issuers` has to name it."""
+from contracts.emergency import BreakerOrder, SeedOrder
+from contracts.messages import (
+    AdaptationCommand,
+    CircuitBreakerState,
+    CommandCircuitBreaker,
+    CommandType,
+    WallNs,
+)
+from esper.kasmina.admissible import OPERATOR
+from esper.tamiyo.action import Cull, Pause, command_for
+
 WAITING_MAX: Final = 16
 ANSWERS_MAX: Final = 64
+REASON: Final = "asked for by the operator"
+Wanted: TypeAlias = SeedOrder | BreakerOrder
+STATES: Final = {
+    "open": CircuitBreakerState.OPEN,
+    "close": CircuitBreakerState.CLOSED,
+    "try": CircuitBreakerState.HALF_OPEN,
+}
 
 
 class Orders:
@@ -21,10 +35,10 @@ class Orders:
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        self._waiting: deque[tuple[str, SeedOrder]] = deque()
+        self._waiting: deque[tuple[str, Wanted]] = deque()
         self._answers: OrderedDict[str, tuple[bool, str]] = OrderedDict()
 
-    def put(self, order: SeedOrder, now_ns: WallNs) -> str:
+    def put(self, order: Wanted, now_ns: WallNs) -> str:
         """The id of the command that it will be; empty if too many wait already."""
         if len(self._waiting) >= WAITING_MAX:
             return ""
@@ -37,7 +51,7 @@ class Orders:
         if not self._waiting:
             return None
         command_id, order = self._waiting.popleft()
-        return command_for(action_of(order), command_id, OPERATOR, now_ns, deadline_ms)
+        return command_of(order, command_id, now_ns, deadline_ms)
 
     def settled(self, command_id: str, applied: bool, refusal: str) -> None:
         """The engine has judged a command, of whomever."""
@@ -50,8 +64,26 @@ class Orders:
         return self._answers.get(command_id)
 
 
-def action_of(order: SeedOrder) -> Action:
-    """The action that a policy would take for the same."""
-    if order.operation == "cull":
-        return Cull(order.seed_id, reason="asked for by the operator")
-    return Pause(order.seed_id, resume=order.operation == "resume", reason="asked for by the operator")
+def command_of(order: Wanted, command_id: str, now_ns: WallNs, deadline_ms: int) -> AdaptationCommand:
+    """The command that an order is."""
+    if isinstance(order, BreakerOrder):
+        return AdaptationCommand(
+            command_id,
+            CommandType.CIRCUIT_BREAKER,
+            now_ns,
+            OPERATOR,
+            execution_deadline_ms=deadline_ms,
+            payload=CommandCircuitBreaker(STATES[order.wanted], REASON),
+            annotations={"action": "breaker", "operation": order.operation, "reason": REASON},
+        )
+    out = order.operation in ("cull", "terminate")
+    action = (
+        Cull(order.seed_id, reason=REASON)
+        if out
+        else Pause(order.seed_id, resume=order.operation == "resume", reason=REASON)
+    )
+    command = command_for(action, command_id, OPERATOR, now_ns, deadline_ms)
+    if order.operation == "terminate":
+        notes = command.annotations | {"action": "terminate", "terminate": "true"}
+        return replace(command, annotations=notes)
+    return command

@@ -38,6 +38,7 @@ from esper.errors import CannotWrite
 from esper.log import logging_to
 from esper.place import Place
 from esper.report import headline
+from esper.stall import Stalled, note
 from esper.tolaria.task import Task
 from esper.tolaria.trainer import Trainer
 
@@ -129,13 +130,13 @@ async def _overseen(
     """While the run trains: is its loop alive, does its thread take steps, are memory and disk enough?"""
     emergency, folder = place.about.config.emergency, place.folder
     farewell = f"the run stood still and was ended; go on with it: python -m esper.run --resume {folder}"
-    overseer = Overseer(company, folder / STALLS)
+    overseer = Overseer(company, folder / STALLS, place.parts.trainer)
     watch = Watch(folder / STALLS, emergency, lambda: place.parts.trainer.progress, overseer, farewell)
     signs = vitals(emergency, folder, WorkerThreads())
     try:
         async with (
             watched(watch),
-            watching_vitals(company.alarm, signs, clock, governor.boundary_quiet),
+            watching_vitals(company.alarm, signs, clock, governor.boundary_quiet, company.witness.alert),
             steering(folder, _helm(company, place, clock)),
         ):
             yield
@@ -157,6 +158,7 @@ def _helm(company: Company, place: Place, clock: LoopClock) -> Helm:
         go_back=company.go_back,
         order=lambda wanted: company.orders.put(wanted, clock.wall_ns()),
         answer=company.orders.answer,
+        breakers=lambda: place.parts.engine.guard.figures(witness.epoch()),
         goes_back=place.about.config.checkpoint.boundaries > 1,
     )
     return Helm(place.about.run_id, company.alarm, rudder, clock)
@@ -168,12 +170,14 @@ class Overseer:
 
     company: Company
     file: Path
+    trainer: Trainer
 
     def stalled(self, stall: Stall) -> None:
         if stall.what == "step" and stall.over:
             return  # it moves again: too late, the run ends
         self.company.alarm.see(stall.trouble(self.company.alarm.epoch, self.file))
         if stall.what == "step":
+            note(self.file.parent, Stalled(stall.text, self.company.alarm.epoch, self.trainer.suspects))
             self.company.abandon(stall.text)
 
     def unwatched(self, reason: str) -> None:
@@ -242,6 +246,8 @@ def _play(script: Script, journal: Journal, writer: ThreadLane) -> Play:
         display=script.display,
         journal=journal,
         pipeline=script.pipeline,
+        outlook=parts.trainer.outlook(),
+        stock=parts.stock,
         policy_in_thread=parts.policy_in_thread,
         desk=Desk(place.store, writer, place.about, place.build),
         start=place.start,
@@ -254,7 +260,7 @@ def _resumed(place: Place) -> ResumeFacts | None:
     if place.start is None:
         return None
     told = (*(one.text for one in place.differences), *place.passed_over)
-    return ResumeFacts(place.start.epoch, told)
+    return ResumeFacts(place.start.epoch, told, place.set_aside)
 
 
 def _ending(outcome: Outcome, stopper: Stopper) -> Ending:

@@ -1,7 +1,9 @@
 """The blueprint pipeline of one run: Urza, Tezzeret, and who carries requests and kernels between them."""
 
+import os
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from contracts.config import KernelConfig
 from contracts.control import Foresee, Look
 from contracts.kernels import Strategy
 from esper.karn.catalogue import Catalogue
+from esper.karn.source import Source
 from esper.kasmina.stock import Stock
 from esper.tezzeret.agenda import Policy
 from esper.urza.library import Library
@@ -39,6 +42,8 @@ class Pipeline:
     approved: frozenset[str]
     """Experimental blueprints that may be made."""
     stock: Stock
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """Where a compiler's process finds blueprints of the user's own, by id."""
 
     def open_library(self) -> Library:
         """The store, for the thread that calls.
@@ -46,21 +51,27 @@ class Pipeline:
         Raises:
             Unavailable: it can't be used.
         """
-        limit_bytes = self.config.store_mb * MIB
-        return Library(self.folder, limit_bytes=limit_bytes, catalogue=self.catalogue)
+        config = self.config
+        return Library(
+            self.folder,
+            objects=config.objects or None,
+            limit_bytes=config.store_mb * MIB,
+            catalogue=self.catalogue,
+        )
 
     def shop(self) -> Shop:
         """How Tezzeret works."""
         config, strategy = self.config, Strategy(self.config.strategy)
         return Shop(
             folder=self.folder,
-            policy=Policy(strategy=strategy, at_most=config.workers),
+            policy=Policy(strategy=strategy, at_most=min(config.workers, _spare_processors())),
             limits=Limits(
                 job_s=config.compile_s,
                 memory_bytes=config.memory_mb * MIB,
                 fork=strategy is Strategy.AGGRESSIVE,
             ),
             catalogue=self.catalogue,
+            sources=self.sources,
             approved=self.approved,
         )
 
@@ -103,3 +114,9 @@ def spawn_pipeline(system: ActorSystem, pipeline: Pipeline, near: Neighbours) ->
         run_id=near.run_id,
     )
     return system.spawn("prefetch", lambda: Prefetch(depot))
+
+
+def _spare_processors() -> int:
+    """Beside the one that trains; at least one. A second compiler that shares a processor with the first only
+    delays it: to start takes as long as a dozen kernels."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)

@@ -6,12 +6,15 @@
     Oona: ready ─▶ Urza: fetch ─▶ the stock          Oona: error ─▶ the blueprint is left out of this run
 
 Nothing waits for this: a germination takes what the stock holds, and what it does not hold is built on the
-spot. What is wanted stands in Urza's catalogue; messages only say when to look.
+spot. What is wanted stands in Urza's catalogue; messages only say when to look. The compiler begins with what
+it hears of first, if it has nothing else to do, and puts each that comes later ahead of all that wait. So the
+likeliest is asked for first, then the others from the least likely on, and the likeliest again.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Protocol
 
 from actors.hearing import Ear, Heard
@@ -21,17 +24,22 @@ from actors.oona.telling import tell
 from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.runtime.clock import Clock
 from actors.tezzeret.actor import Conservative
-from actors.urza import Fetch, GivenUp, Hold, Want
+from actors.urza import Fetch, GivenUp, Hold, LetGo, Want
 from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import GrowthView
 from contracts.kernels import KernelArtifactError, KernelArtifactReady, KernelPrefetchRequest, KernelSpec
+from contracts.lifecycle import ACTIVE, Stage
 from esper.kasmina.stock import Stock
 from esper.urza.errors import Damaged, Missing
 from esper.urza.kernel import Kernel
 
 PATIENCE_S = 5.0
 """Deadline of every question that is asked here: nobody but this actor waits for the answers."""
+IN_PLACE = ACTIVE | {Stage.FOSSILIZED}
+"""Stages in which a seed's module is part of the network."""
+FRONT = 4
+"""The likeliest kernels, which are asked for once more when others were likelier before."""
 REQUESTS_MAX = 1_000
 """Kernels that are waited for; the oldest are forgotten, and built on the spot if they are grown."""
 
@@ -44,6 +52,12 @@ class Audience(Protocol):
 
     def left_out(self, blueprint_id: str, reason: str) -> None:
         """A blueprint could not be compiled."""
+
+    def built_here(self, blueprint_id: str, reason: str) -> None:
+        """No other process can make the blueprint: it is built on the spot."""
+
+    def damaged(self, blueprint_id: str, reason: str) -> None:
+        """A stored kernel was not what had been published: it is in quarantine, and made again."""
 
     def no_store(self, reason: str) -> None:
         """The store can't be used: everything is built on the spot."""
@@ -58,7 +72,7 @@ class Depot:
     stock: Stock
     tamiyo: ActorRef[Foresee]
     kasmina: ActorRef[KernelsFor]
-    urza: ActorRef[Fetch | Want | GivenUp | Hold]
+    urza: ActorRef[Fetch | Want | GivenUp | Hold | LetGo]
     tezzeret: ActorRef[Conservative]
     audience: Audience
     run_id: str
@@ -78,6 +92,9 @@ class Prefetch(Actor[Look | Heard]):
         """By request id, the oldest first."""
         self._looked_for: set[str] = set()
         self._held: set[str] = set()
+        self._told: set[str] = set()
+        self._ahead: tuple[str, ...] = ()
+        self._numbers = count(1)
         self._conservative = False
         self._ready = 0
         self._unusable = False
@@ -99,9 +116,14 @@ class Prefetch(Actor[Look | Heard]):
             await self._hold(message.view)
             await self._conserve(message.view.conservative)
             likely = await self._at.tamiyo.ask(Foresee(message.view), deadline_s=PATIENCE_S)
-            specs = await self._at.kasmina.ask(KernelsFor(likely), deadline_s=PATIENCE_S)
-            missing = [spec for spec in specs if not await self._provided(spec)]
-            for spec in reversed(missing):  # the newest request goes ahead of all: the likeliest comes last
+            portable = tuple(one for one in likely if self._is_portable(one.blueprint_id))
+            specs = await self._at.kasmina.ask(KernelsFor(portable), deadline_s=PATIENCE_S)
+            new = {spec.key for spec in specs if not await self._provided(spec)}
+            front = self._front(specs)
+            again = set(front) & self._requested.keys() if front != self._ahead else set()
+            self._ahead = front
+            asked = [spec for spec in specs if spec.key in new | again]
+            for spec in (*asked[:1], *reversed(asked)) if len(asked) > 1 else asked:
                 await self._request(spec)
         except ActorError:
             self._seen = None  # one of them is busy or ill: at the next boundary again
@@ -122,11 +144,15 @@ class Prefetch(Actor[Look | Heard]):
                     pass
 
     async def _hold(self, view: GrowthView) -> None:
-        """Keep what has been grafted in the store as long as the run lives."""
+        """Keep in the store what is part of the network, and nothing that no longer is."""
         seeds = (seed for site in view.sites for seed in (*site.fossils, site.seed) if seed is not None)
-        for ref in {seed.record.kernel for seed in seeds} - self._held - {""}:
-            self._held.add(ref)
+        needed = {one.record.kernel for one in seeds if one.record.stage in IN_PLACE} - {""}
+        for ref in sorted(needed - self._held):
             await self._at.urza.tell(Hold(ref, self._at.run_id))
+            self._held.add(ref)
+        for ref in sorted(self._held - needed):
+            await self._at.urza.tell(LetGo(ref, self._at.run_id))
+            self._held.remove(ref)
 
     async def _conserve(self, on: bool) -> None:
         """In conservative mode the compiler takes little of the machine."""
@@ -134,12 +160,25 @@ class Prefetch(Actor[Look | Heard]):
             self._conservative = on
             await self._at.tezzeret.tell(Conservative(on))
 
+    def _is_portable(self, blueprint_id: str) -> bool:
+        """Whether another process can make it; the first time that it can't is told."""
+        reason = self._at.stock.built_here.get(blueprint_id)
+        if reason is not None and blueprint_id not in self._told:
+            self._told.add(blueprint_id)
+            self._at.audience.built_here(blueprint_id, reason)
+        return reason is None
+
     async def _provided(self, spec: KernelSpec) -> bool:
         """Whether the kernel is in the stock now, or on its way there."""
         if self._at.stock.holds(spec) or spec.key in self._requested or self._unusable:
             return True
         self._looked_for.add(spec.key)
         return await self._fetch(spec)
+
+    def _front(self, specs: Sequence[KernelSpec]) -> tuple[str, ...]:
+        """The likeliest of those that are not there yet, by key."""
+        waiting = (spec.key for spec in specs if not self._at.stock.holds(spec))
+        return tuple(islice(waiting, FRONT))
 
     async def _fetch(self, spec: KernelSpec) -> bool:
         """Whether the kernel is in the stock, or nothing can be done for it."""
@@ -149,7 +188,11 @@ class Prefetch(Actor[Look | Heard]):
                 self._at.stock.put(spec, answer)
                 self._ready += 1
                 self._at.audience.kernels(self._ready, len(self._looked_for))
-            case Missing() | Damaged():
+            case Damaged(reason=reason):
+                self._at.stock.found_damaged()
+                self._at.audience.damaged(spec.design.blueprint_id, reason)
+                return False
+            case Missing():
                 return False
             case _:
                 self._do_without(str(answer))
@@ -161,7 +204,12 @@ class Prefetch(Actor[Look | Heard]):
             self._remember(spec)
             blueprint_id, issued_at = spec.design.blueprint_id, self._at.clock.wall_ns()
             request = KernelPrefetchRequest(spec.key, blueprint_id, self._at.run_id, issued_at)
-            tell(self._at.bus, topics.KERNEL_REQUEST, request, f"{self._at.run_id}/{spec.key}")
+            tell(
+                self._at.bus,
+                topics.KERNEL_REQUEST,
+                request,
+                f"{self._at.run_id}/{spec.key}/{next(self._numbers)}",
+            )
             self._at.audience.kernels(self._ready, len(self._looked_for))
         elif wanted is False:
             given_up = await self._at.urza.ask(GivenUp(), deadline_s=PATIENCE_S)

@@ -1,13 +1,26 @@
 """Keeps every command under observation, whoever issued it, and sees its field report to its reader.
 
-Apart from Tamiyo, so that a policy that hangs or crashes takes no report with it. A report is on the disk
-before it is announced, and announced again until its reader has acknowledged it. Nobody waits for the disk
-but what is announced: whoever tells of a decision, or asks what is remembered, is answered at once.
+Apart from Tamiyo, so that a policy that hangs or crashes takes no report with it. A report goes to the disk
+once no rollback and no resume can undo what it is about, and it is on the disk before it is announced, and
+announced again until its reader has acknowledged it. So a reader gets one report on a command:
+
+| what happens | what the reader gets |
+| --- | --- |
+| a rollback to before the window closed | nothing yet: it is open again, and closes in the new future |
+| a rollback to before the command | one report, ABORTED, that notes that the command was undone |
+| an interrupt or a halt with windows open | nothing yet: the resumed run fills them |
+| the end of the run | the reports on what was seen of the open windows |
+| a kill before the report is on the disk | nothing yet: the checkpoint has the report or its window |
+| a kill after that, announced or not | that report: the resumed run announces it, as often as need be |
+
+Nobody waits for the disk but what is announced: whoever tells of a decision, or asks what is remembered, is
+answered at once. What a disk does not take waits in the observation, and in the checkpoints.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +39,7 @@ from contracts.messages import FieldReport, WallNs
 from contracts.request import Request
 from contracts.wire import WireError
 from esper.journal.book import Book
-from esper.journal.outbox import Letter, Outbox
+from esper.journal.outbox import AT_ONCE_MAX, HELD_MAX, Letter, Outbox
 from esper.journal.reports import Kept, Pending
 from esper.tamiyo.observation import Observation, ObservationMemory
 
@@ -34,7 +47,7 @@ ANNOUNCE_EVERY_S = 1.0
 TIDY_EVERY_S = 60.0
 """Seconds between two looks for reports that are too old."""
 ERRANDS_MAX = 256
-"""Pieces of work that wait for the disk. What is too much is told, or comes again by itself."""
+"""Pieces of work that wait for the disk. What is too much comes again by itself."""
 LAST_ERRANDS_S = 1.0
 """Seconds that they have at the end."""
 
@@ -48,7 +61,7 @@ class RememberWindows(Request[ObservationMemory]):
 
 @dataclass(frozen=True, slots=True)
 class RecallWindows(Request[bool]):
-    """Go back to these; True once it is done."""
+    """Go back to these, from a future that is undone; True once it is done."""
 
     memory: ObservationMemory
 
@@ -75,6 +88,8 @@ class Post:
     scribe: Scribe
     outbox: Outbox
     alert: Tell
+    settled: Callable[[], float]
+    """Epoch of the oldest moment that the run may still go back to; infinite if there is none."""
 
 
 class _Put(NamedTuple):
@@ -96,8 +111,12 @@ class Reports(
         self._clock = clock
         self._post = post
         self._errands: dict[asyncio.Task[None], None] = {}
+        self._due: asyncio.Task[None] | None = None
+        """Takes what is due to the disk, unless it has ended."""
         self._named: set[str] = set()
         """Damaged reports that were told."""
+        self._broken = ""
+        """Why the disk took no reports last; empty once it has taken some."""
         self._lost_count = 0
 
     async def on_start(self) -> None:
@@ -106,22 +125,28 @@ class Reports(
         self._run(self._tidy())
 
     async def on_stop(self) -> None:
-        if self._errands:
-            await asyncio.wait(self._errands, timeout=LAST_ERRANDS_S)
-        for errand in self._errands:
-            errand.cancel()
+        try:
+            if self._errands:
+                await asyncio.wait(self._errands, timeout=LAST_ERRANDS_S)
+        finally:  # also where there is no time left to wait
+            for errand in self._errands:
+                errand.cancel()
 
     @handles
     async def on_decided(self, message: Decided) -> None:
-        reports = self._observation.watch(message, self._clock.wall_ns())
-        if reports and not self._run(self._keep(reports)):
-            self._lost(reports, "too many wait for the disk")
+        self._observation.watch(message, self._clock.wall_ns())
+        self._keep_due()
 
     @handles
     async def on_close_windows(self, message: CloseWindows) -> tuple[FieldReport, ...]:
-        reports = self._observation.close(message.state, message.view, self._clock.wall_ns())
+        now_ns, resumable = self._clock.wall_ns(), message.resumable
+        reports = self._observation.close(message.state, message.view, now_ns, resumable=resumable)
         self._post.outbox.hurry()  # the run ends, and with it who announces
-        await self._keep(reports)
+        await self._keep(self._post.settled() if resumable else math.inf, hurry=True)
+        for _ in range(HELD_MAX // AT_ONCE_MAX):
+            self._announce()
+        if not resumable and self._broken:
+            self._lost(self._observation.due(math.inf))
         if self._lost_count:
             told = f"{self._lost_count} reports in all could not be kept, and were not announced"
             self._post.alert("field_reports_lost", told)
@@ -133,7 +158,7 @@ class Reports(
 
     @handles
     async def on_recall_windows(self, message: RecallWindows) -> bool:
-        self._observation.recall(message.memory)
+        self._observation.go_back(message.memory, self._clock.wall_ns())
         return True
 
     @handles
@@ -142,20 +167,31 @@ class Reports(
 
     @handles
     async def on_announce(self, _: Announce) -> None:
+        self._keep_due()
         self._announce()
 
     @handles
     async def on_tidy(self, _: Tidy) -> None:
         self._run(self._tidy())
 
-    async def _keep(self, reports: Sequence[FieldReport]) -> None:
-        """Write reports down, then announce them."""
+    def _keep_due(self) -> None:
+        """Let what is due go to the disk, unless something is on its way there: then next time will do."""
+        settled = self._post.settled()
+        if self._observation.due(settled) and self._due not in self._errands:
+            self._due = self._run(self._keep(settled))
+        self._lost(self._observation.shed())
+
+    async def _keep(self, settled: float, *, hurry: bool = False) -> None:
+        """Write the reports down that are due, then announce them."""
+        reports = self._observation.due(settled)
         try:
             work = partial(_put, reports, self._clock.wall_ns(), self._post.outbox.room, self._held())
-            put = await self._post.scribe.run(work)
+            put = await self._post.scribe.run(work, hurry=hurry)
         except Broken as error:
-            self._lost(reports, str(error))
+            self._broken = str(error)
             return
+        self._broken = ""
+        self._observation.kept([report.report_id for report in reports])
         for report, kept in zip(reports, put.kept, strict=True):
             if kept is Kept.REPLACED:
                 self._post.outbox.renew(report.report_id)
@@ -213,22 +249,23 @@ class Reports(
         except WireError as error:
             _log.warning("%s is not published: %s", letter.event_id, error)
 
-    def _lost(self, reports: Sequence[FieldReport], reason: str) -> None:
+    def _lost(self, reports: Sequence[FieldReport]) -> None:
         """What is not on the disk is not announced. Told once; the others are counted until the end."""
         if reports and not self._lost_count:
             names = _listed([report.report_id for report in reports])
+            reason = self._broken or "the disk is too slow for them"
             self._post.alert("field_reports_lost", f"{names} could not be kept: {reason}")
         self._lost_count += len(reports)
 
-    def _run(self, errand: Coroutine[Any, Any, None]) -> bool:
-        """Let it go on beside this actor's messages; false if too many do already."""
+    def _run(self, errand: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Let it go on beside this actor's messages; None, and nothing happens, if too many do already."""
         if len(self._errands) >= ERRANDS_MAX:
             errand.close()
-            return False
+            return None
         task = asyncio.get_running_loop().create_task(errand)
         self._errands[task] = None
         task.add_done_callback(self._errands.pop)
-        return True
+        return task
 
 
 def _put(reports: Sequence[FieldReport], now_ns: WallNs, room: int, held: frozenset[str], book: Book) -> _Put:

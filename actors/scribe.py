@@ -1,11 +1,13 @@
 """Writes a run's journal: a thread of its own, so that nothing on the event loop ever waits for a disk.
 
 What is handed over within a quarter of a second, or until someone is in a hurry, is one transaction: each
-costs a sync, and a few handovers of the interpreter lock. When the disk fails, what it had not acknowledged is
-lost and said to be; nothing is tried again, and nothing more is written.
+costs a sync, and a few handovers of the interpreter lock. When the disk fails, what it had not acknowledged
+is lost and said to be; nothing is tried again, and nothing more is written. Only a disk that was full is
+looked at again now and then: once it has room the journal goes on, and says what it lacks.
 """
 
 import asyncio
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from typing import Protocol, TypeVar
 
 import anyio.lowlevel
 
-from esper.database import DatabaseUnavailable
+from esper.database import DatabaseFull, DatabaseUnavailable
 from esper.journal.book import Book, in_memory, open_book
 
 GROUP_S = 0.25
@@ -29,12 +31,26 @@ POSTED_BYTES_MAX = 16 << 20
 OPEN_S = 30.0
 CLOSE_S = 10.0
 """Seconds that the disk may take to open the journal, and to take what is left at the end."""
+AGAIN_S = 5.0
+"""Seconds until a disk that was full is looked at again; each time twice as long, at most `AGAIN_MAX_S`."""
+AGAIN_MAX_S = 300.0
+ROOM_BYTES = 4 << 20
+"""Free space that there has to be then."""
 CLOSED = "the journal is closed"
 T = TypeVar("T")
 
 
 class Broken(Exception):
     """The journal takes nothing more; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What a journal lacks that has gone on after its disk had been full."""
+
+    pieces: int
+    """Pieces of work that nobody waits for, and that were not done."""
+    reason: str
 
 
 class Scribe(Protocol):
@@ -47,6 +63,10 @@ class Scribe(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What has to be told of the journal that was found."""
+
+    @property
+    def gap(self) -> Gap | None:
+        """What is missing up to where it went on last; None if it never broke off."""
 
     def post(
         self, work: Callable[[Book], object], size: int = 0, landed: Callable[[], None] | None = None
@@ -86,12 +106,16 @@ class ThreadScribe:
         path.parent.stat()
         self.broken = ""
         self.notes: tuple[str, ...] = ()
+        self.gap: Gap | None = None
         self._path = path
         self._group_s = group_s
         self._lock = threading.Lock()
         self._tasks: deque[_Task] = deque()
         self._posted_bytes = 0
+        self._missing = 0
+        self._again_s = AGAIN_S
         self._closed = False
+        self._ending = threading.Event()
         self._there, self._hurry, opened = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write, args=(opened,), name="esper journal", daemon=True)
         self._thread.start()
@@ -145,6 +169,7 @@ class ThreadScribe:
         with self._lock:
             self._closed = True
             self._there.set()
+        self._ending.set()
         self._hurry.set()
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
@@ -157,6 +182,7 @@ class ThreadScribe:
     def _put(self, task: _Task, *, hurry: bool = False) -> bool:
         with self._lock:
             if self._closed or self.broken:
+                self._missing += task.settle is None
                 return False
             self._tasks.append(task)
             self._posted_bytes += task.size
@@ -176,6 +202,12 @@ class ThreadScribe:
             return
         finally:
             opened.set()
+        going_on: Book | None = book
+        while going_on is not None:
+            going_on = self._fill(going_on)
+
+    def _fill(self, book: Book) -> Book | None:
+        """Write what is handed over, to the end; the book to go on with where the disk was full meanwhile."""
         group: list[_Task] = []
         try:
             while group := self._next():
@@ -185,9 +217,32 @@ class ThreadScribe:
         except DatabaseUnavailable as error:
             self._break(str(error), group)
             book.give_up()
+            return self._begin_again() if isinstance(error, DatabaseFull) else None
         except BaseException as error:
             self._break(f"{type(error).__name__}: {error}", group)
             raise
+        return None
+
+    def _begin_again(self) -> Book | None:
+        """The same journal, once its disk has room again; None at the end, or if it can't be used now."""
+        while not self._ending.wait(self._again_s):
+            self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
+            try:
+                if shutil.disk_usage(self._path.parent).free < ROOM_BYTES:
+                    continue
+                book, notes = open_book(self._path)
+            except DatabaseFull:
+                continue
+            except (DatabaseUnavailable, OSError):
+                return None
+            with self._lock:
+                self.gap = Gap(self._missing, "; ".join((self.broken, *notes)))
+                self.broken = ""
+                if not self._closed:
+                    self._there.clear()
+                    self._hurry.clear()
+            return book
+        return None
 
     def _next(self) -> list[_Task]:
         """What has come in, a moment after the first of it; nothing at the end."""
@@ -206,7 +261,9 @@ class ThreadScribe:
         with self._lock:
             self.broken = self.broken or reason
             waiting = [*(group or ()), *self._tasks]
+            self._missing += sum(task.settle is None for task in waiting)
             self._tasks.clear()
+            self._posted_bytes = 0
         for task in waiting:
             if task.settle is not None:
                 task.settle(Broken(self.broken))
@@ -214,6 +271,8 @@ class ThreadScribe:
 
 class InlineScribe:
     """Writes at once, on the loop, to a book in memory or to one that is handed in: for simulations."""
+
+    gap: Gap | None = None
 
     def __init__(self, book: Book | None = None) -> None:
         self.broken = ""

@@ -1,13 +1,15 @@
 """The operator's end of a run's `control.sock`: says one order, and reads what came of it."""
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from actors.steering import SOCKET, address
-from contracts.emergency import NONE, Answer, Bearings, Level, Order, SeedOrder
+from contracts.emergency import NONE, Answer, Bearings, BreakerOrder, Level, Order, SeedOrder
+from contracts.growth import Operation
 
 PATIENCE_S: Final = 30.0
 """For the answer; a little longer than the run takes to give one."""
@@ -22,22 +24,40 @@ ORDERS: Final[dict[str, Order]] = {
     "rollback": Order("rollback"),
     "checkpoint": Order("checkpoint"),
 }
-"""What can be said on the command line."""
+"""What can be said on the command line without more words."""
+BREAKER: Final = "breaker"
+BREAKER_WORDS: Final = ("status", "open", "close", "try")
 
 
-def order_of(name: str, seed_id: str | None) -> Order:
-    """What the command line says.
+def order_of(name: str, words: Sequence[str] = ()) -> Order:
+    """What the command line says: an order, and whom it is about.
 
     Raises:
-        NotSteered: a seed's id is missing, or is one too many.
+        NotSteered: words are missing, or too many, or nobody knows them.
     """
     if name in ORDERS:
-        if seed_id is not None:
-            raise NotSteered(f"{name} is about the whole run and takes no seed")
+        if words:
+            raise NotSteered(f"{name} is about the whole run and takes no more words: {' '.join(words)}")
         return ORDERS[name]
-    if seed_id is None:
-        raise NotSteered(f"{name} which seed? Give its id: relu1#0 is the first one at relu1")
-    return Order("seed", seed=msgspec.convert({"operation": name, "seed_id": seed_id}, SeedOrder))
+    if name == BREAKER:
+        return Order("breaker", breaker=_breaker_order(*words))
+    if len(words) != 1:
+        raise NotSteered(f"{name} which seed? Give one id: relu1#0 is the first one at relu1")
+    return Order("seed", seed=msgspec.convert({"operation": name, "seed_id": words[0]}, SeedOrder))
+
+
+def _breaker_order(wanted: str = "status", operation: str = "", *more: str) -> BreakerOrder:
+    """
+    Raises:
+        NotSteered: that is nothing that a breaker can be told, or it is not said which one.
+    """
+    if wanted not in BREAKER_WORDS or more:
+        raise NotSteered(f"breaker takes {', '.join(BREAKER_WORDS)}, then an operation: breaker close insert")
+    if operation not in ("", *Operation):
+        raise NotSteered(f"there is no operation {operation!r}; there are {', '.join(Operation)}")
+    if wanted != "status" and not operation:
+        raise NotSteered(f"{wanted} which breaker? Name an operation: {', '.join(Operation)}")
+    return msgspec.convert({"wanted": wanted, "operation": operation}, BreakerOrder)
 
 
 class NotSteered(Exception):
@@ -90,6 +110,7 @@ def lines(bearings: Bearings) -> list[str]:
     elif bearings.quiet_left:
         found.append(f"falls       by a step after {bearings.quiet_left} more quiet boundaries")
     found += [f"trouble     {one.text} (epoch {one.epoch})" for one in bearings.troubles]
+    found += [f"breaker     {one.standing}" for one in bearings.breakers if one.breaker != "closed"]
     saved = f"epoch {bearings.checkpoint}" if bearings.checkpoint >= 0 else "none yet"
     return [*found, f"checkpoint  {saved}"]
 

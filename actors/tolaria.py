@@ -30,7 +30,7 @@ from actors.deciding import (
 from actors.kasmina import Commit
 from actors.keeping import Wrote
 from actors.lane import JobFailed
-from actors.minds import recall, remember
+from actors.minds import Remembered, recall, remember
 from actors.oona.priority import Priority
 from actors.oona.telling import tell
 from actors.returning import WayBack, newest_first
@@ -346,11 +346,16 @@ class Tolaria(
     async def _prepare(self, boundary: Boundary) -> None:
         """What is to be measured before the next turn, and what everyone remembers by then."""
         life = self._life
-        probe, nonsense = None, ""
-        if not boundary.fallback:
-            probe, nonsense = await survey(self._at.counsel, boundary.assembled)
-        remembered = await remember(self._at.minds) if not self._overdue else None
+        (probe, nonsense), remembered = await asyncio.gather(self._surveyed(boundary), self._remembered())
         await self.context.me.tell(Prepared(boundary.epoch, probe, remembered, nonsense, life))
+
+    async def _surveyed(self, boundary: Boundary) -> tuple[ProbePlan | None, str]:
+        if boundary.fallback:
+            return None, ""
+        return await survey(self._at.counsel, boundary.assembled)
+
+    async def _remembered(self) -> Remembered | None:
+        return await remember(self._at.minds) if not self._overdue else None
 
     async def _wait_for_tamiyo(self) -> None:
         """Until the controller has answered everything, or has to be asked again all the same."""
@@ -411,6 +416,8 @@ class Tolaria(
         self._came_back = True
         self._at.keeper.go_back(epoch)
         self._at.witness.rolled_back(memories.witness, way.facts(self._at.tools.now()))
+        for told in way.failures:
+            self._at.witness.alert("rollback_passed_over", told)
         self._probe = memories.probe
         self._prepared = Prepared(max(0, epoch - 1), None, way.remembered)
 
@@ -425,9 +432,10 @@ class Tolaria(
         last, emergencies = self._last, self._at.emergencies
         if emergencies.halted and not self._conclusion.halted:
             self._conclusion = replace(self._conclusion, halted=emergencies.reason)
-        self._at.keeper.write_newest()
+        on_disk = self._at.keeper.write_newest() or self._at.keeper.written >= 0
+        resumable = on_disk and bool(self._conclusion.halted or self._conclusion.interrupted)
         if last is not None:
-            reports = await self._last_reports(CloseWindows(last.state, last.growth))
+            reports = await self._last_reports(CloseWindows(last.state, last.growth, resumable))
             self._conclusion = replace(self._conclusion, reports=reports)
         self._submit(lambda: Finalised(self._at.training.final()))
 
@@ -456,8 +464,11 @@ class Tolaria(
         self._conclude()
 
     def _conclude(self) -> None:
-        if not self._at.done.done():
-            self._at.done.set_result(self._conclusion)
+        if self._at.done.done():
+            return
+        if self._conclusion.halted:  # then it ends for that, whoever wanted it to end before
+            self._conclusion = replace(self._conclusion, interrupted="")
+        self._at.done.set_result(self._conclusion)
 
     def _run(self, errand: Coroutine[Any, Any, None]) -> None:
         """Let `errand` go on beside this actor's messages; at most two are under way."""

@@ -9,15 +9,13 @@ import msgspec
 
 from actors.lane import JobFailed, Lane
 from actors.runtime import Actor, handles
-from contracts.kernels import Certificate, KernelSpec
+from contracts.kernels import KernelSpec
 from contracts.request import Request
 from esper.karn.blueprint import BlueprintError
 from esper.karn.catalogue import UnknownBlueprint
 from esper.urza.errors import UrzaError
 from esper.urza.kernel import Kernel
-from esper.urza.library import Library, LibraryStatistics
-from esper.urza.names import ArtifactRef
-from esper.urza.upkeep import Collected
+from esper.urza.library import Library
 
 T = TypeVar("T")
 Refused: TypeAlias = UrzaError | BlueprintError | UnknownBlueprint
@@ -26,25 +24,10 @@ CLOSE_S = 1.0
 """Longest wait for the thread once the library is closed."""
 
 
-class Find(msgspec.Struct, Request[ArtifactRef | Refused | None], frozen=True):
-    """Is there a kernel of this specification?"""
-
-    spec: KernelSpec
-
-
 class Fetch(msgspec.Struct, Request[Kernel | Refused], frozen=True):
     """A verified module of one's own."""
 
     spec: KernelSpec
-
-
-class Publish(msgspec.Struct, Request[ArtifactRef | Refused], frozen=True):
-    """Keep what was made."""
-
-    spec: KernelSpec
-    certificate: Certificate
-    weights: bytes
-    program: bytes | None = None
 
 
 class Want(msgspec.Struct, Request[bool | Refused], frozen=True):
@@ -54,21 +37,10 @@ class Want(msgspec.Struct, Request[bool | Refused], frozen=True):
     wanter: str = ""
 
 
-class Wanted(msgspec.Struct, Request[tuple[KernelSpec, ...] | Refused], frozen=True):
-    """What is on the list of work, in its order?"""
-
-
 class WantedSpec(msgspec.Struct, Request[KernelSpec | Refused | None], frozen=True):
     """Which one on the list of work has this key?"""
 
     key: str
-
-
-class Withdraw(msgspec.Struct, Request[Refused | None], frozen=True):
-    """A wanter has no more use for these; what nobody else wants leaves the list of work."""
-
-    specs: tuple[KernelSpec, ...]
-    wanter: str = ""
 
 
 class GivenUp(msgspec.Struct, Request[dict[str, str] | Refused], frozen=True):
@@ -89,35 +61,7 @@ class LetGo(msgspec.Struct, Request[Refused | None], frozen=True):
     holder: str
 
 
-class Release(msgspec.Struct, Request[Refused | None], frozen=True):
-    """Let go all that is held for a holder."""
-
-    holder: str
-
-
-class Collect(msgspec.Struct, Request[Collected | Refused], frozen=True):
-    """Bring the store within its limit."""
-
-
-class Ask(msgspec.Struct, Request[LibraryStatistics | Refused], frozen=True):
-    """How much there is."""
-
-
-UrzaMessage: TypeAlias = (
-    Find
-    | Fetch
-    | Publish
-    | Want
-    | Wanted
-    | WantedSpec
-    | Withdraw
-    | GivenUp
-    | Hold
-    | LetGo
-    | Release
-    | Collect
-    | Ask
-)
+UrzaMessage: TypeAlias = Fetch | Want | WantedSpec | GivenUp | Hold | LetGo
 
 
 class Urza(Actor[UrzaMessage]):
@@ -146,36 +90,16 @@ class Urza(Actor[UrzaMessage]):
             self._lane.close(CLOSE_S)
 
     @handles
-    async def on_find(self, message: Find) -> ArtifactRef | Refused | None:
-        return await self._asked(lambda library: library.find(message.spec))
-
-    @handles
     async def on_fetch(self, message: Fetch) -> Kernel | Refused:
         return await self._asked(lambda library: library.fetch(message.spec))
-
-    @handles
-    async def on_publish(self, message: Publish) -> ArtifactRef | Refused:
-        return await self._asked(
-            lambda library: library.publish(
-                message.spec, message.certificate, message.weights, message.program
-            )
-        )
 
     @handles
     async def on_want(self, message: Want) -> bool | Refused:
         return await self._asked(lambda library: library.want(message.spec, message.wanter))
 
     @handles
-    async def on_wanted(self, _: Wanted) -> tuple[KernelSpec, ...] | Refused:
-        return await self._asked(lambda library: library.wanted())
-
-    @handles
     async def on_wanted_spec(self, message: WantedSpec) -> KernelSpec | Refused | None:
         return await self._asked(lambda library: library.wanted_spec(message.key))
-
-    @handles
-    async def on_withdraw(self, message: Withdraw) -> Refused | None:
-        return await self._asked(lambda library: library.withdraw(message.specs, message.wanter))
 
     @handles
     async def on_given_up(self, _: GivenUp) -> dict[str, str] | Refused:
@@ -188,18 +112,6 @@ class Urza(Actor[UrzaMessage]):
     @handles
     async def on_let_go(self, message: LetGo) -> Refused | None:
         return await self._asked(lambda library: library.let_go(message.ref, message.holder))
-
-    @handles
-    async def on_release(self, message: Release) -> Refused | None:
-        return await self._asked(lambda library: library.release(message.holder))
-
-    @handles
-    async def on_collect(self, _: Collect) -> Collected | Refused:
-        return await self._asked(lambda library: library.collect())
-
-    @handles
-    async def on_ask(self, _: Ask) -> LibraryStatistics | Refused:
-        return await self._asked(lambda library: library.stats())
 
     async def _asked(self, work: Callable[[Library], T]) -> T | Refused:
         try:

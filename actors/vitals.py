@@ -1,4 +1,7 @@
-"""Looks after the process's memory and the disk of the run's folder, once a second, outside of boundaries."""
+"""Looks after the process's memory and the disk of the run's folder, once a second, outside of boundaries.
+
+And after the wall clock: that it was set is told, and does no harm.
+"""
 
 import asyncio
 import shutil
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from actors.alarm import Alarm
-from actors.runtime.clock import Clock
+from actors.runtime.clock import Clock, WallJumps
 from actors.runtime.threads import Threads
 from contracts.config import EmergencyConfig
 from contracts.emergency import Relief, Trouble
@@ -19,6 +22,8 @@ from esper.tolaria.vitals import MB, DiskSpace, MemoryUse
 LOOK_EVERY_S = 1.0
 STATM = Path("/proc/self/statm")
 Found: TypeAlias = Trouble | Relief | None
+Tell: TypeAlias = Callable[[str, str], None]
+"""An alert's name, and the text."""
 
 
 def read_resident() -> int:
@@ -64,10 +69,13 @@ def vitals(config: EmergencyConfig, folder: Path, threads: Threads) -> Vitals:
 
 @asynccontextmanager
 async def watching_vitals(
-    alarm: Alarm, watched: Vitals, clock: Clock, quiet: Callable[[], bool]
+    alarm: Alarm, watched: Vitals, clock: Clock, quiet: Callable[[], bool], tell: Tell
 ) -> AsyncIterator[None]:
-    """Raise the alarm when a sign leaves its bounds, while the block runs; not at all while it is `quiet`."""
-    looks = (watched.look_at_memory, watched.look_at_disk)
+    """Raise the alarm when a sign leaves its bounds, while the block runs; not at all while it is `quiet`.
+
+    `tell` hears of a wall clock that was set.
+    """
+    looks = (watched.look_at_memory, watched.look_at_disk, _look_at_clock(clock, tell))
     watches = [asyncio.create_task(_watch(alarm, look, clock, quiet), name="vital signs") for look in looks]
     try:
         yield
@@ -93,3 +101,19 @@ async def _watch(
                 case None:
                     pass
         await clock.sleep(LOOK_EVERY_S)
+
+
+def _look_at_clock(clock: Clock, tell: Tell) -> Callable[[int], Awaitable[Found]]:
+    jumps = WallJumps(clock)
+
+    async def look(epoch: int) -> Found:
+        jump_s = jumps.look()
+        if jump_s:
+            way = "put forward" if jump_s > 0 else "set back"
+            tell(
+                "clock_set",
+                f"the wall clock was {way} by {abs(jump_s):,.0f} s; the log's times go on from there",
+            )
+        return None
+
+    return look

@@ -1,6 +1,8 @@
 """Sees the run go by: records it, counts it, and tells the bus and the display what happened."""
 
+import hashlib
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -73,7 +75,9 @@ class RunWitness:
         self._boundaries_ms: list[float] = []
         """In ascending order."""
         self._due: list[tuple[TelemetryPacket, Standing | None]] = []
-        self._sent = 0
+        self._said: Counter[str] = Counter()
+        """What was told in the epoch `_said_in`, and how often."""
+        self._said_in = 0
         self._pulses = 0
         self._waits_for = ""
         self._control: RunView | None = None
@@ -135,6 +139,18 @@ class RunWitness:
         name = self._names.get(blueprint_id, blueprint_id)
         self.alert("kernel_left_out", f"{blueprint_id} ({name}) is left out of this run: {reason}")
 
+    def built_here(self, blueprint_id: str, reason: str) -> None:
+        """A blueprint is never compiled ahead."""
+        name = self._names.get(blueprint_id, blueprint_id)
+        told = f"{blueprint_id} ({name}) is built on the spot, never compiled: {reason}"
+        self._tell([self._event("info", told)])
+
+    def damaged(self, blueprint_id: str, reason: str) -> None:
+        """A stored kernel is not what was published."""
+        name = self._names.get(blueprint_id, blueprint_id)
+        told = f"a stored kernel of {blueprint_id} ({name}) is damaged, and is made again: {reason}"
+        self.alert("kernel_damaged", told)
+
     def no_store(self, reason: str) -> None:
         """The kernel store can't be used."""
         self.alert(
@@ -166,6 +182,13 @@ class RunWitness:
         self._tell([self._event("info", "checkpoints can be written again")])
         self.tell_others()
 
+    def journal_goes_on(self, lacks: str) -> None:
+        """The journal can be written again; `lacks` says what is missing in it, if it is this process's."""
+        self.recorder.cleared(Trigger.JOURNAL_FAILED.value, self.epoch())
+        missing = f"; {lacks}" if lacks else ""
+        self._tell([self._event("info", f"the journal is written again{missing}")])
+        self.tell_others()
+
     def emergency(self, ordered: Ordered, trouble: Trouble | None) -> None:
         """The emergency level has changed, or something is newly wrong."""
         self.counters.growth.emergency = ordered.level.value
@@ -190,14 +213,17 @@ class RunWitness:
         """This process goes on with a run from what a checkpoint remembers."""
         self.recorder.recorded = memory.recorded.copied()
         self.recorder.resumed(facts)
-        self._sent, self._waits_for, self._worked_s = memory.events, memory.waits_for, memory.worked_s
+        self._waits_for, self._worked_s = memory.waits_for, memory.worked_s
         self._reached = facts.epoch
         self._boundaries_ms = sorted(
             one.boundary_ms.total for one in memory.recorded.epochs if one.boundary_ms is not None
         )
-        self._tell([self._event("info", f"taken up again at the end of epoch {facts.epoch}")])
+        number = {"resume": str(len(self.recorder.recorded.resumes))}
+        self._tell([self._event("info", f"taken up again at the end of epoch {facts.epoch}", number)])
         for difference in facts.differences:
             self.alert("resumed_differently", difference)
+        for told in facts.set_aside:
+            self.alert("seed_set_aside", told)
 
     def event_id(self, name: str) -> str:
         """The id of what is told once an epoch: another one when the epoch comes again after a rollback."""
@@ -206,7 +232,7 @@ class RunWitness:
 
     def memory(self) -> WitnessMemory:
         """What was told so far, as a checkpoint keeps it."""
-        return WitnessMemory(self.recorder.recorded.copied(), self._sent, self._waits_for, self.worked_s)
+        return WitnessMemory(self.recorder.recorded.copied(), self._waits_for, self.worked_s)
 
     @property
     def worked_s(self) -> float:
@@ -330,7 +356,7 @@ class RunWitness:
         record, stage = change.record, change.record.stage
         name = self._names.get(record.blueprint_id, record.blueprint_id)
         kind = KINDS.get(stage, "advanced")
-        text = f"{name} ({record.params} parameters) at {record.site}: {stage.name.lower()}"
+        text = f"{name} ({record.params} parameters) at {record.seed_id}: {stage.name.lower()}"
         why = f" ({change.reason})" if kind in ("germinated", "culled") and change.reason else ""
         attributes = {
             "seed_id": record.seed_id,
@@ -344,10 +370,19 @@ class RunWitness:
     def _event(
         self, kind: EventKind, text: str, attributes: Mapping[str, str] | None = None
     ) -> TelemetryEvent:
-        self._sent += 1
+        """Something to tell. Its id rests on what it says: a resumed run that says it again gives it that id,
+        which nothing else has."""
         notes = {"kind": kind, "epoch": str(self.epoch()), **(attributes or {})}
         level = TelemetryLevel.WARNING if kind in ("warning", "alert") else TelemetryLevel.INFO
-        return TelemetryEvent(f"{self._run_id}-e{self._sent}", text, level, notes)
+        says = "\0".join((text, *(f"{name}={value}" for name, value in notes.items())))
+        digest = hashlib.blake2b(says.encode(), digest_size=6).hexdigest()
+        if self._said_in != self.epoch():
+            self._said.clear()
+            self._said_in = self.epoch()
+        self._said[digest] += 1
+        again = f"-{self._said[digest]}" if self._said[digest] > 1 else ""
+        name = self.event_id(f"{self._run_id}-e{self.epoch()}-{digest}{again}")
+        return TelemetryEvent(name, text, level, notes)
 
     def _tell(self, events: Sequence[TelemetryEvent], standing: Standing | None = None) -> None:
         """Have it told: events, or how the run stands with the events of its boundary, or both."""

@@ -5,7 +5,6 @@ the bytes and reads every field into tuples and dicts. It checks nothing and ref
 a round run one after the other, and ratios are taken within rounds; `digest` is of what both sides gave.
 """
 
-import gc
 import time
 import zlib
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from actors.runtime.interpreter import frozen_heap
 from bench.measure import Budget, Size, in_turn, percentiles
 from bench.messages import COMMAND, REPORT, STATE, TELEMETRY
 from contracts.leyline import leyline_pb2 as pb
@@ -93,14 +93,12 @@ def _times(work: Callable[[], object], count: int) -> Callable[[], None]:
 
 def _singles(work: Callable[[], object], count: int) -> list[float]:
     """Seconds of each of `count` calls; what was allocated before is not looked through meanwhile."""
-    gc.collect()
-    gc.freeze()
     took_s = []
-    for _ in range(count):
-        start = time.perf_counter()
-        work()
-        took_s.append(time.perf_counter() - start)
-    gc.unfreeze()
+    with frozen_heap():
+        for _ in range(count):
+            start = time.perf_counter()
+            work()
+            took_s.append(time.perf_counter() - start)
     return took_s
 
 

@@ -59,7 +59,7 @@ def run(size: Size) -> dict[str, object]:
     result: dict[str, object] = {"query": _query(parts, size)}
     with tempfile.TemporaryDirectory() as folder, Library(Path(folder)) as library:
         for spec, made in zip(specs, compiled, strict=True):
-            library.publish(spec, made.certificate, made.weights, made.program)
+            library.publish(spec, made.certificate, made.weights)
         result |= _fetches(library, specs, size)
     result["graft"] = _grafts(parts, specs[0], size)
     result["compile"] = _compiling(specs[: COMPILED[size]], size)

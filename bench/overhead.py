@@ -36,6 +36,7 @@ from actors.runtime.interpreter import shared_interpreter
 from bench.interval import median_interval
 from bench.measure import Budget, Size
 from bench.real_run import make_parts, mnist1d, real_run
+from contracts.config import Config
 from contracts.growth import Candidate, GrowthView, Path
 from contracts.lifecycle import SeedOperation, Stage
 from contracts.messages import SystemState
@@ -50,6 +51,8 @@ BUDGETS = (
 )
 EPOCHS = {Size.SMALL: 7, Size.FULL: 13}
 """Of one run; an even number of them is timed, as a seed is compared every second epoch."""
+STEPS = {Size.SMALL: 4, Size.FULL: 40}
+"""Of an epoch."""
 ROUNDS = {Size.SMALL: 1, Size.FULL: 4}
 """Of one process."""
 PROCESSES = {Size.SMALL: 1, Size.FULL: 9}
@@ -172,16 +175,15 @@ def run(size: Size) -> dict[str, object]:
 def sit(size: Size) -> Sitting:
     """The rounds of one process."""
     torch.set_num_threads(1)
-    epochs = EPOCHS[size]
     cases = {name: Case() for name in ("dormant", *SEEDS)}
     flops: dict[str, dict[str, int]] = {}
-    _plain(epochs)  # warms up
-    plain = [_plain(epochs)]
+    _plain(size)  # warms up
+    plain = [_plain(size)]
     for _ in range(ROUNDS[size]):
         for name, case in cases.items():
-            watch = _esper(epochs, OneIsolatedSeed(*SEEDS[name]) if name in SEEDS else Watch())
+            watch = _esper(size, OneIsolatedSeed(*SEEDS[name]) if name in SEEDS else Watch())
             flops[name] = dict(watch.spent())
-            plain.append(_plain(epochs))
+            plain.append(_plain(size))
             case.add(watch.stamps.epoch(), *plain[-2:])
     plain_s = median(epoch.wall_s for epoch in plain)
     return Sitting(plain_s, {name: case.ratios() for name, case in cases.items()}, flops)
@@ -221,21 +223,25 @@ def _seed_figures(figures: dict[str, object], spent: Counter[str], host: Counter
     return {**figures, "flops": flops, "flops_ratio": flops_ratio, **to_flops}
 
 
-def _esper(epochs: int, watch: Watch) -> Watch:
+def _esper(size: Size, watch: Watch) -> Watch:
     """`watch`, after a run in which it made the decisions."""
-    real_run(make_parts(mnist1d(policy="none", epochs=epochs), watch))
+    real_run(make_parts(_config(size), watch))
     return watch
 
 
-def _plain(epochs: int) -> Epoch:
+def _config(size: Size) -> Config:
+    return mnist1d(f"train.epoch_steps={STEPS[size]}", policy="none", epochs=EPOCHS[size])
+
+
+def _plain(size: Size) -> Epoch:
     """An epoch of the plainest loop that does the same."""
-    config = mnist1d(epochs=epochs)
+    config = _config(size)
     task = find_workload("mnist1d").task(0)
     model, train, validation = task.model, task.train, task.validation
     optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, fused=True)
     stamps = Stamps()
     with shared_interpreter():
-        for _ in range(epochs - 1):  # the last epoch has no boundary
+        for _ in range(EPOCHS[size] - 1):  # the last epoch has no boundary
             model.train()
             order = torch.randperm(len(train.inputs))
             total = 0.0

@@ -4,7 +4,9 @@ Starts a server of its own. The bus moves field reports from many awaiting publi
 one pair of connections, each acknowledged to its publisher. The native side moves entries of the same size
 through the same server: XADD, XREADGROUP, XACK and XDEL in pipelines of 100, and nothing else;
 `redis-benchmark`, where there is one, says what XADD alone can do. The sides of a round run one after the
-other, and the ratio is taken within rounds.
+other, and the ratio is taken within rounds. The slower of two processors bounds the bus, the client's or the
+server's: what a message takes of each (`client_cpu_us`, `server_cpu_us`) says more on a shared machine than
+the rate does.
 """
 
 import asyncio
@@ -61,16 +63,24 @@ def run(size: Size) -> dict[str, object]:
     with server() as port, shared_interpreter():
         took_s: list[float] = []
         native_s: list[float] = []
+        client_s: list[float] = []
+        server_s: list[float] = []
         for number in range(ROUNDS[size] + 1):
+            client_began_s, server_began_s = time.thread_time(), server_cpu_s(port)
             bus_s = asyncio.run(through_bus(port, messages))
+            client_ended_s, server_ended_s = time.thread_time(), server_cpu_s(port)
             bare_s = native(port, messages)
             if number:  # the first warms up
                 took_s.append(bus_s)
                 native_s.append(bare_s)
+                client_s.append(client_ended_s - client_began_s)
+                server_s.append(server_ended_s - server_began_s)
         publish_s, delivery_s = asyncio.run(latencies(port, PACED[size]))
         ratio = ratio_of(took_s, native_s)
         return {
             "throughput_per_s": messages / percentiles(took_s).p50,
+            "client_cpu_us": percentiles(client_s).p50 / messages * 1e6,
+            "server_cpu_us": percentiles(server_s).p50 / messages * 1e6,
             "publish": _milliseconds(publish_s),
             "delivery": _milliseconds(delivery_s),
             "native_per_s": messages / percentiles(native_s).p50,
@@ -161,6 +171,14 @@ def native(port: int, messages: int) -> float:
         took_s = time.perf_counter() - start_s
         server.ask([("DEL", name)])
     return took_s
+
+
+def server_cpu_s(port: int) -> float:
+    """Processor time that the server has taken."""
+    with Pipeline(port) as server:
+        (told,) = server.ask([("INFO", "cpu")])
+    fields = dict(line.split(":") for line in told.decode().splitlines() if ":" in line)
+    return float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])
 
 
 def redis_benchmark(port: int, messages: int) -> float:

@@ -23,7 +23,9 @@ from esper.settings import load
 from esper.workloads.registry import find_workload
 
 BUDGETS = (Budget("total.p50_ms", 2_000.0), Budget("equal", 1.0, "at_least"))
-EPOCHS = {Size.SMALL: 10, Size.FULL: 40}
+EPOCHS = {Size.SMALL: 8, Size.FULL: 40}
+STEPS = {Size.SMALL: 4, Size.FULL: 40}
+"""Of an epoch."""
 ROUNDS = {Size.SMALL: 1, Size.FULL: 10}
 WAITS = ("budgets.tamiyo_inference_ms=60000", "budgets.epoch_boundary_ms=60000")
 """A decision that comes late would be another decision."""
@@ -35,27 +37,27 @@ def run(size: Size) -> dict[str, object]:
     torch.set_num_threads(1)
     epochs, rounds = EPOCHS[size], ROUNDS[size]
     with tempfile.TemporaryDirectory() as folder:
-        whole = _grown(Path(folder), epochs, None)
+        whole = _grown(Path(folder), size, None)
         expected = _numbers(whole)
         took: dict[str, list[float]] = {"assemble": [], "open": [], "restore": [], "total": []}
         equal, size_bytes = 0, 0
         for turn in range(rounds):
             cut = epochs * (turn + 1) // (rounds + 1)
-            broken = _grown(Path(folder), epochs, None)
+            broken = _grown(Path(folder), size, None)
             size_bytes = _cut_back(broken, cut)
             _measure(broken, took)
-            equal += _numbers(_grown(Path(folder), epochs, broken)) == expected
+            equal += _numbers(_grown(Path(folder), size, broken)) == expected
     parts = {name: percentiles(samples).figures("ms") for name, samples in took.items()}
     return {**parts, "bytes": size_bytes, "equal": equal / rounds, "rounds": rounds}
 
 
-def _grown(out: Path, epochs: int, resume: Path | None) -> Path:
+def _grown(out: Path, size: Size, resume: Path | None) -> Path:
     workload = find_workload("mnist1d")
-    settings = (*SETTINGS, f"run.out={out}", "run.policy=random")
+    settings = (*SETTINGS, f"run.out={out}", "run.policy=random", f"train.epoch_steps={STEPS[size]}")
     return grow(
         workload.task(0),
         sites=list(workload.sites),
-        epochs=epochs,
+        epochs=EPOCHS[size],
         max_params=workload.max_params,
         settings=settings,
         resume=resume,

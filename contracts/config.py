@@ -194,11 +194,13 @@ class GrowthConfig(_Section, frozen=True):
     """Blueprints up to this curriculum stage are on offer: 2 adds cheap ones, 3 dear ones, 4 experiments."""
     approved: tuple[str, ...] = ()
     """Ids of the experimental blueprints that may be grown, once `max_stage` reaches theirs."""
+    blueprints: tuple[str, ...] = ()
+    """Modules with blueprints of your own, which are imported: files ending in .py, or names."""
     conflict: Literal["off", "measure", "project"] = "project"
     """Of several live seeds: compare what each wants of the host; project it where their conflict hurts."""
     pause_epochs_max: Positive = 50
     """Epochs that a seed may be paused in its life; when they are spent it resumes by itself."""
-    issuers: tuple[str, ...] = ("tamiyo/*", "tolaria", "operator", "drill")
+    issuers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tamiyo/*", "tolaria", "operator", "drill")
     """Who may send commands to the grafting engine; `*` stands for anything."""
     path: Path = Path()
     gates: GateConfig = GateConfig()
@@ -250,10 +252,12 @@ class KernelConfig(_Section, frozen=True):
     """Compile in the background, in processes of their own, what the sites can use."""
     store: str = ""
     """Folder of the kernel store; empty is `kernels` in the user's cache."""
+    objects: str = ""
+    """Where the store's kernels lie, as an fsspec address; empty is in its folder, with its catalogue."""
     strategy: Literal["fast", "standard", "aggressive"] = "standard"
     """Export only; compare outputs and gradients too; or also compile natively where that pays."""
     workers: Annotated[int, Meta(ge=1, le=2)] = 2
-    """Compiler processes at once."""
+    """Compiler processes at once; one less than there are processors, if that is fewer."""
     compile_s: Seconds = 60.0
     """Seconds that one kernel may take, after which its process is ended."""
     memory_mb: Annotated[int, Meta(ge=512)] = 2048

@@ -28,7 +28,7 @@ class Foresee(msgspec.Struct, Request[tuple[Candidate, ...]], frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """An epoch has ended; this is how growth stands, for whoever prepares what comes next."""
+    """How growth stands at a run's beginning or after an epoch, for whoever prepares what comes next."""
 
     view: GrowthView
 
@@ -52,6 +52,8 @@ class CloseWindows(msgspec.Struct, Request[tuple[FieldReport, ...]], frozen=True
 
     state: SystemState
     view: GrowthView
+    resumable: bool = False
+    """It was broken off and can be gone on with: what is said of open windows is not the last word."""
 
 
 class ReportsRead(msgspec.Struct, frozen=True):

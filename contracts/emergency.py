@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from contracts.growth import OperationFigures
 from contracts.messages import EmergencyLevel
 
 Level: TypeAlias = EmergencyLevel
@@ -134,19 +135,30 @@ class EmergencyState(msgspec.Struct, frozen=True):
 class SeedOrder(msgspec.Struct, frozen=True):
     """What an operator wants of one seed."""
 
-    operation: Literal["pause", "resume", "cull"]
+    operation: Literal["pause", "resume", "cull", "terminate"]
     seed_id: str
+
+
+class BreakerOrder(msgspec.Struct, frozen=True):
+    """What an operator wants of the breaker of one of the grafting engine's operations."""
+
+    wanted: Literal["status", "open", "close", "try"]
+    """`open` refuses the operation until it is closed; `try` lets the next time decide."""
+    operation: str = ""
+    """For `status`, empty is all of them."""
 
 
 class Order(msgspec.Struct, frozen=True):
     """What an operator wants: to ask, to set the level, or to have something done."""
 
-    what: Literal["status", "force", "hold", "release", "rollback", "checkpoint", "seed"]
+    what: Literal["status", "force", "hold", "release", "rollback", "checkpoint", "seed", "breaker"]
     level: Level = NONE
     """For `force`: ELEVATED, CONSERVATIVE or HALT."""
     by: str = "operator"
     seed: SeedOrder | None = None
     """For `seed`."""
+    breaker: BreakerOrder | None = None
+    """For `breaker`."""
 
 
 class Bearings(msgspec.Struct, frozen=True):
@@ -169,6 +181,8 @@ class Bearings(msgspec.Struct, frozen=True):
     troubles: tuple[Trouble, ...]
     checkpoint: int
     """Epoch of the newest checkpoint on disk; -1 if there is none."""
+    breakers: tuple[OperationFigures, ...] = ()
+    """Of the grafting engine's operations that were run, refused or set."""
 
 
 class Answer(msgspec.Struct, frozen=True):

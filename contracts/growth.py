@@ -172,6 +172,21 @@ class OperationFigures(msgspec.Struct, frozen=True):
     retry_epoch: int | None = None
     """Epoch from which one try is let through; None while its breaker is closed, or held open."""
 
+    @property
+    def standing(self) -> str:
+        """How its breaker is, in words."""
+        match self.breaker:
+            case "closed":
+                return (
+                    f"{self.operation} is closed; it was done {self.count} times and failed {self.failures}"
+                )
+            case "half_open":
+                return f"{self.operation} is half open; the next try decides"
+            case _ if self.retry_epoch is None:
+                return f"{self.operation} is open; it is refused until an operator closes it"
+            case _:
+                return f"{self.operation} is open; it is tried again from epoch {self.retry_epoch} on"
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """One thing that could be grown."""

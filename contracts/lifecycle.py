@@ -113,6 +113,9 @@ ISOLATED = frozenset({Stage.GERMINATED, Stage.TRAINING, Stage.SHADOWING})
 LIVE = frozenset({Stage.BLENDING, Stage.PROBATIONARY, Stage.FOSSILIZED})
 """Stages in which the seed's output reaches the host's."""
 
+RESTING = frozenset({Stage.CULLED, Stage.EMBARGOED, Stage.RESETTING})
+"""Stages in which a site takes no seed because one was culled there."""
+
 ENDS = frozenset({Stage.FOSSILIZED, Stage.TERMINATED})
 """Stages that growth itself never leaves (the operator can still terminate a fossilized seed)."""
 

@@ -211,7 +211,11 @@ class KernelFacts(msgspec.Struct, frozen=True):
     fetched: int = 0
     """Kernels that were fetched, used or not."""
     left_out: dict[str, str] = {}
-    """Blueprints that could not be compiled, and why."""
+    """Blueprints that were not grown, since they could not be compiled or held up training, and why."""
+    damaged: int = 0
+    """Stored kernels that were not what had been published, and were made again."""
+    built_here: dict[str, str] = {}
+    """Blueprints that no other process can import, so that they were never compiled, and why."""
 
 
 class RollbackFacts(msgspec.Struct, frozen=True):
@@ -233,6 +237,8 @@ class ResumeFacts(msgspec.Struct, frozen=True):
     """Boundary at which it went on."""
     differences: tuple[str, ...] = ()
     """What was not as before, and what that means."""
+    set_aside: tuple[str, ...] = ()
+    """What the run does without since, as training had stood still with it."""
 
 
 class PolicyUpdateFacts(msgspec.Struct, frozen=True):

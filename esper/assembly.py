@@ -80,7 +80,7 @@ def assemble_parts(
         config,
         run_id,
         counts_validation=chosen.reads_validation,
-        build=builder(catalogue, frozenset(config.growth.approved)),
+        build=builder(catalogue, frozenset(config.growth.approved), lambda: stock.left_out),
     )
     return Parts(
         config=config,

@@ -15,6 +15,8 @@ from typing import ClassVar, TypeAlias
 PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = FULL", "foreign_keys = ON")
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 """SQLite keeps what isn't in the file yet in others beside it."""
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""SQLite's codes where a file could not grow."""
 Value: TypeAlias = str | int | bytes
 Row: TypeAlias = tuple[Value, ...]
 
@@ -25,6 +27,10 @@ class DatabaseDamaged(Exception):
 
 class DatabaseUnavailable(Exception):
     """The file can't be read or written now: the disk is full, fails, or another process holds it."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk has no room for what was to be written. No sync has failed: there may be room another time."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Database:
     """Asks and changes the file; a subclass may have errors of its own."""
 
     unavailable: ClassVar[type[Exception]] = DatabaseUnavailable
+    full: ClassVar[type[Exception]] = DatabaseFull
     damaged: ClassVar[type[Exception]] = DatabaseDamaged
 
     def __init__(self, path: Path | None, layout: Layout) -> None:
@@ -122,7 +129,6 @@ class Database:
         """The connection stands and nothing was changed yet: look at what an earlier process left."""
 
     def _prepare(self) -> None:
-        name = self._layout.name
         try:
             for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
@@ -141,7 +147,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
                 raise self.damaged(str(error)) from None
-            raise self.unavailable(f"{name} can't be used now: {error}") from None
+            raise self._not_now(error) from None
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise self.damaged(str(error)) from None
 
@@ -183,17 +189,20 @@ class Database:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """SQLite's errors as ours."""
-        name = self._layout.name
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise self.unavailable(f"{name} can't be used now: {error}") from None
+            raise self._not_now(error) from None
         except sqlite3.ProgrammingError:
             raise  # used by another thread, or after it was closed: a caller's fault
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise self.unavailable(
-                f"{name} is damaged ({error}); it is rebuilt when it is opened again"
+                f"{self._layout.name} is damaged ({error}); it is rebuilt when it is opened again"
             ) from None
+
+    def _not_now(self, error: sqlite3.OperationalError) -> Exception:
+        kind = self.full if error.sqlite_errorcode in NO_ROOM else self.unavailable
+        return kind(f"{self._layout.name} can't be used now: {error}")
 
 
 def set_aside(path: Path, kept: int) -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from esper.checkpoint.errors import CheckpointError
+from esper.checkpoint.lock import holding
 from esper.errors import BadSetup
 
 CONFIG = "config.toml"
@@ -30,20 +32,22 @@ def check_folder(out: Path) -> None:
 
 
 def check_left(folder: Path) -> None:
-    """See that `folder` is one that a run has left, and can be written to.
+    """See that `folder` is one that a run has left, that it can be written to, and nobody works on it.
 
     Raises:
-        BadSetup: it isn't, or can't.
+        BadSetup: it isn't, or can't, or somebody does.
     """
     if not (folder / CONFIG).is_file():
         raise BadSetup(
             f"--resume {folder}: it holds no run (there is no {CONFIG}); give a folder that a run left"
         )
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".esper-"):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".esper-"), holding(folder):
             return
     except OSError as error:
         raise BadSetup(f"--resume {folder}: can't write there ({error.strerror})") from None
+    except CheckpointError as error:
+        raise BadSetup(str(error)) from None
 
 
 @contextmanager

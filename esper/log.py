@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 LOGGERS = ("actors", "esper", "uvicorn")
 FILE = "esper.log"
@@ -21,6 +22,29 @@ def logging_to(folder: Path) -> Iterator[None]:
     """Warnings and errors go to `esper.log`, which is made when there is the first one."""
     handler = _File(folder / FILE, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    with _handling(handler):
+        yield
+
+
+@contextmanager
+def logging_in_lines(out: TextIO) -> Iterator[None]:
+    """Warnings and errors are one line each, without stacks: for what has no folder and tells at its end
+    what came of it."""
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_Line())
+    with _handling(handler):
+        yield
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        return f"{record.getMessage()}: {error}" if error is not None else record.getMessage()
+
+
+@contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
+    """Warnings and errors go to this handler, and nowhere else."""
     handler.setLevel(logging.WARNING)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.propagate for logger in loggers]

@@ -5,6 +5,13 @@
 
 Both halves are of one boundary, taken before anything is decided at it. In memory a moment is the way back;
 written to disk, with `About` beside it, it is what a new process goes on from.
+
+Bus positions. What a run publishes has ids that rest on what it is (its epoch, its command, its words) and on
+the rollbacks before it, which `Recorded` counts: so the epoch is the publisher's position. A resumed run
+publishes what it had published behind the moment under the same ids again, and the bus takes each once. A
+reader's position is its consumer group, which lives where the bus does: on the Redis server it outlives the
+run's process; in memory it ends with it, and with it everyone who reads there. What was announced and perhaps
+not heard, the field reports, waits in the journal until its reader has acknowledged it.
 """
 
 from collections.abc import Callable
@@ -35,7 +42,6 @@ class WitnessMemory(msgspec.Struct, frozen=True):
     """What was told so far."""
 
     recorded: Recorded = msgspec.field(default_factory=Recorded)
-    events: int = 0
     waits_for: str = ""
     worked_s: float = 0.0
     """Seconds that the run has taken in all its processes."""

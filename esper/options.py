@@ -15,10 +15,11 @@ from contracts.growth import Layout
 
 BAD_USAGE = 2
 OBSERVE, DRILL, BLUEPRINTS, STEER, EVENTS = "observe", "drill", "blueprints", "steer", "events"
-SEED_ORDERS = ("pause", "resume", "cull")
+SEED_ORDERS = ("pause", "resume", "cull", "terminate")
 ORDERS = (
     *("status", "elevated", "conservative", "hold", "release", "rollback", "checkpoint", "halt"),
     *SEED_ORDERS,
+    "breaker",
 )
 
 
@@ -144,15 +145,25 @@ def steering_parser() -> argparse.ArgumentParser:
         description="Steer a run that lives on this machine, whatever bus it has: status says how it is; "
         "elevated, conservative and halt force that emergency level; hold keeps the level from falling; "
         "release gives it back to the troubles; rollback returns to the boundary before the present epoch; "
-        "checkpoint has the newest boundary on disk; pause, resume and cull are about one seed, and are put "
-        "to the grafting engine at the next boundary, in place of the policy's own wish.",
+        "checkpoint has the newest boundary on disk. What follows is put to the grafting engine at the next "
+        "boundary, in place of the policy's own wish. pause, resume and cull are about one seed; terminate "
+        "takes it down for good, also one that has become part of the host, and unlike cull it makes no "
+        "place for another: a site without a seed closes. breaker says which operations of the engine are "
+        "refused because they failed; breaker open, close and try with an operation (germinate, insert, "
+        "advance, …) refuse it, let it through again, or let its next try decide.",
         epilog="Exit codes: 0 done, 1 the run did not do it and says why, 2 bad usage, or no run of yours "
         "lives there.",
         allow_abbrev=False,
     )
     new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
     new.add_argument("order", choices=ORDERS, metavar="ORDER", help=", ".join(ORDERS))
-    new.add_argument("seed", nargs="?", metavar="SEED", help=f"with {', '.join(SEED_ORDERS)}: the seed's id")
+    new.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help=f"with {', '.join(SEED_ORDERS)}: the seed's id, such as relu1#0; with breaker: status, open, "
+        "close or try, and the operation",
+    )
     new.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     return new
 

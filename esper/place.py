@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import torch
 from torch import nn
 
 from contracts.config import Config
@@ -20,8 +21,9 @@ from esper.errors import BadSetup
 from esper.folder import CONFIG, check_left, new_folder, write_whole
 from esper.moment import About, Moment, from_checkpoint, read_about
 from esper.report.build import REPORT
-from esper.resume import Difference, differences
+from esper.resume import CPU, Difference, differences
 from esper.settings import to_toml
+from esper.stall import Stalled, forget, noted, told, without
 from esper.tamiyo.baselines import NeverGrow
 from esper.tamiyo.policy import BadMemory, Remembers
 from esper.tolaria.errors import RestoreFailed
@@ -49,6 +51,8 @@ class Place:
     differences: tuple[Difference, ...] = ()
     passed_over: tuple[str, ...] = ()
     """Checkpoints that are damaged, with what is wrong with them."""
+    set_aside: tuple[str, ...] = ()
+    """What the run now does without, as training had stood still with it."""
 
     def build(self, record: SeedRecord) -> nn.Module:
         """The module of a seed that is read back; its weights are still to be loaded."""
@@ -97,13 +101,38 @@ def _taken_up(place: Place) -> Place:
         was = read_about(found.checkpoint)
         odd = differences(was, place.about)
         _not_complete(place.folder, odd)
-        start = from_checkpoint(found.checkpoint, place.build)[1]
+        start, aside = _past_a_stall(place.folder, from_checkpoint(found.checkpoint, place.build)[1])
     except (CheckpointError, DamagedRecord) as error:
         raise BadSetup(f"{place.folder}: {error}") from None
     odd += _recall(place.parts, start)
+    _leave_out(place)
     _try_out(place, start)
+    _not_too_short(place, start, odd)
     write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
-    return replace(place, start=start, differences=odd, passed_over=found.passed_over)
+    return replace(place, start=start, differences=odd, passed_over=found.passed_over, set_aside=aside)
+
+
+def _past_a_stall(folder: Path, start: Moment) -> tuple[Moment, tuple[str, ...]]:
+    """The moment without what training has stood still with since, and what there is to tell of that."""
+    stalled = noted(folder)
+    if stalled is None or _is_known(stalled, start):
+        forget(folder)
+        return start, ()
+    if not stalled.suspects:
+        forget(folder)  # there is nothing to follow
+    return without(start, stalled), told(start, stalled)
+
+
+def _is_known(stalled: Stalled, start: Moment) -> bool:
+    """Whether the moment is of after the stall: it does without the suspects already."""
+    return bool(stalled.suspects) and stalled.reasons.keys() <= start.memories.kernels.left_out.keys()
+
+
+def _leave_out(place: Place) -> None:
+    """Grow nothing any more that training may have stood still with."""
+    stalled = noted(place.folder)
+    for blueprint_id, reason in ({} if stalled is None else stalled.reasons).items():
+        place.parts.stock.leave_out(blueprint_id, reason)
 
 
 def _begun_anew(place: Place, passed_over: tuple[str, ...]) -> Place:
@@ -119,6 +148,7 @@ def _begun_anew(place: Place, passed_over: tuple[str, ...]) -> Place:
             "begin a new run, or take its checkpoints away to begin anew in this folder"
         )
     _not_complete(place.folder, ())
+    _leave_out(place)
     write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
     return place
 
@@ -129,7 +159,8 @@ def about_run(parts: Parts, run_id: str) -> About:
     task = parts.task
     splits = (("training", task.train), ("validation", task.validation), ("test", task.test))
     data = {name: digest_of(split) for name, split in splits}
-    return About(run_id, parts.config, versions(), host, parts.policy.version, data)
+    cpu = {CPU: torch.backends.cpu.get_cpu_capability()}
+    return About(run_id, parts.config, versions() | cpu, host, parts.policy.version, data)
 
 
 def _place(folder: Path, parts: Parts) -> Place:
@@ -161,6 +192,21 @@ def _not_complete(folder: Path, odd: tuple[Difference, ...]) -> None:
         return
     if report.ended.kind == "finished":
         raise BadSetup(f"the run in {folder} is complete; to train it further, give more --epochs or --gflop")
+
+
+def _not_too_short(place: Place, start: Moment, odd: tuple[Difference, ...]) -> None:
+    """See that a new length has room for what was trained; the trainer stands where it goes on.
+
+    Raises:
+        BadSetup: it has not.
+    """
+    run, spent = place.about.config.run, place.parts.trainer.ledger.spent
+    if not any(one.name in LENGTHS for one in odd):
+        return
+    if run.epochs is not None and run.epochs < start.epoch:
+        raise BadSetup(f"--epochs {run.epochs}: the run has trained {start.epoch} epochs already; give more")
+    if run.gflop is not None and run.gflop * 1e9 < spent:
+        raise BadSetup(f"--gflop {run.gflop:g}: the run has spent {spent / 1e9:.4g} already; give more")
 
 
 class _Ended(msgspec.Struct, frozen=True):

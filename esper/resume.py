@@ -19,7 +19,10 @@ NO_NUMBER = "no number depends on it"
 
 KEPT = ("run.workload", "run.seed", "growth.sites", "growth.layouts")
 """What a run can't change on its way."""
-ROUNDING = ("python", "torch", "numpy")
+CPU = "the processor's instruction set"
+ROUNDING = ("python", "torch", "numpy", CPU)
+BESIDE = ("msgspec", "anyio", "opentelemetry-sdk")
+"""Packages that no number goes through."""
 SILENT = ("run.out", "run.compare")
 HARMLESS = ("run.bus", "serve", "kernels", "checkpoint")
 
@@ -72,7 +75,7 @@ def _versions(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Differ
     for package in sorted(was.keys() | now.keys()):
         before, after = was.get(package, "not known"), now.get(package, "not known")
         if before != after:
-            meaning = LAST_BITS if package in ROUNDING else FROM_HERE
+            meaning = NO_NUMBER if package in BESIDE else LAST_BITS if package in ROUNDING else FROM_HERE
             yield Difference(package, before, after, meaning)
 
 

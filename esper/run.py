@@ -138,13 +138,15 @@ def drill(arguments: argparse.Namespace) -> int:
     from actors.drill import Ground
     from actors.drilling import hold_drills
     from actors.tezzeret.failures import SandboxFailed
+    from esper.log import logging_in_lines
     from esper.workloads.registry import find_workload
 
     workload = find_workload(WORKLOADS[0])
     ground = Ground(workload.task, workload.complete(drill_config(workload.name, arguments.seed)))
     file = Path(arguments.json) if arguments.json is not None else None
     try:
-        return hold_drills(ground, drills, file, sys.stdout)
+        with logging_in_lines(sys.stderr):
+            return hold_drills(ground, drills, file, sys.stdout)
     except (SandboxFailed, ValueError, OSError) as error:
         return refuse([str(error)])
 
@@ -271,7 +273,7 @@ def steer(arguments: argparse.Namespace) -> int:
     from actors import steer
 
     try:
-        answer = steer.steer(Path(arguments.folder), steer.order_of(arguments.order, arguments.seed))
+        answer = steer.steer(Path(arguments.folder), steer.order_of(arguments.order, arguments.words))
     except steer.NotSteered as error:
         return refuse([str(error)])
     if arguments.json:

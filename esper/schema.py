@@ -131,7 +131,8 @@ def takes(kind: inspect.Type) -> str:
         case inspect.UnionType():
             return _either([takes(part) for part in kind.types])
         case inspect.VarTupleType():
-            return f"a list of {takes(kind.item_type)}"
+            least = f", at least {kind.min_length}" if kind.min_length else ""
+            return f"a list of {takes(kind.item_type)}{least}"
         case inspect.TupleType():
             return f"a list of {len(kind.item_types)}: {', '.join(takes(part) for part in kind.item_types)}"
         case inspect.DictType():

@@ -33,6 +33,7 @@ from esper.assembly import Parts, assemble_parts
 from esper.errors import BadSetup
 from esper.folder import check_folder, check_left
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.source import NotImportable, absolute, gathered, own_in, source_of
 from esper.place import Place, new_place, old_place
 from esper.settings import ConfigError, load
 from esper.tamiyo.policy import Policy
@@ -47,9 +48,11 @@ class Grown:
     """What came of a run."""
 
     model: nn.Module
+    """The task's own, as it is now: grown as far as the run came."""
     report: Report
+    """`report.ended` says whether it finished."""
     folder: Path
-    """Holds report.json, report.html, events.jsonl, config.toml and the model."""
+    """Holds report.json, report.html, events.jsonl, config.toml, the model and the checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +81,11 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Ending:
         raise BadSetup(str(error)) from None
     config = at_home(workload.complete(config), resume)
     check_places(config, resume)
+    catalogue = with_own(CATALOGUE, config)
     task = workload.task(config.run.seed)
     again = workload.task(config.run.seed) if config.run.compare else None
-    return play(Job(config, task, again, resume=resume), display).report.ended
+    job = Job(config, task, again, catalogue=catalogue, resume=resume)
+    return play(job, display).report.ended
 
 
 def grow(
@@ -106,13 +111,20 @@ def grow(
         policy: who decides, if it is none of Esper's own.
         settings: more settings as `section.key=value`, as for `--set`.
         display: who is told how it goes; nobody if not given.
-        catalogue: the blueprints on offer.
+        catalogue: the blueprints on offer; those of `growth.blueprints` come to them.
         resume: the folder of a run that was broken off, to go on with from its newest checkpoint; the task,
             the policy and the settings have to be those that it began with.
 
+    Returns:
+        What came of it, also of a run that was cut short: `report.ended.kind` is "finished", "interrupted"
+        (Ctrl-C) or "halted" (an emergency, an error of the task's own code), and `report.ended.reason` says
+        why. Figures of `report.final` are None where the network could not be judged any more.
+
     Raises:
-        BadSetup: it can't begin as asked. Nothing was written and nothing grown.
+        BadSetup: it can't begin as asked; a ValueError. Nothing was written and nothing grown.
         CannotWrite: the model has grown, and its folder is not complete.
+        KeyboardInterrupt: Ctrl-C again before it had ended, or once beside a running loop (a notebook), where
+            the first can't be caught. `resume` goes on from the newest checkpoint.
     """
     values: dict[str, object] = {
         "run.workload": type(task.model).__name__,
@@ -129,7 +141,8 @@ def grow(
         raise BadSetup("a run needs a length; give epochs or gflop")
     folder = Path(resume) if resume is not None else None
     config = at_home(config, folder)
-    return play(Job(config, task, None, policy, catalogue, folder), display or Silent())
+    job = Job(config, task, None, policy, with_own(catalogue, config), folder)
+    return play(job, display or Silent())
 
 
 def play(job: Job, display: Display) -> Grown:
@@ -193,8 +206,25 @@ def check_places(config: Config, resume: Path | None) -> None:
             raise BadSetup(str(error)) from None
 
 
+def with_own(catalogue: Catalogue, config: Config) -> Catalogue:
+    """The catalogue with the blueprints of the user's own that the configuration names.
+
+    Raises:
+        BadSetup: they can't be had.
+    """
+    if not config.growth.blueprints:
+        return catalogue
+    try:
+        return Catalogue((*catalogue, *gathered(config.growth.blueprints)))
+    except ValueError as error:  # or two have the same id
+        raise BadSetup(f"growth.blueprints: {error}") from None
+
+
 def at_home(config: Config, resume: Path | None) -> Config:
-    """The same for a run that goes on where its folder lies now, which may have been moved."""
+    """The same with places that hold from anywhere; a run that goes on does so where its folder lies now,
+    which may have been moved."""
+    blueprints = tuple(map(absolute, config.growth.blueprints))
+    config = replace(config, growth=replace(config.growth, blueprints=blueprints))
     if resume is None:
         return config
     folder = resume if resume.name not in ("", "..") else resume.resolve()
@@ -220,10 +250,16 @@ def _room(model: nn.Module) -> int:
 
 
 def _pipeline(job: Job, parts: Parts) -> Pipeline | None:
-    """None if nothing is to be compiled ahead, or could be: a compiler's process knows our catalogue only."""
+    """None if nothing is to be compiled ahead."""
     config = job.config.kernels
-    if not config.prefetch or job.catalogue is not CATALOGUE:
+    if not config.prefetch:
         return None
     folder = Path(config.store).expanduser() if config.store else cache_folder() / "kernels"
     approved = frozenset(job.config.growth.approved)
-    return Pipeline(folder, config, job.catalogue, approved, parts.stock)
+    sources = {}
+    for blueprint in own_in(job.catalogue):
+        try:
+            sources[blueprint.blueprint_id] = source_of(blueprint)
+        except NotImportable as error:
+            parts.stock.built_here[blueprint.blueprint_id] = str(error)
+    return Pipeline(folder, config, job.catalogue, approved, parts.stock, sources)

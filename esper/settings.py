@@ -123,7 +123,9 @@ def _reading(path: tuple[str, ...], text: str) -> object:
     except tomllib.TOMLDecodeError:
         parsed = {}
     readings = [parsed["value"]] if list(parsed) == ["value"] else []
-    readings += [text, *([None] if text == "none" else []), [text]]
+    readings += [text, *([None] if text == "none" else [])]
+    if not isinstance(parsed.get("value"), list):
+        readings.append([text])
     return next((value for value in readings if not _fault(path, value)), readings[0])
 
 

@@ -1,7 +1,8 @@
 """Settings that all tests share."""
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 import pytest
@@ -9,13 +10,25 @@ from hypothesis import HealthCheck, settings
 
 from tests.actors.oona.faults.ledger import Counts, FaultLedger
 from tests.actors.oona.redis_server import RedisServer
+from tests.examples import THOROUGH
 
 # Importing torch inside the first example takes longer than hypothesis's own deadline.
 settings.register_profile(
-    "esper", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "esper", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, max_examples=50
 )
-settings.register_profile("thorough", settings.get_profile("esper"), max_examples=1000)
+settings.register_profile(THOROUGH, settings.get_profile("esper"), max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "esper"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays until the end: the collector need not walk through it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ their numbers there.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,8 @@ class Journal:
     """Hands lines to the scribe, and never waits for the disk.
 
     When the disk takes no more, `broken` says why; what it took stays whole, nothing more is written, and
-    the run goes on. When it is too slow, so that too much waits for it already, new lines are left out and
+    the run goes on. If the disk was full and has room again, so does the journal, and `lacks` says what is
+    missing. When it is too slow, so that too much waits for it already, new lines are left out and
     counted in `left_out`.
 
     A field report comes from the bus at least once, and after a resume once more. It is taken once: what has
@@ -80,6 +81,12 @@ class Journal:
     def broken(self) -> str:
         return self.scribe.broken or self._not_left
 
+    @property
+    def lacks(self) -> str:
+        """What is missing since the disk was full; empty if nothing is."""
+        gap = self.scribe.gap
+        return f"{self._where} lacks {gap.pieces} events: {gap.reason}" if gap is not None else ""
+
     def write(self, line: Line) -> bool:
         """Append one entry. False if it is a field report that was taken before: nothing in it is new."""
         report_id = line.message.report_id if isinstance(line.message, FieldReport) else ""
@@ -89,6 +96,14 @@ class Journal:
         else:
             self._put(line, report_id)
         return known is None
+
+    def mark(self, landed: Callable[[], None]) -> bool:
+        """Call `landed`, in whatever thread, once all that was written so far is on the disk.
+
+        False, and it is not called, if the journal is broken or too much waits for the disk. Nor is it called
+        if the journal breaks before.
+        """
+        return self.scribe.post(lambda book: None, landed=landed)
 
     def taken(self) -> tuple[str, ...]:
         """Ids of the field reports that came to be on the disk, or came again, since this was asked last."""
@@ -105,13 +120,15 @@ class Journal:
 
     def troubles(self) -> Iterator[tuple[str, str]]:
         """What the run's report and its spectators have to be told: an alert's name, and the text."""
-        where = FILE if self._folder is None else str(self._folder / FILE)
         for note in self.notes:
             yield "journal_damaged", note
+        if self.lacks:
+            yield "journal_gap", self.lacks
         if self.broken:
-            yield "journal_broken", f"{where} ends early: {self.broken}"
+            yield "journal_broken", f"{self._where} ends early: {self.broken}"
         if self.left_out:
-            yield "journal_slow", f"{where} lacks {self.left_out} events: the disk was too slow for them"
+            told = f"{self._where} lacks {self.left_out} events: the disk was too slow for them"
+            yield "journal_slow", told
 
     def close(self) -> None:
         """Wait for the disk, then leave `events.jsonl`; more than once does no harm."""
@@ -127,6 +144,10 @@ class Journal:
             self._not_left = f"{EVENTS} could not be made: {error}"
         except OSError as error:
             self._not_left = f"{EVENTS} could not be written: {error.strerror or error}"
+
+    @property
+    def _where(self) -> str:
+        return FILE if self._folder is None else str(self._folder / FILE)
 
     def _put(self, line: Line, report_id: str) -> None:
         event_id = storable(report_id or line.event_id)

@@ -25,8 +25,8 @@ WAIT_S_MIN = 0.0003
 """Seconds that a select must have waited to count as rest: in less, the other thread has hardly woken."""
 LOOK_EVERY_S = 0.0005
 """While callbacks are ready the selector is asked this often at most. Each look hands the interpreter lock to
-the training thread and back, which takes as long as several callbacks; and what one callback wakes, in a chain
-of them, needs no look."""
+the training thread and back, which takes as long as several callbacks; and what one callback wakes needs no
+look."""
 
 
 class Governor:

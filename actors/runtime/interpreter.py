@@ -15,19 +15,34 @@ A message under way is a dozen objects that mostly outlive so short a while: eac
 
 
 @contextmanager
+def frozen_heap() -> Iterator[None]:
+    """While it lasts, the collector leaves alone what is there now.
+
+    What was frozen before is left to who froze it: no part of it can be unfrozen alone.
+    """
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.collect()
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
+
+
+@contextmanager
 def shared_interpreter() -> Iterator[None]:
     """While it lasts, threads change places quickly, and the collector leaves alone what is there now.
 
     A full collection that walks through all of torch's objects takes longer than a boundary.
     """
     before_s, before = sys.getswitchinterval(), gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_MAX, *before[1:])
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before_s)
-        gc.set_threshold(*before)
-        gc.unfreeze()
+    with frozen_heap():
+        gc.set_threshold(YOUNG_MAX, *before[1:])
+        sys.setswitchinterval(SWITCH_S)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before_s)
+            gc.set_threshold(*before)

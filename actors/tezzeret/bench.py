@@ -7,7 +7,7 @@ from pathlib import Path
 from actors.lane import JobFailed, ThreadLane
 from actors.tezzeret.orders import Order, decode_delivery, encode_order
 from actors.tezzeret.sandbox import Limits, Sandbox
-from esper.karn.catalogue import Catalogue
+from actors.tezzeret.shop import Shop
 from esper.tezzeret.agenda import Task
 from esper.tezzeret.forge import Forged, unexamined
 
@@ -23,10 +23,9 @@ class Finished:
 class Bench:
     """Takes one task at a time."""
 
-    def __init__(self, worker: str, limits: Limits, scratch: Path, catalogue: Catalogue) -> None:
-        self._sandbox = Sandbox(worker, limits, scratch=scratch)
-        self._limits = limits
-        self._catalogue = catalogue
+    def __init__(self, shop: Shop, scratch: Path) -> None:
+        self._shop = shop
+        self._sandbox = Sandbox(shop.worker, shop.limits, scratch=scratch)
         self._lane = ThreadLane("tezzeret bench")
         self.task: Task | None = None
 
@@ -47,7 +46,7 @@ class Bench:
             assert isinstance(outcome, Forged | JobFailed)
             finish(Finished(task, outcome.error if isinstance(outcome, JobFailed) else outcome))
 
-        limits = replace(self._limits, head_start=head_start)
+        limits = replace(self._shop.limits, head_start=head_start)
         self._lane.submit(lambda: self._made(task, limits), hand_in)
 
     def close(self) -> None:
@@ -57,6 +56,8 @@ class Bench:
         self._lane.close(0.0)
 
     def _made(self, task: Task, limits: Limits) -> Forged:
-        promised = unexamined(task.spec.design, task.strategy, self._catalogue)
-        answer = self._sandbox.call(encode_order(Order(*task)), limits=limits)
+        design = task.spec.design
+        promised = unexamined(design, task.strategy, self._shop.catalogue)
+        order = Order(task.spec, task.strategy, self._shop.sources.get(design.blueprint_id))
+        answer = self._sandbox.call(encode_order(order), limits=limits)
         return decode_delivery(answer, promised)

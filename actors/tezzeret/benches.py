@@ -80,6 +80,6 @@ class Benches:
                 self._scratch = Scratch(self._shop.folder / SCRATCH)
             except OSError as error:
                 raise Unavailable(f"{self._shop.folder / SCRATCH}: {error.strerror}") from None
-        bench = Bench(self._shop.worker, self._shop.limits, self._scratch.path, self._shop.catalogue)
+        bench = Bench(self._shop, self._scratch.path)
         self._benches.append(bench)
         return bench

@@ -4,6 +4,7 @@ import msgspec
 
 from actors.tezzeret.sandbox import Answer
 from contracts.kernels import Certificate, KernelSpec, Strategy
+from esper.karn.source import Source
 from esper.tezzeret.forge import Forged
 
 
@@ -12,6 +13,8 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     spec: KernelSpec
     strategy: Strategy
+    source: Source | None = None
+    """Of a blueprint of the user's own; None for one of Karn's."""
 
 
 class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

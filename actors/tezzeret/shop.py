@@ -1,7 +1,7 @@
 """What a smith is given and what it tells."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -18,6 +18,7 @@ from contracts.kernels import (
     KernelSpec,
 )
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.source import Source
 from esper.tezzeret.agenda import Policy, Progress
 from esper.urza.names import ArtifactRef
 
@@ -56,6 +57,8 @@ class Shop:
     worker: str = "actors.tezzeret.worker"
     """Module that the processes run."""
     catalogue: Catalogue = CATALOGUE
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """Where the processes find those of its blueprints that are not Karn's own, by id."""
     approved: frozenset[str] = frozenset()
     """Experimental blueprints that may be made."""
     idle_s: float = IDLE_S

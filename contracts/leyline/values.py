@@ -42,10 +42,16 @@ def floats(count: int) -> Callable[..., bytes]:
     return struct.Struct(f"<{count}f").pack
 
 
+_FLOATS = tuple(floats(count) for count in range(33))
+"""For the maps that are usual."""
+
+
 def check_floats(values: Mapping[str, float]) -> None:
     """The same check of a map's values, and that its keys are str."""
     TEXTS(values)
-    struct.pack(f"<{len(values)}f", *values.values())
+    count = len(values)
+    check = _FLOATS[count] if count < len(_FLOATS) else floats(count)
+    check(*values.values())
 
 
 def check_texts(values: Mapping[str, str]) -> None:

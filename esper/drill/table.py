@@ -9,8 +9,8 @@ from esper.drill.programme import BENIGN, HAZARDS
 
 HEADINGS = ("blueprint", "begins", "caught by", "within", "epoch", "host", "accuracy", "control", "verdict")
 LIMIT = (
-    "What hangs, leaks or locks only after its trial would hold up the run itself: nothing inside a process "
-    "can end it. That would take a watchdog outside, and a run that can be taken up again where it was."
+    "What hangs or locks only after its trial holds up the run itself, for nothing inside a process can end "
+    "it: the watchdog then halts the run, and taken up again it goes on without the seed."
 )
 
 

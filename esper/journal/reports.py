@@ -1,14 +1,16 @@
 """Field reports on their way to their reader: on disk before they are announced, until they are too old.
 
-A report's id says what it is about, the n-th closed window of its run, and a resumed run writes the reports
-of the epochs that it trains again under the same ids. So what is written under a known id is held against
-what is there:
+A report's id is that of the command that it is about, which has one report. What comes here is settled, yet a
+run that had to be resumed from an older checkpoint, because the newest was damaged, writes the reports of the
+epochs that it trains again under the same ids. So what is written under a known id is held against what is
+there:
 
 | there is | and it says | then |
 | --- | --- | --- |
 | a report | the same, but for the moment of writing | nothing changes: the first writing stays |
 | a report that nobody has taken | something else | the new one takes its place, at the end of the line |
 | a report that was taken | something else | the new one is refused, and told: no reader can untake the old |
+| one that was taken, on a shorter window | | nothing changes: the run had ended there, and was made longer |
 | only a reader's note that it was taken | | nothing changes: it was written, taken and removed before |
 | a damaged report | | the new one takes its place |
 
@@ -88,7 +90,7 @@ class ReportStore:
         if old is not None and _said(old.report) == _said(report):
             return Kept.TAKEN if taken or old.acknowledged_ns else Kept.SAME
         if taken or (old is not None and old.acknowledged_ns):
-            return Kept.REFUSED
+            return Kept.TAKEN if old is not None and _cut_off(old.report, report) else Kept.REFUSED
         self._database.run("DELETE FROM reports WHERE report_id = ?", report_id)
         return self._insert(report, now_ns, Kept.REPLACED)
 
@@ -198,6 +200,11 @@ def _written(row: Row) -> _Written | None:
 def _said(report: FieldReport) -> bytes:
     """All but the moment of writing, which is another one each time."""
     return _encoder.encode(replace(report, issued_at=0))
+
+
+def _cut_off(old: FieldReport, new: FieldReport) -> bool:
+    """Whether the end of the run had cut off the window that the old one is about."""
+    return old.observation_window_epochs < new.observation_window_epochs
 
 
 def _name(row: Row) -> str:

@@ -8,7 +8,7 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -23,6 +23,10 @@ from esper.karn.catalogue import CATALOGUE, Catalogue
 
 _OWN = "esper.karn."
 """Modules of this package that a blueprint uses count with it."""
+_OURS = ("esper", "contracts", "actors")
+"""Other modules of these packages don't: they have a version."""
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders of modules that somebody else looks after."""
 
 
 def guard_digest(design: Design, catalogue: Catalogue = CATALOGUE) -> str:
@@ -55,6 +59,9 @@ def guarded_versions() -> dict[str, str]:
 def code_digest(blueprint: type[Blueprint]) -> str:
     """SHA-256 over the source files of a blueprint's classes and of what they use of Karn.
 
+    With a blueprint of the user's own the modules count that it imports from its own package, or if it is in
+    none, from its own folder. What is imported otherwise, or read, is not seen.
+
     Raises:
         BlueprintError: the class was not read from a file.
     """
@@ -67,25 +74,68 @@ def code_digest(blueprint: type[Blueprint]) -> str:
 
 
 def _files(blueprint: type[Blueprint]) -> dict[str, Path]:
-    """The files by module name, those that they import from Karn included."""
+    """The files by module name, those that they import and that count included."""
     waiting = [one.__module__ for one in blueprint.__mro__ if issubclass(one, Blueprint)]
+    homes = {
+        _top(name): home for name in waiting if (home := _home(name, _file_of(name, blueprint))) is not None
+    }
     files: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
         if name not in files:
             files[name] = _file_of(name, blueprint)
-            waiting += _imports(files[name])
+            waiting += (one for one in _imports(name, files[name]) if _counts(one, homes))
     return files
 
 
+def _home(name: str, file: Path) -> Path | None:
+    """The folder whose modules count with a class of the user's own; None for one of ours."""
+    top, _, inner = name.partition(".")
+    if top in _OURS or (not inner and file.parent.name in _INSTALLED):
+        return None
+    return file.parents[inner.count(".")] if inner else file.parent
+
+
+def _counts(name: str, homes: Mapping[str, Path]) -> bool:
+    """Whether the source of what is imported counts; nobody else's package is looked into for that."""
+    if name.startswith(_OWN):
+        return _origin(name) is not None
+    top = _top(name)
+    if top in _OURS or not (top in homes or _is_at_home(_origin(top), homes)):
+        return False
+    return _is_at_home(_origin(name), homes)
+
+
+def _is_at_home(file: Path | None, homes: Mapping[str, Path]) -> bool:
+    return file is not None and any(
+        file.is_relative_to(home) and not _INSTALLED & set(file.relative_to(home).parts)
+        for home in homes.values()
+    )
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
 def _file_of(name: str, blueprint: type[Blueprint]) -> Path:
-    module = sys.modules.get(name)
-    file = _source(module) if module is not None else None
+    file = _origin(name)
     if file is None:
         raise BlueprintError(
             f"{blueprint.__qualname__} can't be certified: {name} was not read from a file; put it in one"
         )
     return file
+
+
+def _origin(name: str) -> Path | None:
+    """The file that a module of this name is read from; None if it is no module, or is in no file."""
+    module = sys.modules.get(name)
+    if module is not None:
+        return _source(module)
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
 
 
 def _source(module: ModuleType) -> Path | None:
@@ -97,24 +147,26 @@ def _source(module: ModuleType) -> Path | None:
 
 
 @cache
-def _imports(file: Path) -> tuple[str, ...]:
-    """The modules of Karn that a file imports by name."""
-    return tuple(_imported(file))
+def _imports(name: str, file: Path) -> tuple[str, ...]:
+    """The names that the module of this name and file imports, of modules and of what is in them."""
+    if file.suffix != ".py":
+        return ()
+    package = name if file.stem == "__init__" else name.rpartition(".")[0]
+    return tuple(_imported(file, package))
 
 
-def _imported(file: Path) -> Iterator[str]:
+def _imported(file: Path, package: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith(_OWN))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_OWN.rstrip(".")):
-            assert node.module is not None
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name for name in (node.module, *inner) if name.startswith(_OWN) and _is_module(name))
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            whole = _whole(node, package)
+            yield from (whole, *(f"{whole}.{alias.name}" for alias in node.names))
 
 
-def _is_module(name: str) -> bool:
-    """Whether a dotted name is a module, not something inside one."""
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+def _whole(node: ast.ImportFrom, package: str) -> str:
+    """The module that a `from … import` names, relative ones from their package on."""
+    if not node.level:
+        return node.module or ""
+    base = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*base, *filter(None, [node.module])])

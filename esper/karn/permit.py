@@ -1,6 +1,6 @@
 """Whether a design may be made at all: the question that Karn answers to whoever wants a kernel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import torch
@@ -31,14 +31,19 @@ def refusal(catalogue: Catalogue, design: Design, approved: frozenset[str]) -> s
     return f"{label} is {about.tier.name.lower()} and needs approval: name it in growth.approved"
 
 
-def builder(catalogue: Catalogue, approved: frozenset[str]) -> Build:
-    """What builds candidates for a probe: only what may be made, as for a graft.
+def builder(
+    catalogue: Catalogue,
+    approved: frozenset[str],
+    left_out: Callable[[], Mapping[str, str]] = dict,
+) -> Build:
+    """What builds candidates for a probe: only what may be made, as for a graft, and is not left out.
 
     It raises BlueprintError with the reason for what may not.
     """
 
     def build(site: SiteInfo, candidate: Candidate, generator: torch.Generator) -> nn.Module:
         why = refusal(catalogue, design_of(site, candidate.blueprint_id, candidate.parameters), approved)
+        why = why or left_out().get(candidate.blueprint_id, "")
         if why:
             raise BlueprintError(why)
         return catalogue.build(site, candidate, generator)

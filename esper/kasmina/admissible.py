@@ -18,7 +18,7 @@ FRESH_NS = 60 * 10**9
 """How far the time of issue may lie from now, either way, in nanoseconds."""
 NS_PER_MS = 1_000_000
 OPERATOR = "operator"
-"""The issuer that breakers are set for."""
+"""Who issues an operator's commands; some things are done for no one else."""
 
 
 def check_fresh(command: AdaptationCommand, now_ns: WallNs) -> None:
@@ -51,3 +51,12 @@ def check_issuer(command: AdaptationCommand, issuers: Iterable[str]) -> None:
             f"{command.issued_by!r} may not send commands; {', '.join(allowed) or 'nobody'} may "
             "(growth.issuers)"
         )
+
+
+def check_operator(command: AdaptationCommand, what: str) -> None:
+    """
+    Raises:
+        Refused: an operator did not issue it, and nobody else may do `what`.
+    """
+    if command.issued_by != OPERATOR:
+        raise Refused(f"{command.issued_by!r} may not {what}; {OPERATOR!r} may")

@@ -20,7 +20,7 @@ from contracts.lifecycle import ACTIVE, LIVE, OPERATION_TARGET, SeedOperation, S
 from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType, WallNs
 from esper.breaker import BreakerMemory
 from esper.karn.catalogue import Catalogue
-from esper.kasmina.admissible import check_fresh, check_issuer
+from esper.kasmina.admissible import check_fresh, check_issuer, check_operator
 from esper.kasmina.advance import advance, cull, expelled, fine_tune
 from esper.kasmina.draft import Draft, Records, Refused, after, legal, number, slot
 from esper.kasmina.gates import tightened
@@ -128,9 +128,11 @@ class Engine:
 
         `figures` are by seed id, `params_now` counts the grown network as it is. A PAUSE without a target
         asks for the housekeeping alone; with one it pauses that seed, or lets it go on where
-        `annotations["resume"]` is "true" (the wire has no other type for it). While the run is `conservative`
-        nothing is germinated, and the gates are those of `gates.tightened`. A refused command changes
-        nothing.
+        `annotations["resume"]` is "true" (the wire has no other type for it). So a CULL with
+        `annotations["terminate"]` takes a seed down for good, from any stage, which only an operator may:
+        unlike a culled one it makes no place for another, and a site without a seed closes. While the run
+        is `conservative` nothing is germinated, and the gates are those of `gates.tightened`. A refused
+        command changes nothing.
         """
         due = postponed(self.guard, upkeep(self._records, figures, self._config, epoch), epoch)
         records = after(self._records, due.changes)
@@ -139,11 +141,7 @@ class Engine:
         known = self._outcomes.get(command.command_id)
         if known is not None:
             return self._offer_again(known, command, due, epoch)
-        return self._offer(lambda: self._command(command, now), due, epoch, command.command_id, command)
-
-    def terminate(self, seed_id: str, epoch: int) -> Verdict:
-        """Plan to take a seed down for good, from any stage; without one in progress its site closes."""
-        return self._offer(lambda: self._termination(seed_id, epoch), Draft(), epoch, f"terminate {seed_id}")
+        return self._offer(lambda: self._command(command, now), due, epoch, command)
 
     def commit(self, plan_id: str) -> None:
         """What the trainer has applied becomes the record. To commit the same plan again does nothing.
@@ -194,8 +192,7 @@ class Engine:
         plan: Callable[[], Draft],
         due: Draft,
         epoch: int,
-        name: str,
-        command: AdaptationCommand | None = None,
+        command: AdaptationCommand,
     ) -> Verdict:
         """The verdict on what `plan` comes to, after the housekeeping `due`; on offer from now on."""
         try:
@@ -203,9 +200,9 @@ class Engine:
         except Refused as error:
             draft, refusal = Draft(error.changes, error.gates), str(error)
         whole = due + draft
-        plan_id = f"{self._commits}/{epoch}/{name}"
+        plan_id = f"{self._commits}/{epoch}/{command.command_id}"
         applied = not refusal
-        outcome = Outcome(command, applied, refusal, whole.gates) if command is not None else None
+        outcome = Outcome(command, applied, refusal, whole.gates)
         records = after(self._records, whole.changes)
         self._proposal = _Proposal(plan_id, epoch, records, outcome, draft.setting)
         return Verdict(GraftPlan(plan_id, whole.changes, epoch), applied, refusal, whole.gates)
@@ -252,6 +249,9 @@ class Engine:
             case SeedOperation.UNKNOWN:
                 names = ", ".join(operation.name for operation in OPERATION_TARGET)
                 raise Refused(f"UNKNOWN is no operation; there are {names}")
+            case SeedOperation.CULL if command.annotations.get("terminate") == "true":
+                check_operator(command, "take seeds down for good")
+                return self._termination(record, now.epoch)
             case SeedOperation.CULL | SeedOperation.CANCEL:
                 rollback = command.annotations.get("rollback") == "true"
                 with self.guard.run(Operation.CULL, now.epoch):
@@ -291,8 +291,7 @@ class Engine:
                 raise expelled(record, refused, now.config.embargo_epochs, now.epoch) from None
             raise
 
-    def _termination(self, seed_id: str, epoch: int) -> Draft:
-        record = _target(self._records, seed_id)
+    def _termination(self, record: SeedRecord, epoch: int) -> Draft:
         legal(record, Stage.TERMINATED)
         gone = msgspec.structs.replace(
             record, stage=Stage.TERMINATED, stage_epoch=epoch, alpha=0.0, paused_since=-1

@@ -11,7 +11,7 @@ from contracts.blueprint import BlueprintTier
 from contracts.config import GrowthConfig
 from contracts.growth import Candidate, Path, SeedRecord, SiteInfo
 from contracts.kernels import Design, KernelSpec, design_of
-from contracts.lifecycle import ACTIVE, Stage
+from contracts.lifecycle import ACTIVE, RESTING, Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation
 from esper.karn.blueprint import Blueprint, BlueprintError, whole
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
@@ -124,6 +124,11 @@ class Germination:
             raise Refused(
                 f"site {site.name} is full: it holds as many seeds as max_per_site "
                 f"({self.config.max_per_site}) allows"
+            )
+        if newest.stage in RESTING:
+            raise Refused(
+                f"site {site.name} rests after {newest.seed_id} was culled, at least until epoch "
+                f"{newest.rests_until} (growth.embargo_epochs)"
             )
         legal(newest, Stage.GERMINATED)
         if command.target_seed_id not in ("", newest.seed_id):

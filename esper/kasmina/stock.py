@@ -19,7 +19,9 @@ class Stock:
     def __init__(self) -> None:
         self._shelf = Shelf(SHELF_KERNELS, SHELF_BYTES)
         self._left_out: dict[str, str] = {}
-        self._used = self._built = self._fetched = 0
+        self.built_here: dict[str, str] = {}
+        """Why, by the id of a blueprint that no other process can make; it is built on the spot."""
+        self._used = self._built = self._fetched = self._damaged = 0
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -44,6 +46,10 @@ class Stock:
             self._used += 1
         return kernel
 
+    def found_damaged(self) -> None:
+        """A stored kernel was not what had been published; it is made again."""
+        self._damaged += 1
+
     def leave_out(self, blueprint_id: str, reason: str) -> None:
         """The blueprint is not to be grown in this run; the first reason stays."""
         self._left_out.setdefault(blueprint_id, reason)
@@ -51,8 +57,11 @@ class Stock:
     def recall(self, facts: KernelFacts) -> None:
         """Count on from what an earlier process of the run had used; what it left out is left out."""
         self._used, self._built, self._fetched = facts.used, facts.built, facts.fetched
+        self._damaged = facts.damaged
         self._left_out = dict(facts.left_out)
 
     def facts(self) -> KernelFacts:
-        """What was fetched and used so far."""
-        return KernelFacts(self._used, self._built, self._fetched, self.left_out)
+        """What was fetched and used so far, and what was wrong."""
+        return KernelFacts(
+            self._used, self._built, self._fetched, self.left_out, self._damaged, dict(self.built_here)
+        )

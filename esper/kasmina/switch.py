@@ -7,7 +7,7 @@ set otherwise.
 from contracts.growth import Operation
 from contracts.messages import AdaptationCommand, CircuitBreakerState, CommandCircuitBreaker
 from esper.breaker import BreakerState
-from esper.kasmina.admissible import OPERATOR
+from esper.kasmina.admissible import check_operator
 from esper.kasmina.draft import Refused
 from esper.kasmina.guard import NEVER_REFUSED
 from esper.kasmina.plan import Setting
@@ -26,8 +26,7 @@ def setting_of(command: AdaptationCommand) -> Setting:
     Raises:
         Refused: an operator did not issue it, it names no breaker or no state, or what takes a seed out.
     """
-    if command.issued_by != OPERATOR:
-        raise Refused(f"{command.issued_by!r} may not set breakers; {OPERATOR!r} may")
+    check_operator(command, "set breakers")
     if not isinstance(command.payload, CommandCircuitBreaker):
         raise Refused("a CIRCUIT_BREAKER command needs the desired state as its payload")
     state = _STATES.get(command.payload.desired_state)

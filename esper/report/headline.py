@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from contracts.report import Brought, Figure, FinalFacts, Report
+from contracts.report import Brought, Figure, FinalFacts, KernelFacts, Report
 from esper.report import words
 
 
@@ -40,6 +40,25 @@ def ending(report: Report) -> str:
         return ""
     after = f"{report.ended.kind.capitalize()} after {words.counted(len(report.epochs), 'epoch', 'epochs')}"
     return f"{after}: {report.ended.reason}" if report.ended.reason else f"{after}."
+
+
+def kernels(facts: KernelFacts) -> str:
+    """Where the grafts' modules came from, and what was amiss; empty if there is nothing to tell."""
+    told = []
+    if facts.used or facts.built:
+        grafts = words.counted(facts.used + facts.built, "graft", "grafts")
+        told.append(f"{facts.used} of {grafts} from the store, {facts.built} built on the spot")
+    if facts.fetched:
+        told.append(f"{words.count(facts.fetched)} fetched ahead")
+    if facts.damaged:
+        told.append(
+            f"{words.counted(facts.damaged, 'damaged one', 'damaged ones')} set aside to be made again"
+        )
+    if facts.left_out:
+        told.append(f"left out: {', '.join(facts.left_out)}")
+    if facts.built_here:
+        told.append(f"never compiled: {', '.join(facts.built_here)}")
+    return "; ".join(told)
 
 
 def rows(report: Report) -> list[Row]:

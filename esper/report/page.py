@@ -41,6 +41,7 @@ def page(report: Report) -> str:
         title=headline.sentence(report),
         ending=headline.ending(report),
         rows=headline.rows(report),
+        kernels=headline.kernels(report.kernels),
         curves=charts.curves(report),
         lives=[drawing for drawing in (charts.timelines(report), charts.boundary(report)) if drawing],
         rivalry=rivals.summary(report),

@@ -243,9 +243,6 @@ def _grafts(report: Report) -> Iterator[Text]:
 
 
 def _kernels(facts: KernelFacts) -> Iterator[Text]:
-    """Where the grafts' modules came from, if any were fetched ahead."""
-    if facts.fetched or facts.left_out:
-        grafts = words.counted(facts.used + facts.built, "graft", "grafts")
-        told = f"{facts.used} of {grafts} from the store, {words.count(facts.fetched)} fetched ahead"
-        out = f"; left out: {', '.join(facts.left_out)}" if facts.left_out else ""
-        yield Text.assemble("\n", ("kernels ", "dim"), told + out)
+    told = headline.kernels(facts)
+    if told:
+        yield Text.assemble("\n", ("kernels ", "dim"), told)

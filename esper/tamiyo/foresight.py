@@ -3,7 +3,7 @@
 A forecast may be wrong: what was not foreseen is built on the spot, with the same bits.
 """
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
@@ -40,14 +40,16 @@ def on_offer(
     growth: GrowthConfig,
     view: GrowthView,
     allotment: int,
-    first: Collection[str] = (),
+    first: Sequence[str] = (),
 ) -> tuple[Candidate, ...]:
-    """Blueprints on offer at each free site, as large as the allotment lets them be; those named come first.
+    """Blueprints on offer at each free site, as large as the allotment lets them be; those named come first,
+    in the order in which they are named.
 
     At most `FORECAST_MAX` of them: to size a blueprint takes a moment.
     """
     sites = [one.site for one in view.sites if one.free]
     kinds = offered(catalogue, sites, growth, allotment, view)
-    ordered = sorted(kinds, key=lambda kind: kind.blueprint_id not in first)
+    ranks = {blueprint_id: rank for rank, blueprint_id in enumerate(first)}
+    ordered = sorted(kinds, key=lambda kind: ranks.get(kind.blueprint_id, len(ranks)))
     placed = (fitted(kind, site, allotment) for kind in ordered for site in sites)
     return tuple(islice((one for one in placed if one is not None), FORECAST_MAX))

@@ -2,9 +2,20 @@
 
 Credit is the counterfactual gain of the seed that the command touched, never the host's own drift:
 a command that touched no seed is neutral whatever the loss did meanwhile.
+
+    watch ─▶ window ─▶ closed report ─▶ due, once no way back leads before its closing ─▶ kept, on the disk
+                └────────────┴─ go_back ─▶ the command is undone: reported as ABORTED
+
+A command has one report, whose id is the command's own with a suffix. What may still be undone is told to
+nobody: a closed report waits here, and in the checkpoints, so that a rollback or a resume forgets it with the
+epochs that it is about. So does a window that an interrupt cuts off: the resumed run fills it.
 """
 
+from collections.abc import Collection, Iterable
+from itertools import takewhile
+
 import msgspec
+from msgspec.structs import replace
 
 from contracts.control import Decided
 from contracts.growth import GrowthView, SeedView
@@ -12,6 +23,12 @@ from contracts.messages import CommandSeedOperation, FieldReport, FieldReportOut
 
 GAIN_THAT_COUNTS = 0.002
 """Share of the validation loss that a gain has to reach, either way, to be more than neutral."""
+UNSETTLED_MAX = 200
+"""Closed reports that wait for what can't be undone; with more the oldest are due all the same."""
+CLOSED_MAX = 2 * UNSETTLED_MAX
+"""Closed reports in all, with those that wait for the disk."""
+UNDONE = "undone: the run went back to before it"
+"""What the report on an undone command notes."""
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -21,62 +38,120 @@ class Window(msgspec.Struct, frozen=True):
     opened: int
 
 
+class Closed(msgspec.Struct, frozen=True):
+    """A report that is not on the disk yet, and the epoch at whose boundary it was closed."""
+
+    report: FieldReport
+    epoch: int
+
+
 class ObservationMemory(msgspec.Struct, frozen=True):
-    """The windows that are open, and how many reports were written."""
+    """The windows that are open, the reports that wait, and the epoch of the newest boundary."""
 
     windows: tuple[Window, ...] = ()
-    written: int = 0
+    closed: tuple[Closed, ...] = ()
+    epoch: int = 0
 
 
 class Observation:
-    """Open windows of the newest commands: one a boundary, so at most `window_epochs` are open."""
+    """Open windows of the newest commands, one a boundary, so at most `window_epochs`; and closed reports."""
 
     def __init__(self, run_id: str, policy_version: str, window_epochs: int) -> None:
         self._run_id = run_id
         self._version = policy_version
         self._epochs = window_epochs
         self._windows: list[Window] = []
-        self._written = 0
+        self._closed: list[Closed] = []
+        """In the order of closing; epochs never fall."""
+        self._epoch = 0
 
     def watch(self, decided: Decided, now_ns: WallNs) -> tuple[FieldReport, ...]:
-        """Reports on the windows that end at this boundary; then this boundary's own window opens."""
-        epoch = decided.view.epoch
-        due = [window for window in self._windows if epoch - window.opened >= self._epochs]
+        """Close the windows that end at this boundary, and open its own.
+
+        Returns the reports on those that closed; they wait here until they are due.
+        """
+        self._epoch = epoch = decided.view.epoch
+        full = [window for window in self._windows if epoch - window.opened >= self._epochs]
         self._windows = [window for window in self._windows if epoch - window.opened < self._epochs]
         self._windows.append(Window(decided, epoch))
-        return tuple(self._full(window, decided.state, decided.view, now_ns) for window in due)
+        return self._close(full, decided.state, decided.view, now_ns)
 
-    def close(self, state: SystemState, view: GrowthView, now_ns: WallNs) -> tuple[FieldReport, ...]:
+    def close(
+        self, state: SystemState, view: GrowthView, now_ns: WallNs, *, resumable: bool = False
+    ) -> tuple[FieldReport, ...]:
         """Reports on every open window, because the run ends.
 
-        Their ids are their own: a run that is taken up again reports on the same windows once they are full.
+        Those of a `resumable` run are for the caller alone: whoever resumes it reports on the same commands
+        once their windows are full.
         """
         windows, self._windows = self._windows, []
-        return tuple(
-            self._report(window, state, view, now_ns, f"cut{state.global_step}-{number}")
-            for number, window in enumerate(windows, start=1)
-        )
+        if resumable:
+            return tuple(self._report(window, state, view, now_ns) for window in windows)
+        self._epoch = view.epoch
+        return self._close(windows, state, view, now_ns)
+
+    def due(self, settled: float) -> tuple[FieldReport, ...]:
+        """Closed reports that can be told, the oldest first.
+
+        `settled` is the epoch of the oldest moment that the run may still go back to, infinite if there is
+        none: a report that was closed at an earlier boundary is part of every future. With more than
+        `UNSETTLED_MAX` that are not, the oldest are due too, and may be of epochs that are undone later.
+        """
+        over = len(self._closed) - UNSETTLED_MAX
+        due = takewhile(lambda one: one[0] < over or one[1].epoch < settled, enumerate(self._closed))
+        return tuple(closed.report for _, closed in due)
+
+    def kept(self, report_ids: Collection[str]) -> None:
+        """These are on the disk."""
+        self._closed = [one for one in self._closed if one.report.report_id not in report_ids]
+
+    def shed(self) -> tuple[FieldReport, ...]:
+        """Give up the oldest of more than `CLOSED_MAX` reports: the disk has not taken them for too long."""
+        over = max(0, len(self._closed) - CLOSED_MAX)
+        lost, self._closed = self._closed[:over], self._closed[over:]
+        return tuple(one.report for one in lost)
 
     def remember(self) -> ObservationMemory:
         """What the next reports depend on."""
-        return ObservationMemory(tuple(self._windows), self._written)
+        return ObservationMemory(tuple(self._windows), tuple(self._closed), self._epoch)
 
     def recall(self, memory: ObservationMemory) -> None:
-        """Go on from what `remember` gave; the ids of reports that were written are not used again."""
-        self._windows = list(memory.windows)
-        self._written = max(self._written, memory.written)
+        """Go on from what `remember` gave, in another process."""
+        self._windows, self._closed = list(memory.windows), list(memory.closed)
+        self._epoch = memory.epoch
 
-    def _full(self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
-        """The report on a window that has come to its end."""
-        self._written += 1
-        return self._report(window, state, view, now_ns, f"r{self._written}")
+    def go_back(self, memory: ObservationMemory, now_ns: WallNs) -> None:
+        """Go back to what `remember` gave, in the same process: commands issued since then are undone.
 
-    def _report(
-        self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs, name: str
-    ) -> FieldReport:
+        Each gets its report now, as ABORTED; their ids are not used again. It is due once no way back leads
+        to before they were undone: until then another process may go on where they were not.
+        """
+        before = self.remember()
+        self.recall(memory)
+        known = {window.decided.command.command_id for window in memory.windows}
+        known |= {one.report.command_id for one in memory.closed}
+        back = memory.epoch + 1
+        reports = (*(one.report for one in before.closed), *self._unmeasured(before, now_ns))
+        self._closed += [
+            Closed(replace(one, outcome=FieldReportOutcome.ABORTED, notes=UNDONE), back)
+            for one in reports
+            if one.command_id not in known
+        ]
+
+    def _close(
+        self, windows: Iterable[Window], state: SystemState, view: GrowthView, now_ns: WallNs
+    ) -> tuple[FieldReport, ...]:
+        reports = tuple(self._report(window, state, view, now_ns) for window in windows)
+        self._closed += [Closed(report, view.epoch) for report in reports]
+        return reports
+
+    def _unmeasured(self, memory: ObservationMemory, now_ns: WallNs) -> Iterable[FieldReport]:
+        """Reports on windows that close before anything could be measured."""
+        for window in memory.windows:
+            yield self._told(window, None, {}, FieldReportOutcome.ABORTED, memory.epoch, now_ns)
+
+    def _report(self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
         then, seed = window.decided, _seed_of(window, view)
-        payload = then.command.payload
-        blueprint = payload.blueprint_id if isinstance(payload, CommandSeedOperation) else ""
         metrics = {
             "loss_delta": state.validation_loss - then.state.validation_loss,
             "accuracy_delta": state.validation_accuracy - then.state.validation_accuracy,
@@ -85,19 +160,39 @@ class Observation:
         }
         if seed is not None and seed.gain is not None:
             metrics["gain"] = seed.gain
+        outcome = _outcome(then.applied, metrics.get("gain"), state.validation_loss)
+        return self._told(window, seed, metrics, outcome, view.epoch, now_ns)
+
+    def _told(
+        self,
+        window: Window,
+        seed: SeedView | None,
+        metrics: dict[str, float],
+        outcome: FieldReportOutcome,
+        epoch: int,
+        now_ns: WallNs,
+    ) -> FieldReport:
+        then = window.decided
+        payload = then.command.payload
+        blueprint = payload.blueprint_id if isinstance(payload, CommandSeedOperation) else ""
         return FieldReport(
-            report_id=f"{self._run_id}-{name}",
+            report_id=report_id_of(then.command.command_id),
             command_id=then.command.command_id,
             training_run_id=self._run_id,
             seed_id=seed.record.seed_id if seed is not None else then.command.target_seed_id,
             blueprint_id=seed.record.blueprint_id if seed is not None else blueprint,
-            outcome=_outcome(then.applied, metrics.get("gain"), state.validation_loss),
+            outcome=outcome,
             metrics=metrics,
-            observation_window_epochs=view.epoch - window.opened,
+            observation_window_epochs=epoch - window.opened,
             issued_at=now_ns,
             tamiyo_policy_version=self._version,
             notes=then.reason,
         )
+
+
+def report_id_of(command_id: str) -> str:
+    """The id of the report on this command."""
+    return f"{command_id}-r"
 
 
 def _outcome(applied: bool, gain: float | None, loss: float) -> FieldReportOutcome:

@@ -2,8 +2,11 @@
 
     fast        export
     standard    starts at 0? deterministic? costs as stated? ─▶ export ─▶ reopen ─▶ same results? timed
-    aggressive  as standard ─▶ compiled natively ─▶ faster? then that is the program
+    aggressive  as standard ─▶ compiled natively ─▶ faster? then the compiler's artifacts are kept
     emergency   nothing: the plain module, marked
+
+The exported program is the proof, not the product: whoever grafts builds the module and loads its values, and
+a stored program would be code that nobody opens.
 
 It runs in a sandbox, as the blueprint may hang or crash; only `draw` is also for the process that trains.
 """
@@ -34,7 +37,7 @@ class Forged:
     """safetensors, as `esper.urza.weights` spells them."""
     certificate: Certificate
     program: bytes | None = None
-    """The exported program, or the native compiler's artifacts; code for whoever opens it."""
+    """The native compiler's artifacts, where they pay; code for whoever opens them."""
 
 
 def forge(
@@ -59,13 +62,15 @@ def forge(
         return Forged(weights, certificate)
     if strategy is not Strategy.FAST:
         _examine(module, design, catalogue)
-    program = exporting.export(module, design.shape)
+    exported = exporting.export(module, design.shape)
     if strategy is not Strategy.FAST:
-        certificate = _compared(module, program, design, certificate)
+        certificate = _compared(module, exported, design, certificate)
+    artifacts = None
     if strategy is Strategy.AGGRESSIVE and (found := native.compiled(examination.seasoned(module), design)):
         certificate = msgspec.structs.replace(certificate, native_speedup=found.speedup)
-        program = found.artifacts or program
-    return Forged(weights, msgspec.structs.replace(certificate, compile_ms=(clock() - began) * 1e3), program)
+        artifacts = found.artifacts
+    compile_ms = (clock() - began) * 1e3
+    return Forged(weights, msgspec.structs.replace(certificate, compile_ms=compile_ms), artifacts)
 
 
 def draw(spec: KernelSpec, certificate: Certificate, catalogue: Catalogue) -> Forged:
@@ -102,9 +107,9 @@ def _examine(module: nn.Module, design: Design, catalogue: Catalogue) -> None:
     examination.check_costs(module, design, catalogue.get(design.blueprint_id))
 
 
-def _compared(module: nn.Module, program: bytes, design: Design, certificate: Certificate) -> Certificate:
+def _compared(module: nn.Module, exported: bytes, design: Design, certificate: Certificate) -> Certificate:
     trained = examination.seasoned(module)
-    output_error, gradient_error = examination.compare(trained, exporting.reopen(program), design)
+    output_error, gradient_error = examination.compare(trained, exporting.reopen(exported), design)
     pace = timing.latency(trained, examination.inputs(timing.BATCH, design.shape))
     return msgspec.structs.replace(
         certificate,

@@ -24,8 +24,11 @@ def may_be_a_seeds(error: Exception, seeds: Sequence[nn.Module]) -> bool:
     return any(_is_suspicious(trace, theirs) for trace in _steps(error.__traceback__))
 
 
-def attempts(suspects: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Whom to do without, one attempt after the other: each alone, the youngest first, then all of them."""
+def attempts(suspects: Sequence[str], *, second_try: bool) -> Iterator[tuple[str, ...]]:
+    """Whom to do without, one attempt after the other: nobody, since what breaks once may be nobody's fault;
+    then each alone, the youngest first; then all of them."""
+    if second_try:
+        yield ()
     for suspect in reversed(suspects):
         yield (suspect,)
     if len(suspects) > 1:

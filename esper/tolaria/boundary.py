@@ -48,7 +48,7 @@ def assemble(
     """Put the facts of the epoch that `result` is of together. Nothing is measured here."""
     return Assembled(
         state=_state(standing, result, growth, rates, now_ns),
-        growth=_view(standing, result, growth),
+        growth=view(standing, growth, result.epoch, result.conflict),
         figures=growth.figures(),
         foreign=result.foreign,
     )
@@ -108,9 +108,12 @@ def _seed_state(seed: Seed, growth: Growth, rates: Rates, epoch: int) -> SeedSta
     )
 
 
-def _view(standing: Standing, result: EpochResult, growth: Growth) -> GrowthView:
+def view(
+    standing: Standing, growth: Growth, epoch: int = 0, conflict: ConflictFacts | None = None
+) -> GrowthView:
+    """How growth stands after an epoch, or at the run's beginning."""
     return GrowthView(
-        epoch=result.epoch,
+        epoch=epoch,
         progress=standing.progress,
         host_params=standing.host_params,
         params=standing.params,
@@ -125,7 +128,7 @@ def _view(standing: Standing, result: EpochResult, growth: Growth) -> GrowthView
         sites=growth.views(),
         evidence=standing.evidence,
         flops=standing.flops,
-        conflict=result.conflict,
+        conflict=conflict,
         conservative=standing.conservative,
     )
 

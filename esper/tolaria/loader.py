@@ -15,39 +15,6 @@ GATHER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Batches that are gathered at once; the loader stands at the first of them, in the pass of `order`.
-
-    `generator` is the state after `order` was drawn; None if it is an earlier chunk's.
-    """
-
-    order: Tensor
-    position: int
-    generator: Tensor | None
-    inputs: tuple[Tensor, ...]
-    targets: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """A chunk that was gathered before it was asked for, and where the loader stood then."""
-
-    steps: int
-    state: "LoaderState"
-    chunk: Chunk
-
-    def is_next(self, steps: int, state: "LoaderState") -> bool:
-        """Whether the loader stands there, and as much is wanted."""
-        then = self.state
-        return (
-            self.steps == steps
-            and then.order is state.order
-            and then.position == state.position
-            and torch.equal(then.generator, state.generator)
-        )
-
-
-@dataclass(frozen=True)
 class LoaderState:
     """Where a loader is: the order of this pass, the next batch in it, the generator's state after it."""
 
@@ -71,42 +38,23 @@ class Loader:
         self._gather = max(1, GATHER_BYTES // max(1, example_bytes * self.batch_size))
         self._order = torch.empty(0, dtype=torch.int64)
         self._position = self._pass_batches
-        self._ahead: Ahead | None = None
 
     def batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches of inputs and targets; one that was not asked for was not used up."""
         while steps > 0:
-            ahead, self._ahead = self._ahead, None
-            fits = ahead is not None and ahead.is_next(steps, self.state())
-            chunk = ahead.chunk if ahead is not None and fits else self._chunk(steps)
-            self._order, self._position = chunk.order, chunk.position
-            if chunk.generator is not None:
-                self._generator.set_state(chunk.generator)
-            for batch in zip(chunk.inputs, chunk.targets, strict=True):
+            if self._position >= self._pass_batches:
+                self._order = torch.randperm(len(self._data), generator=self._generator)
+                self._position = 0
+            count = min(steps, self._gather, self._pass_batches - self._position)
+            start = self._position * self.batch_size
+            index = self._order[start : start + count * self.batch_size]
+            inputs = torch.split(self._data.inputs[index], self.batch_size)
+            targets = torch.split(self._data.targets[index], self.batch_size)
+            for batch in zip(inputs, targets, strict=True):
                 self._position += 1
                 beat()
                 yield batch
-            steps -= len(chunk.inputs)
-
-    def look_ahead(self, steps: int) -> None:
-        """Gather what `batches(steps)` begins with, at a time that costs nothing; it stays where it is."""
-        if steps > 0:
-            self._ahead = Ahead(steps, self.state(), self._chunk(steps))
-
-    def _chunk(self, steps: int) -> Chunk:
-        """The next batches, at most `steps`, of one pass; nothing has changed."""
-        order, position, after = self._order, self._position, None
-        if position >= self._pass_batches:
-            generator = torch.Generator()
-            generator.set_state(self._generator.get_state())
-            order, position = torch.randperm(len(self._data), generator=generator), 0
-            after = generator.get_state()
-        count = min(steps, self._gather, self._pass_batches - position)
-        start = position * self.batch_size
-        index = order[start : start + count * self.batch_size]
-        inputs = torch.split(self._data.inputs[index], self.batch_size)
-        targets = torch.split(self._data.targets[index], self.batch_size)
-        return Chunk(order, position, after, inputs, targets)
+            steps -= count
 
     def example(self) -> tuple[Tensor, Tensor]:
         """The first examples in the data's own order, one batch: a shape to measure with."""

@@ -70,7 +70,9 @@ def judge(model: nn.Module, task: Task) -> Judged:
     """
     fresh = None
     if task.fresh is not None:
+        beat()
         data = task.fresh()
+        beat()
         check_data("fresh", data)
         fresh = measure(model, data, task.loss_fn, task.accuracy_fn)
     return Judged(

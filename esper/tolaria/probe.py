@@ -71,6 +71,8 @@ class Probe:
     bench: Bench
     plan: ProbePlan
     flops: int = 0
+    at: Contender | None = None
+    """Whose fork is made or trained now; None for the control's. Read from any thread."""
     _forks_done: int = 0
     _scores: dict[int, ProbeScore] = field(default_factory=dict)
 
@@ -103,7 +105,7 @@ class Probe:
         runners: Iterable[_Runner] = self._first()
         control: Fork | None = None
         for round_ in self.plan.rounds:
-            start = self._loader.state()
+            start, self.at = self._loader.state(), None
             if control is None:
                 if not self._may_price():
                     break
@@ -134,6 +136,7 @@ class Probe:
         for order, (contender, entry) in enumerate(zip(self.plan.contenders, self._entries, strict=True)):
             if not self._may_price():
                 return
+            self.at = contender
             yield _Runner(contender, order, self._fork(entry))
 
     def _may_price(self) -> bool:
@@ -170,6 +173,7 @@ class Probe:
             yield batch
 
     def _score(self, runner: _Runner, steps: int, start: LoaderState, loss_control: float) -> None:
+        self.at = runner.contender
         loss = self._trained(runner.fork, steps, start)
         taken = len(runner.fork.losses)
         runner.score = ProbeScore(runner.contender, loss, loss_control, taken, runner.fork.step_flops)

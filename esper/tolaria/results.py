@@ -19,6 +19,15 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class Suspect:
+    """What may be at fault if training stands still: an undecided seed, or a contender of a probe."""
+
+    blueprint_id: str
+    seed_id: str = ""
+    """Empty for a contender."""
+
+
+@dataclass(frozen=True)
 class EpochResult:
     """One epoch. Losses are means over examples; accuracies are shares, None where not defined.
 

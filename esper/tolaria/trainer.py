@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from contracts.config import Config
-from contracts.growth import Candidate, ProbePlan, ProbeReport, SeedRecord
+from contracts.growth import Candidate, GrowthView, ProbePlan, ProbeReport, SeedRecord
 from contracts.messages import WallNs
 from esper.kasmina.draw import draw_of, stream_of
 from esper.kasmina.graft import Grafts
@@ -28,7 +28,7 @@ from esper.kasmina.guard import Guard
 from esper.kasmina.isolation import IsolationMonitor
 from esper.kasmina.limits import Limits, burden_of
 from esper.kasmina.plan import GraftPlan
-from esper.tolaria.boundary import Standing, assemble
+from esper.tolaria.boundary import Standing, assemble, view
 from esper.tolaria.errors import RestoreFailed
 from esper.tolaria.flops import Account, FlopLedger
 from esper.tolaria.fork import Build, Original
@@ -40,7 +40,7 @@ from esper.tolaria.measure import judge
 from esper.tolaria.probe import Bench, Probe
 from esper.tolaria.pulse import Pulse, at_work
 from esper.tolaria.rescue import Steps
-from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
+from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures, Suspect
 from esper.tolaria.review import as_reviewed, review
 from esper.tolaria.snapshot import Position, Snapshot
 from esper.tolaria.task import Task, check_data
@@ -95,6 +95,8 @@ class Trainer:
         self._noticed: frozenset[str] = frozenset()
         self._level = LossLevel(config.emergency.loss_ratio_max)
         self._at = Position(params=sum(p.numel() for p in grafts.model.parameters()))
+        self._probe: Probe | None = None
+        """The one that runs."""
         self._unsure = False
         """A restore failed half-way: nothing is trained or copied until one succeeds."""
         grafts.model.train()
@@ -135,6 +137,15 @@ class Trainer:
         nothing is to be trained or measured. Read from any thread."""
         return self.pulse.count
 
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """What may be at fault if training stands still now. Read from any thread."""
+        probe = self._probe
+        if probe is not None and probe.at is not None:
+            return tuple(Suspect(graft.blueprint_id) for graft in probe.at.grafts)
+        seeds = list(self._machine.parts.growth.seeds.values())
+        return tuple(Suspect(one.record.blueprint_id, one.record.seed_id) for one in seeds if one.open)
+
     def stop(self) -> None:
         """Ask from any thread that the epoch end after its step, or the probe after a step of its fork."""
         self._machine.loop.stop_requested = True
@@ -146,14 +157,16 @@ class Trainer:
         After `stop` the epoch ends at once, with nothing validated; `result.stopped` says so.
 
         An epoch that breaks while seeds are live whose fate is undecided, by what may be their doing, is
-        trained again from its beginning without the youngest of them, then without the next alone, then
-        without all, at most `RESCUES_MAX` times in a run: the epoch's `set_aside` names those that were
-        really out, and what the attempts cost stays spent.
+        trained again from its beginning: with everyone, since what breaks once may be nobody's fault; then
+        without the youngest of them, then without the next alone, then without all, at most `RESCUES_MAX`
+        times in a run. The epoch's `set_aside` names those that were really out, `notices` says what was
+        gone at the second try, and what the attempts cost stays spent.
 
         Raises:
             TrainingDiverged: a loss or gradient was not finite, or a loss was more than
                 `emergency.loss_ratio_max` times its recent level. The step was not taken, the steps before it
-                were, and are booked. Or the epoch's last step left the host so: then no boundary is there.
+                were; its passes are booked like theirs. Or the epoch's last step left the host so: then no
+                boundary is there.
             what else a step raised, of `WRONG`, booked alike.
             RestoreFailed: the last restore failed half-way; another has to succeed first.
         """
@@ -193,7 +206,7 @@ class Trainer:
             # What was found in an epoch that then broke was counted there, and is only told now.
             foreign_rate_changes=max(rates.foreign_changes - foreign, len(told)),
             foreign=told,
-            notices=self._notices(),
+            notices=(*self._notices(), *filter(None, (steps.tried_again,))),
         )
         self._at = replace(self._at, last=result)
         return result
@@ -207,26 +220,12 @@ class Trainer:
         last = self._at.last
         if last is None:
             raise RuntimeError("there is nothing to assemble before the first epoch; call run_epoch first")
-        parts = self._machine.parts
-        standing = Standing(
-            run_id=self.run_id,
-            step=self._at.step,
-            progress=self._purse.progress(self._at.epoch),
-            host_params=self._host_params,
-            params=self._at.params,
-            max_params=self._config.growth.max_params,
-            step_flops=self._machine.costs.step,
-            budget_flops=self._purse.budget.flops,
-            spent_flops=self.ledger.spent,
-            flops=self.ledger.accounts(),
-            epoch_steps=self._config.train.epoch_steps,
-            batch_size=self._config.train.batch_size,
-            max_active=self._config.growth.max_active,
-            limits=Limits(self._config.growth, burden_of(self._grafts, self._config)),
-            conservative=conservative,
-            evidence=self._at.evidence,
-        )
+        parts, standing = self._machine.parts, self._standing(conservative=conservative)
         return assemble(standing, last, parts.growth, parts.rates, self._time.wall_ns())
+
+    def outlook(self) -> GrowthView:
+        """How growth stands before anything was trained."""
+        return view(self._standing(conservative=False), self._machine.parts.growth)
 
     @at_work
     def apply(self, plan: GraftPlan) -> Applied:
@@ -252,13 +251,20 @@ class Trainer:
                 has been made then, and nothing has changed.
         """
         self._enter()
-        report = Probe(self._bench(tell), plan).run(self._at.epoch, self._time.seconds)
+        self._probe = Probe(self._bench(tell), plan)
+        try:
+            report = self._probe.run(self._at.epoch, self._time.seconds)
+        finally:
+            self._probe = None
         self.ledger.add(Account.PROBE, report.flops)
         self._at = replace(self._at, evidence=report)
         return report
 
+    @at_work
     def final(self) -> FinalFigures:
         """The finished network on validation, test and fresh data; the only use of the last two.
+
+        To the watchdog the making of the fresh data is one piece of work, as a step is.
 
         Raises:
             BadData: the fresh data, made only now, can't be used.
@@ -320,6 +326,26 @@ class Trainer:
         site = self._machine.parts.growth.sites[record.site]
         candidate = Candidate(record.site, record.blueprint_id, record.parameters, record.params)
         return self._build(site, candidate, stream_of(draw_of(self._config.run.seed, record.seed_id)))
+
+    def _standing(self, *, conservative: bool) -> Standing:
+        return Standing(
+            run_id=self.run_id,
+            step=self._at.step,
+            progress=self._purse.progress(self._at.epoch),
+            host_params=self._host_params,
+            params=self._at.params,
+            max_params=self._config.growth.max_params,
+            step_flops=self._machine.costs.step,
+            budget_flops=self._purse.budget.flops,
+            spent_flops=self.ledger.spent,
+            flops=self.ledger.accounts(),
+            epoch_steps=self._config.train.epoch_steps,
+            batch_size=self._config.train.batch_size,
+            max_active=self._config.growth.max_active,
+            limits=Limits(self._config.growth, burden_of(self._grafts, self._config)),
+            conservative=conservative,
+            evidence=self._at.evidence,
+        )
 
     def _notices(self) -> tuple[str, ...]:
         """What there is to tell that was not so after the epoch before."""

@@ -29,7 +29,7 @@ class LedgerDamaged(DatabaseDamaged):
 class Ledger(Database):
     """Asks and changes the catalogue; raises `LedgerDamaged` and `Unavailable`."""
 
-    unavailable = Unavailable
+    unavailable = full = Unavailable
     damaged = LedgerDamaged
 
     def __init__(self, path: Path) -> None:

@@ -120,7 +120,7 @@ class Library:
     def publish(
         self, spec: KernelSpec, certificate: Certificate, weights: bytes, program: bytes | None = None
     ) -> ArtifactRef:
-        """Store a kernel (`weights` as `weights_of` in `esper.urza.weights` gives them), and its program.
+        """Store a kernel, `weights` as `weights_of` in `esper.urza.weights` gives them, and native artifacts.
 
         All of it is visible afterwards, or nothing. If there is one already that rests on as much, that one
         is the answer. The kernel is no longer wanted, and its design no longer given up.
@@ -204,9 +204,11 @@ class Library:
         return found if found is not None and found.guard_digest == self._reader.guard(design) else None
 
     def program(self, ref: str) -> bytes:
-        """The exported program stored with a kernel, or under this name itself; its seal was checked.
+        """The native compiler's artifacts stored with a kernel, or under this name itself; their seal was
+        checked.
 
-        The bytes are code for whoever opens them; the library never does.
+        The bytes are code for whoever opens them. The library never does, nor does a run: natively compiled
+        modules round otherwise, and whether a kernel was ready in time changes no number of a run.
 
         Raises:
             Missing: there is none.
@@ -234,7 +236,7 @@ class Library:
         return content
 
     def hold(self, ref: str, holder: str) -> None:
-        """Keep an artifact from being collected until `release`, or until this process is gone.
+        """Keep an artifact from being collected until `let_go`, or until this process is gone.
 
         Raises:
             Missing: it isn't there.
@@ -249,11 +251,6 @@ class Library:
         self._look_again()
         with self._records.ledger.transaction():
             self._records.let_go(ref, holder, self._presence.user)
-
-    def release(self, holder: str) -> None:
-        """Let go all that is held here for a holder."""
-        with self._records.ledger.transaction():
-            self._records.release(holder, self._presence.user)
 
     def tag(self, ref: str, *tags: str) -> None:
         """Put words on an artifact.

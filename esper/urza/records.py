@@ -212,10 +212,6 @@ class Records:
         statement = "DELETE FROM holds WHERE ref = ? AND holder = ? AND user = ?"
         self.ledger.run(statement, ref, holder, user)
 
-    def release(self, holder: str, user: str) -> None:
-        """Let go all that a user holds for a holder."""
-        self.ledger.run("DELETE FROM holds WHERE holder = ? AND user = ?", holder, user)
-
     def leave(self, user: str) -> None:
         """A user is gone: it holds nothing, and nobody there wants anything."""
         for table in ("holds", "wanters"):

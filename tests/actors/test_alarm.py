@@ -199,6 +199,43 @@ def test_what_does_not_concern_the_run_is_ignored(ignored: EmergencySignal) -> N
     ringing(test)
 
 
+class Settable(LoopClock):
+    """Somebody sets the wall clock."""
+
+    ahead_s = 0.0
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() + int(self.ahead_s * 1e9)
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, -5.0, 0.0, 5.0, 3600.0])
+def test_a_wall_clock_that_is_set_makes_nobody_deaf(ahead_s: float) -> None:
+    async def main() -> None:
+        clock = Settable(asyncio.get_running_loop(), wall_ns=BORN_NS)
+        ring = Ring(MemoryBus(run_topics(), clock), clock)
+        await clock.sleep(10.0)
+        under_way = signal(triggered_at=clock.wall_ns())
+        clock.ahead_s = ahead_s
+        await clock.sleep(1.0)
+        said_now = signal(Level.HALT, triggered_at=clock.wall_ns())
+        assert ring.alarm.hear("e1", under_way) is not None
+        ring.alarm.freeze_for("e2", said_now)
+        assert ring.did[-1] == "freeze: anna: the room is on fire"
+        assert ring.alarm.hear("e2", said_now) is not None
+        await ring.bus.close()
+
+    run_simulated(main, seed=0)
+
+
+def test_a_signal_that_is_too_old_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(ring: Ring) -> None:
+        ring.alarm.hear("e1", signal(triggered_at=BORN_NS - 5 * 10**9))
+        ring.alarm.hear("e2", signal(triggered_at=0, run_id="another run"))
+
+    ringing(test)
+    assert caplog.messages == ["a signal of anna is not followed: it is 5.0 s too old"]
+
+
 def test_its_own_signals_are_not_taken_twice() -> None:
     async def test(ring: Ring) -> None:
         ring.alarm.see(LOUD)

@@ -86,6 +86,21 @@ def test_no_way_back_halts() -> None:
     told(test)
 
 
+def test_a_journal_that_fails_is_a_trouble_until_it_goes_on_which_is_told_once() -> None:
+    async def test(ring: Ring, _: RunAlarms) -> None:
+        why, told = ["the disk is full"], list[str]()
+        alarms = RunAlarms(ring.alarm, CONFIG, lambda: why[0], lambda: told.append("goes on"))
+        alarms.boundary(boundary(1))
+        assert [one.trigger for one in ring.emergencies.open] == [Trigger.JOURNAL_FAILED]
+        assert (ring.alarm.level, told) == (Level.NOTICE, [])
+        why[0] = ""
+        for epoch in range(2, 6):
+            alarms.boundary(boundary(epoch))
+        assert (ring.alarm.level, told) == (NONE, ["goes on"])
+
+    told(test)
+
+
 def test_a_quiet_boundary_is_calm() -> None:
     async def test(ring: Ring, alarms: RunAlarms) -> None:
         alarms.trouble(TrainingDiverged(70, "gradient"), 7)

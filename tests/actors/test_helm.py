@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pytest
 
@@ -11,9 +11,11 @@ from actors.alarms import CHECKPOINT
 from actors.helm import PATIENCE_S, Helm, Rudder
 from actors.oona.memory import MemoryBus
 from actors.oona.topics import run_topics
+from actors.orders import Wanted
 from actors.runtime import LoopClock
 from actors.runtime.simulation import run_simulated
-from contracts.emergency import NONE, Answer, Level, Order, SeedOrder, Trigger, Trouble
+from contracts.emergency import NONE, Answer, BreakerOrder, Level, Order, SeedOrder, Trigger, Trouble
+from contracts.growth import Operation, OperationFigures
 from tests.actors.test_alarm import BORN_NS, LOUD, Ring
 
 T = TypeVar("T")
@@ -34,11 +36,12 @@ class Ship:
     deaf: bool = False
     goes_back: bool = True
     reasons: list[str] = field(default_factory=list)
-    orders: list[SeedOrder] = field(default_factory=list)
+    orders: list[Wanted] = field(default_factory=list)
     room: bool = True
     verdict: tuple[bool, str] | None = None
+    breakers: tuple[OperationFigures, ...] = ()
 
-    def order(self, order: SeedOrder) -> str:
+    def order(self, order: Wanted) -> str:
         self.orders.append(order)
         return "c1" if self.room else ""
 
@@ -52,6 +55,7 @@ class Ship:
             self.go_back,
             self.order,
             lambda command_id: self.verdict,
+            lambda: self.breakers,
             self.goes_back,
         )
         return Helm("run", self.ring.alarm, rudder, self.ring.clock)
@@ -281,3 +285,64 @@ def test_an_order_about_a_seed_names_it() -> None:
     (answer,) = answers(Order("seed"))
     assert not answer.done
     assert "which seed" in answer.text
+
+
+BROKEN = OperationFigures(Operation.INSERT, 3, 3, breaker="open", retry_epoch=9)
+HELD = OperationFigures(Operation.ALPHA, 1, breaker="open")
+TRIED = OperationFigures(Operation.ADVANCE, 3, 3, breaker="half_open")
+SOUND = OperationFigures(Operation.GERMINATE, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "done", "text"),
+    [
+        ("", True, f"{BROKEN.standing}; {HELD.standing}; {TRIED.standing}"),
+        ("insert", True, "insert is open; it is tried again from epoch 9 on"),
+        ("alpha", True, "alpha is open; it is refused until an operator closes it"),
+        ("advance", True, "advance is half open; the next try decides"),
+        ("germinate", True, "germinate is closed; it was done 2 times and failed 1"),
+        ("pause", True, "pause is closed; it was not needed yet"),
+        ("flush", False, "there is no operation 'flush'; there are germinate, advance"),
+    ],
+)
+def test_how_the_breakers_are_is_said_also_at_the_end(operation: str, done: bool, text: str) -> None:
+    order = Order("breaker", breaker=BreakerOrder("status", operation))
+    (answer,) = answers(order, phase="finished", breakers=(SOUND, BROKEN, HELD, TRIED))
+    assert answer.done is done
+    assert answer.text.startswith(text)
+    assert answer.bearings is not None
+    assert answer.bearings.breakers == (SOUND, BROKEN, HELD, TRIED)
+
+
+def test_closed_breakers_are_one_word() -> None:
+    (answer,) = answers(Order("breaker", breaker=BreakerOrder("status")), breakers=(SOUND,))
+    assert (answer.done, answer.text) == (True, "every breaker is closed")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("open", "insert is refused until its breaker is closed"),
+        ("close", "insert is let through again"),
+        ("try", "insert is tried the next time, and that decides"),
+    ],
+)
+def test_a_breaker_is_set_as_the_engine_judged_it(wanted: Literal["open", "close", "try"], told: str) -> None:
+    async def test(ship: Ship) -> None:
+        order = Order("breaker", breaker=BreakerOrder(wanted, "insert"))
+        ship.verdict = (True, "")
+        assert (await ship.helm().carry_out(order)).text == told
+        ship.verdict = (False, "there is no breaker")
+        refused = await ship.helm().carry_out(order)
+        assert (refused.done, refused.text) == (False, "there is no breaker")
+        assert ship.orders == [order.breaker, order.breaker]
+        ship.phase = "finished"
+        assert "nothing left to steer" in (await ship.helm().carry_out(order)).text
+
+    steered(test)
+
+
+def test_an_order_about_a_breaker_says_what_it_wants() -> None:
+    (answer,) = answers(Order("breaker"))
+    assert not answer.done
+    assert "status, or open, close or try" in answer.text

@@ -31,6 +31,7 @@ from esper.tamiyo.observation import Observation
 from esper.tamiyo.policy import Policy
 from esper.tolaria.errors import PlanRefused
 from tests.actors.fakes import SITES, FakeTrainer, SlowThreads, Spectator, VirtualLane
+from tests.examples import few_seeds
 
 CONFIG = Config(
     growth=GrowthConfig(path=Path(0, 0, 0, 3), embargo_epochs=2, max_params=1300),
@@ -137,6 +138,12 @@ def test_a_blind_policy_takes_seeds_all_the_way_to_fossils() -> None:
         **{one.seed_id: one for one in fossils},
     }, "what the trainer applied is what the engine has committed"
     assert any("fossilized" in event for event in played.spectator.events)
+    named = {seed_id for seed_id, _, _ in played.stages}
+    told = [event for event in played.spectator.events if event.startswith(("germinated:", "fossilized:"))]
+    assert told
+    assert all(any(f" at {seed_id}:" in event for seed_id in named) for event in told), (
+        "orders name a seed by its id"
+    )
 
 
 def test_the_heuristic_races_then_germinates_what_won() -> None:
@@ -159,7 +166,7 @@ def test_a_seed_that_gains_nothing_is_culled_and_its_site_rests() -> None:
     assert "FOSSILIZED" not in entered
 
 
-@pytest.mark.parametrize("seed", range(4))
+@few_seeds(2, 4)
 def test_the_same_seed_plays_the_same_run(seed: int) -> None:
     first, second = (play(blind(seed), FakeTrainer(epochs=40), seed=seed) for _ in range(2))
     assert first.stages == second.stages
@@ -167,14 +174,18 @@ def test_the_same_seed_plays_the_same_run(seed: int) -> None:
     assert first.took_s == second.took_s
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_no_order_of_the_actors_steps_changes_what_the_run_does(seed: int) -> None:
-    reference = play(blind(7), FakeTrainer(epochs=40), seed=1000)
-    shuffled = play(blind(7), FakeTrainer(epochs=40), seed=seed)
-    assert shuffled.stages == reference.stages
+def test_no_order_of_the_actors_steps_changes_what_the_run_does() -> None:
+    reference, *shuffled = (play(blind(7), FakeTrainer(epochs=40), seed=seed) for seed in (1000, *range(5)))
+    assert [one.stages for one in shuffled] == [reference.stages] * 5
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.slow
+def test_none_of_a_hundred_orders_changes_what_the_run_does() -> None:
+    reference, *shuffled = (play(blind(7), FakeTrainer(epochs=40), seed=seed) for seed in range(1_000, 1_100))
+    assert [one.stages for one in shuffled] == [reference.stages] * 99
+
+
+@few_seeds(2, 5)
 def test_the_bus_accounts_for_every_message(seed: int) -> None:
     played = play(blind(seed), FakeTrainer(epochs=40), seed=seed)
     bus = played.outcome.bus

@@ -34,6 +34,7 @@ from tests.actors.fakes import SITES, FakeTrainer, Spectator, VirtualLane
 from tests.actors.observing import MemoryRegistry, Remembering
 from tests.actors.test_loop import CONFIG, blind
 from tests.actors.test_presence import LINK, Linked
+from tests.examples import few_seeds
 
 EPOCHS = 60
 
@@ -111,7 +112,7 @@ def played(scene: Callable[[World], Coroutine[Any, Any, Any]], seed: int = 0) ->
     return run_simulated(main, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@few_seeds(2, 4)
 def test_an_observer_sees_what_the_run_itself_shows(seed: int) -> None:
     async def scene(world: World) -> tuple[Remembering, World]:
         seen = world.observe("one")
@@ -133,7 +134,7 @@ def test_an_observer_sees_what_the_run_itself_shows(seed: int) -> None:
     assert {view.phase for view in seen.views[2:-1]} <= {"training", "probing", "finishing"}
 
 
-@pytest.mark.parametrize("after_s", [0.5, 2.0, 5.9])
+@pytest.mark.parametrize("after_s", [0.5, pytest.param(2.0, marks=pytest.mark.slow), 5.9])
 def test_who_comes_late_or_again_sees_the_same_as_who_was_there(after_s: float) -> None:
     async def scene(world: World) -> tuple[Remembering, Remembering]:
         early, late = world.observe("early"), world.observe("late", after_s)

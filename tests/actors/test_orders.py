@@ -1,14 +1,20 @@
 """Claims about an operator's orders to seeds: each takes the policy's place at one boundary."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
-from actors.orders import ANSWERS_MAX, WAITING_MAX, Orders
+from actors.company import Company
+from actors.orders import ANSWERS_MAX, WAITING_MAX, Orders, command_of
 from actors.steer import NotSteered, order_of
-from contracts.emergency import Order, SeedOrder
-from contracts.lifecycle import Stage
-from tests.actors.fakes import FakeTrainer
+from contracts.config import GrowthConfig
+from contracts.emergency import BreakerOrder, Order, SeedOrder
+from contracts.lifecycle import SeedOperation, Stage
+from contracts.messages import CircuitBreakerState, CommandCircuitBreaker, CommandSeedOperation, CommandType
+from esper.karn.catalogue import CATALOGUE
+from esper.kasmina.engine import Engine
+from tests.actors.fakes import SITES, FakeTrainer
 from tests.actors.test_returning import blind, world
 
 CULL = SeedOrder("cull", "body.0#0")
@@ -61,10 +67,93 @@ def test_the_engine_judges_it_in_a_run_and_the_run_goes_on(
     assert (stage.name in stages) is (applied or stage is Stage.GERMINATED)
 
 
+def test_what_an_operator_wants_of_a_seed_is_the_command_that_the_engine_knows() -> None:
+    cull, terminate = (command_of(SeedOrder(word, "a#0"), "o1", 5, 18) for word in ("cull", "terminate"))
+    assert cull.payload == terminate.payload == CommandSeedOperation(SeedOperation.CULL)
+    assert "terminate" not in cull.annotations
+    assert terminate.annotations["terminate"] == "true"
+    resume = command_of(SeedOrder("resume", "a#0"), "o1", 5, 18)
+    assert (resume.command_type, resume.annotations["resume"]) == (CommandType.PAUSE, "true")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state"),
+    [
+        ("open", CircuitBreakerState.OPEN),
+        ("close", CircuitBreakerState.CLOSED),
+        ("try", CircuitBreakerState.HALF_OPEN),
+    ],
+)
+def test_what_an_operator_wants_of_a_breaker_is_a_command_that_the_engine_carries_out(
+    wanted: Literal["open", "close", "try"], state: CircuitBreakerState
+) -> None:
+    command = command_of(BreakerOrder(wanted, "insert"), "o1", 5, 18)
+    assert isinstance(command.payload, CommandCircuitBreaker)
+    assert (command.payload.desired_state, command.issued_at, command.execution_deadline_ms) == (state, 5, 18)
+    engine = Engine(SITES, GrowthConfig(), CATALOGUE, 0)
+    verdict = engine.propose(command, {}, 1, 5, 338)
+    assert verdict.applied, verdict.refusal
+    engine.commit(verdict.plan.plan_id)
+    figures = {one.operation: one.breaker for one in engine.guard.figures(1)}
+    assert figures == {"insert": {"try": "half_open", "close": "closed"}.get(wanted, wanted)}
+
+
+@pytest.mark.parametrize("name", ["cull", "remove", "nonsense"])
+def test_what_takes_a_seed_out_has_no_breaker_to_set(name: str) -> None:
+    engine = Engine(SITES, GrowthConfig(), CATALOGUE, 0)
+    verdict = engine.propose(command_of(BreakerOrder("open", name), "o1", 5, 18), {}, 1, 5, 338)
+    assert not verdict.applied
+    assert f"there is no breaker {name!r} to set" in verdict.refusal
+
+
+def test_a_breaker_that_an_operator_holds_open_keeps_a_run_from_growing() -> None:
+    def order(company: Company) -> None:
+        company.orders.put(BreakerOrder("open", "germinate"), 7)
+
+    seen = world(FakeTrainer(epochs=60), blind(), calls={0.0: order})
+    assert seen.epochs == list(range(1, 61))
+    assert seen.outcome.witness.recorder.recorded.grafts == {}
+    (figures,) = seen.engine.guard.figures(60)
+    assert (figures.breaker, figures.refused > 0) == ("open", True)
+
+
+def test_a_fossil_is_terminated_in_a_run() -> None:
+    terminated: list[str] = []
+
+    def order(company: Company) -> None:
+        fossils = [one.seed_id for one in company._play.engine.records() if one.stage is Stage.FOSSILIZED]
+        if fossils and not terminated:
+            terminated.append(fossils[0])
+            company.orders.put(SeedOrder("terminate", fossils[0]), 7)
+
+    seen = world(FakeTrainer(epochs=60), blind(), calls={when / 2: order for when in range(1, 8)})
+    graft = seen.outcome.witness.recorder.recorded.grafts[terminated[0]]
+    assert graft.outcome == "terminated"
+    assert [one.stage for one in graft.stages][-2:] == ["FOSSILIZED", "TERMINATED"]
+
+
 def test_the_command_line_asks_for_the_seed_where_one_is_needed() -> None:
-    assert order_of("pause", "relu1#0") == Order("seed", seed=SeedOrder("pause", "relu1#0"))
-    assert order_of("status", None) == Order("status")
-    with pytest.raises(NotSteered, match="which seed"):
-        order_of("cull", None)
-    with pytest.raises(NotSteered, match="takes no seed"):
-        order_of("halt", "relu1#0")
+    assert order_of("pause", ["relu1#0"]) == Order("seed", seed=SeedOrder("pause", "relu1#0"))
+    assert order_of("terminate", ["relu1#0"]) == Order("seed", seed=SeedOrder("terminate", "relu1#0"))
+    assert order_of("status") == Order("status")
+    for words in ([], ["relu1#0", "relu2#0"]):
+        with pytest.raises(NotSteered, match="which seed"):
+            order_of("cull", words)
+    with pytest.raises(NotSteered, match=r"takes no more words: relu1#0"):
+        order_of("halt", ["relu1#0"])
+
+
+def test_the_command_line_asks_for_the_operation_where_one_is_needed() -> None:
+    assert order_of("breaker") == Order("breaker", breaker=BreakerOrder("status"))
+    assert order_of("breaker", ["status", "insert"]) == Order(
+        "breaker", breaker=BreakerOrder("status", "insert")
+    )
+    assert order_of("breaker", ["open", "insert"]) == Order("breaker", breaker=BreakerOrder("open", "insert"))
+    for words, told in {
+        ("explode",): "breaker takes status, open, close, try",
+        ("open", "insert", "alpha"): "breaker takes status",
+        ("open",): "open which breaker",
+        ("close", "flush"): "there is no operation 'flush'; there are germinate",
+    }.items():
+        with pytest.raises(NotSteered, match=told):
+            order_of("breaker", words)

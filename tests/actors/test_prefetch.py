@@ -19,7 +19,7 @@ from actors.tezzeret.actor import Conservative
 from actors.tezzeret.actor import Prefetch as Make
 from actors.tezzeret.requests import Crier, Requests
 from actors.tezzeret.shop import error, ready, update
-from actors.urza import Fetch, GivenUp, Hold, Refused, Want, WantedSpec
+from actors.urza import Fetch, GivenUp, Hold, LetGo, Refused, Want, WantedSpec
 from contracts import topics
 from contracts.control import Foresee, Look
 from contracts.growth import Candidate, GrowthView
@@ -29,7 +29,7 @@ from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.draw import stream_of
 from esper.kasmina.engine import Engine
 from esper.kasmina.stock import Stock
-from esper.urza.errors import Missing, Unavailable
+from esper.urza.errors import Damaged, Missing, Unavailable
 from esper.urza.kernel import Kernel
 from esper.urza.names import ArtifactRef
 from tests.actors.fakes import SITES
@@ -53,7 +53,7 @@ def module_of(spec: KernelSpec) -> Kernel:
 
 
 class Oracle(Actor[Foresee]):
-    """Tamiyo, that always foresees the same."""
+    """Tamiyo, that foresees the same until its world says otherwise."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -61,10 +61,10 @@ class Oracle(Actor[Foresee]):
     @handles
     async def on_foresee(self, message: Foresee) -> tuple[Candidate, ...]:
         self._world.forecasts += 1
-        return CANDIDATES
+        return self._world.foreseen
 
 
-class Shelves(Actor[Fetch | Want | WantedSpec | GivenUp | Hold]):
+class Shelves(Actor[Fetch | Want | WantedSpec | GivenUp | Hold | LetGo]):
     """Urza, with a store in memory."""
 
     critical = False
@@ -77,6 +77,9 @@ class Shelves(Actor[Fetch | Want | WantedSpec | GivenUp | Hold]):
         world = self._world
         if world.refusal is not None:
             return world.refusal
+        if message.spec.key in world.spoilt:
+            world.spoilt.remove(message.spec.key)
+            return Damaged("its bytes have another digest")
         if message.spec.key not in world.store:
             return Missing("not made")
         return module_of(message.spec)
@@ -101,40 +104,55 @@ class Shelves(Actor[Fetch | Want | WantedSpec | GivenUp | Hold]):
         return None
 
     @handles
+    async def on_let_go(self, message: LetGo) -> Refused | None:
+        self._world.held.remove((message.ref, message.holder))
+        return None
+
+    @handles
     async def on_given_up(self, _: GivenUp) -> dict[str, str] | Refused:
         return self._world.given_up
 
 
-class Next(msgspec.Struct, frozen=True):
-    """Make what is first."""
+class Done(msgspec.Struct, frozen=True):
+    """What was busy is made."""
 
 
-class Compiler(Actor[Make | Next | Conservative]):
-    """Tezzeret, that needs `COMPILE_S` for each kernel; what was asked for last goes ahead."""
+class Compiler(Actor[Make | Done | Conservative]):
+    """Tezzeret, that needs `COMPILE_S` for each kernel; the newest request goes ahead of all that wait."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self._queue: list[KernelSpec] = []
+        self._busy: KernelSpec | None = None
 
     @handles
     async def on_make(self, message: Make) -> None:
-        self._queue[:0] = message.specs
-        for _ in message.specs:
-            await self.context.me.tell(Next())
+        for spec in message.specs:
+            if spec in self._queue:
+                self._queue.remove(spec)
+            if spec != self._busy:
+                self._queue.insert(0, spec)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._busy is None and self._queue:
+            self._busy = self._queue.pop(0)
+            asyncio.get_running_loop().call_later(COMPILE_S, self.context.me.tell_nowait, Done())
 
     @handles
-    async def on_next(self, _: Next) -> None:
-        world = self._world
-        await self.context.clock.sleep(COMPILE_S)
-        for spec in [self._queue.pop(0)]:
-            world.made.append(spec.key)
-            world.wanted.pop(spec.key, None)
-            if spec.design.blueprint_id in world.hopeless:
-                world.crier.announce(error(spec, "it did not end within 60 s"))
-            else:
-                world.store.add(spec.key)
-                world.crier.announce(update(spec, REF, CERTIFICATE))
-                world.crier.announce(ready(spec, REF, CERTIFICATE))
+    async def on_done(self, _: Done) -> None:
+        world, spec = self._world, self._busy
+        assert spec is not None
+        self._busy = None
+        world.made.append(spec.key)
+        world.wanted.pop(spec.key, None)
+        if spec.design.blueprint_id in world.hopeless:
+            world.crier.announce(error(spec, "it did not end within 60 s"))
+        else:
+            world.store.add(spec.key)
+            world.crier.announce(update(spec, REF, CERTIFICATE))
+            world.crier.announce(ready(spec, REF, CERTIFICATE))
+        self._begin()
 
     @handles
     async def on_conservative(self, message: Conservative) -> None:
@@ -146,11 +164,13 @@ class World:
     """The pipeline with a store and a compiler that keep books."""
 
     store: set[str] = field(default_factory=set)
+    spoilt: set[str] = field(default_factory=set)
     wanted: dict[str, KernelSpec] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
     hopeless: frozenset[str] = frozenset()
     refusal: Refused | None = None
     forecasts: int = 0
+    foreseen: tuple[Candidate, ...] = CANDIDATES
     made: list[str] = field(default_factory=list)
     made_by_others: frozenset[str] = frozenset()
     """Comes into the store between a fetch and a wish."""
@@ -159,6 +179,7 @@ class World:
     progress: list[tuple[int, int]] = field(default_factory=list)
     out: dict[str, str] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+    damages: list[tuple[str, str]] = field(default_factory=list)
     stock: Stock = field(default_factory=Stock)
 
     def __post_init__(self) -> None:
@@ -172,6 +193,9 @@ class World:
     def left_out(self, blueprint_id: str, reason: str) -> None:
         assert blueprint_id not in self.out, "said once"
         self.out[blueprint_id] = reason
+
+    def damaged(self, blueprint_id: str, reason: str) -> None:
+        self.damages.append((blueprint_id, reason))
 
     def no_store(self, reason: str) -> None:
         self.troubles.append(reason)
@@ -225,16 +249,41 @@ def test_what_the_store_has_is_in_the_stock_soon_after_the_first_boundary() -> N
     assert not world.held
 
 
-def test_what_it_has_not_is_asked_for_over_the_bus_likeliest_ahead_and_fetched_when_it_is_ready() -> None:
+def test_what_it_has_not_is_asked_for_over_the_bus_made_likeliest_first_and_fetched_when_it_is_ready() -> (
+    None
+):
     world = World().play(looked)
-    *likely, last = [spec.key for spec in world.specs]
-    assert world.made == [last, *likely], (
-        "the first to be heard of is begun at once, then the likeliest go ahead"
-    )
+    assert world.made == [spec.key for spec in world.specs]
     assert all(world.stock.holds(spec) for spec in world.specs)
     assert world.progress[-1] == (4, 4)
     published = {row.topic: row.ledger.published for row in world.bus.metrics().published}
-    assert [published[topic] for topic in topics.KERNELS] == [4, 4, 0, 4]
+    assert [published[topic] for topic in topics.KERNELS] == [5, 4, 0, 4], "the likeliest is asked for twice"
+
+
+def test_what_turns_out_to_be_likelier_goes_ahead_of_what_was_asked_for_before() -> None:
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        await prefetch.tell(Look(view(1)))
+        await asyncio.sleep(COMPILE_S / 2)
+        world.foreseen = CANDIDATES[::-1]
+        await looked(world, prefetch, view(2, params=400))
+
+    world = World().play(scene)
+    first, second, third, last = (spec.key for spec in world.specs)
+    assert world.made == [first, last, third, second], "what is being made is not broken off"
+    assert all(world.stock.holds(spec) for spec in world.specs)
+
+
+def test_what_is_new_goes_ahead_while_the_compiler_is_busy() -> None:
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        world.foreseen = CANDIDATES[3:]
+        await prefetch.tell(Look(view(1)))
+        await asyncio.sleep(COMPILE_S / 2)
+        world.foreseen = CANDIDATES[:3]
+        await looked(world, prefetch, view(2, params=400))
+
+    world = World().play(scene)
+    first, second, third, last = (spec.key for spec in world.specs)
+    assert world.made == [last, first, second, third]
 
 
 def test_what_can_not_be_compiled_is_left_out_and_the_rest_comes() -> None:
@@ -322,6 +371,31 @@ def test_what_has_been_grafted_is_held_in_the_store_once() -> None:
         await looked(world, prefetch, view(2, (grown,), params=450))
 
     assert World().play(scene).held == [(REF.ref, "run")]
+
+
+def test_what_has_left_the_network_is_let_go() -> None:
+    grown = seed(Stage.PROBATIONARY)
+    grown = replace(grown, record=replace(grown.record, kernel=REF.ref))
+    culled = replace(grown, record=replace(grown.record, stage=Stage.EMBARGOED))
+
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        await looked(world, prefetch, view(1, (grown,), params=400))
+        assert world.held == [(REF.ref, "run")]
+        await looked(world, prefetch, view(2, (culled,), params=350))
+
+    assert not World().play(scene).held
+
+
+def test_a_damaged_kernel_is_told_made_again_and_fetched() -> None:
+    world = World()
+    broken = world.specs[1]
+    world.store = {spec.key for spec in world.specs} - {broken.key}
+    world.spoilt = {broken.key}
+    world.play(looked)
+    assert world.damages == [(broken.design.blueprint_id, "its bytes have another digest")]
+    assert world.made == [broken.key]
+    assert all(world.stock.holds(spec) for spec in world.specs)
+    assert world.stock.facts().damaged == 1
 
 
 def test_in_conservative_mode_the_compiler_is_told_to_take_little() -> None:

@@ -16,9 +16,11 @@ from actors.oona.topics import run_topics
 from actors.runtime import InlineThreads, LoopClock
 from actors.runtime.governor import Governor
 from actors.runtime.simulation import run_simulated
+from contracts import topics
 from contracts.config import CheckpointConfig, Config, EmergencyConfig, GrowthConfig
 from contracts.growth import Path
 from contracts.lifecycle import Stage
+from contracts.messages import FieldReportOutcome
 from contracts.report import ResumeFacts
 from contracts.view import RunFacts
 from esper.checkpoint.errors import CheckpointError
@@ -271,8 +273,8 @@ def test_seeds_that_came_after_the_moment_are_gone_with_it() -> None:
     assert len(there) == 3, "growth went on afterwards"
 
 
-@pytest.mark.parametrize("epoch", [1, 7, 12, 23, 39])
-@pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.parametrize("epoch", [1, pytest.param(7, marks=pytest.mark.slow), 12, 23, 39])
+@pytest.mark.parametrize("grows", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_that_is_taken_up_ends_like_one_that_was_not_broken_off(epoch: int, grows: bool) -> None:
     def policy() -> Policy:
         return blind() if grows else NeverGrow()
@@ -350,3 +352,22 @@ def replace_checkpoint(**changes: object) -> Config:
 
 def replace_times(facts: object) -> object:
     return msgspec.structs.replace(facts, boundary_ms=None)
+
+
+def test_every_command_has_one_field_report_over_rollbacks() -> None:
+    def go_back(company: Company) -> None:
+        company.go_back("an operator says so")
+
+    store = FakeStore()
+    seen = world(FakeTrainer(epochs=40), blind(), calls={0.5: go_back, 0.9: go_back}, store=store)
+    assert len(seen.way) == 2
+    counted = seen.outcome.witness.counters.growth.field_reports
+    commands = next(
+        row
+        for row in seen.outcome.bus.published
+        if row.topic == topics.ADAPTATION_COMMAND and row.ledger.published
+    )
+    undone = sum(ordered_in - back_at for ordered_in, back_at, _ in seen.way)
+    assert commands.ledger.published == 39 + undone
+    assert sum(counted.values()) == commands.ledger.published
+    assert counted[FieldReportOutcome.ABORTED] >= undone > 0

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from actors.oona.memory import MemoryBus
 from actors.oona.topics import run_topics
-from actors.runtime import InlineThreads, LoopClock
+from actors.runtime import InlineThreads
 from actors.runtime.simulation import run_simulated
 from actors.vitals import Vitals, read_free, read_resident, vitals, watching_vitals
 from contracts.config import EmergencyConfig
 from contracts.emergency import NONE, Level, Trigger
 from esper.tolaria.memory import SHARE, available_bytes
 from esper.tolaria.vitals import MB, DiskSpace, MemoryUse
-from tests.actors.test_alarm import BORN_NS, Ring
+from tests.actors.test_alarm import BORN_NS, Ring, Settable
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ class Machine:
     broken: bool = False
     quiet: bool = False
     levels: list[Level] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    clock: Settable | None = None
 
     def resident(self) -> int:
         self.looks += 1
@@ -56,7 +58,7 @@ def watched(
     machine = Machine()
 
     async def main() -> Ring:
-        clock = LoopClock(asyncio.get_running_loop(), wall_ns=BORN_NS)
+        clock = machine.clock = Settable(asyncio.get_running_loop(), wall_ns=BORN_NS)
         ring = Ring(MemoryBus(run_topics(), clock), clock)
         signs = Vitals(
             MemoryUse(100 * MB, 1.08),
@@ -66,7 +68,8 @@ def watched(
             machine.resident,
             machine.free,
         )
-        async with watching_vitals(ring.alarm, signs, clock, lambda: machine.quiet):
+        quiet, tell = (lambda: machine.quiet), (lambda name, text: machine.told.append((name, text)))
+        async with watching_vitals(ring.alarm, signs, clock, quiet, tell):
             for second in range(seconds):
                 script(machine, second)
                 await clock.sleep(1.0)
@@ -140,6 +143,19 @@ def test_a_boundary_is_not_disturbed() -> None:
     machine, _ = watched(script, 7)
     assert machine.levels[:4] == [NONE] * 4
     assert machine.levels[-1] is Level.CONSERVATIVE
+
+
+def test_a_wall_clock_that_was_set_is_told_and_is_no_emergency() -> None:
+    def script(machine: Machine, second: int) -> None:
+        assert machine.clock is not None
+        machine.clock.ahead_s = {3: -3600.0, 4: -3600.0}.get(second, 0.0)
+
+    machine, ring = watched(script, 8)
+    assert machine.told == [
+        ("clock_set", "the wall clock was set back by 3,600 s; the log's times go on from there"),
+        ("clock_set", "the wall clock was put forward by 3,600 s; the log's times go on from there"),
+    ]
+    assert not ring.did
 
 
 def test_the_budget_is_what_is_given_or_a_share_of_what_there_is(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Claims about what a run's witness remembers beside what it records."""
 
 import asyncio
+from collections.abc import Callable
 
 from actors.nissa.counters import RunCounters
 from actors.oona.memory import MemoryBus
@@ -8,7 +9,9 @@ from actors.oona.topics import run_topics
 from actors.runtime import LoopClock
 from actors.runtime.simulation import run_simulated
 from actors.witness import RunWitness
-from contracts.report import ResumeFacts
+from contracts import topics
+from contracts.messages import TelemetryPacket
+from contracts.report import ResumeFacts, RollbackFacts
 from contracts.view import RunFacts
 from esper.moment import WitnessMemory
 
@@ -30,3 +33,49 @@ def test_the_comparison_adds_to_the_seconds_that_a_run_has_worked() -> None:
         return worked
 
     assert run_simulated(main, seed=0) == [40.0, 45.0, 52.0]
+
+
+def ids(test: Callable[[RunWitness], None]) -> list[str]:
+    """Ids of the events that were told, in order."""
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        clock = LoopClock(loop, wall_ns=10**18)
+        bus = MemoryBus(run_topics(), clock)
+        facts = RunFacts("fake", "none", 0, "nowhere", epochs=3)
+        test(RunWitness("run", facts, RunCounters(), bus, {}, loop.time, clock.wall_ns))
+        packets = [past.message for past in await bus.history(topics.TELEMETRY)]
+        return [event.event_id for one in packets if isinstance(one, TelemetryPacket) for event in one.events]
+
+    return run_simulated(main, seed=0)
+
+
+def test_what_a_resumed_run_tells_again_has_the_same_id_and_nothing_else_has_it() -> None:
+    def first(witness: RunWitness) -> None:
+        for epoch in (1, 2, 3):
+            witness.reached(epoch)
+            witness.alert("loud", f"the noise of {epoch}")
+
+    def second(witness: RunWitness) -> None:
+        witness.resumed(WitnessMemory(), ResumeFacts(2))
+        witness.reached(3)
+        witness.alert("new", "a noise that was not there before")
+        witness.alert("loud", "the noise of 3")
+
+    told, (resumed, new, again) = ids(first), ids(second)
+    assert len(set(told)) == 3
+    assert again == told[2]
+    assert {resumed, new}.isdisjoint(told)
+
+
+def test_the_same_words_twice_are_two_events_and_again_after_a_rollback() -> None:
+    def speak(witness: RunWitness) -> None:
+        witness.reached(2)
+        witness.alert("loud", "a noise")
+        witness.alert("loud", "a noise")
+        witness.rolled_back(WitnessMemory(), RollbackFacts(2, 1, "fast", "a reason", 0.0))
+        witness.alert("loud", "a noise")
+
+    one = ids(speak)
+    assert len(set(one)) == len(one) == 4
+    assert one == ids(speak)

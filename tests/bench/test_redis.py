@@ -9,6 +9,8 @@ def test_the_redis_benchmark_gives_its_figures() -> None:
     found = dict(figures(redis.run(Size.SMALL)))
     assert {
         "throughput_per_s",
+        "client_cpu_us",
+        "server_cpu_us",
         "publish.p50_ms",
         "publish.p95_ms",
         "delivery.p50_ms",
@@ -17,4 +19,5 @@ def test_the_redis_benchmark_gives_its_figures() -> None:
         "ratio_to_native",
     } <= set(found)
     assert all(value >= 0 for value in found.values() if isinstance(value, int | float))
+    assert found["client_cpu_us"] > 0 < found["server_cpu_us"]  # type: ignore[operator]
     assert {budget.figure for budget in redis.BUDGETS} <= set(found)

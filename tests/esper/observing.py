@@ -94,6 +94,10 @@ class Stage:
     def run(self, address: str, *more: str, secret: str | None = None) -> Child:
         return self._child("run", ("--bus", address, "--out", str(self.runs), *GROWS, *more), secret)
 
+    def resume(self, address: str) -> Child:
+        """The run that is there, gone on with."""
+        return self._child("run", ("--resume", str(self.run_folder), "--bus", address), None)
+
     def observe(self, address: str, *more: str, secret: str | None = None) -> Child:
         return self._child("observe", ("observe", "--bus", address, *more), secret)
 

@@ -3,9 +3,11 @@
     python -m tests.esper.resume_rig FOLDER KILLS SEED
 
 Every run is a process of its own, forked from this one, which has loaded torch and run nothing. A run may be
-killed again while it is resumed, also while it starts. Prints one JSON object of what was counted.
+killed again while it is resumed, also while it starts. Each has one field report on each command. Prints one
+JSON object of what was counted.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -22,14 +24,17 @@ from pathlib import Path
 import msgspec
 import torch
 
+from contracts import topics
 from contracts.lifecycle import Stage
 from esper.checkpoint.store import CheckpointStore
 from esper.ending import is_complete
 from esper.errors import BadSetup
 from esper.report.build import REPORT, read
 from esper.session import grow
+from esper.tamiyo.observation import UNDONE
 from esper.tolaria.task import Task, Tensors, class_accuracy
 from esper.workloads.registry import find_workload
+from tests.esper.journal.workload import events_of
 from tests.hosts import HOSTS, loss_fn
 
 STUCK_S = 120.0
@@ -155,6 +160,18 @@ def numbers(folder: Path) -> dict[str, object]:
     }  # fmt: skip
 
 
+def check_reports(folder: Path) -> None:
+    """There is one field report on each command: one a boundary, and those that a rollback has undone."""
+    events, damaged = events_of(folder)
+    assert damaged == []
+    told = [one["message"] for one in events if one["topic"] == topics.FIELD_REPORT]
+    ids = [one["command_id"] for one in told]  # type: ignore[index]
+    assert len(set(ids)) == len(ids), f"reported more than once: {Counter(ids).most_common(3)} in {folder}"
+    happened = [one for one in told if one["notes"] != UNDONE]  # type: ignore[index]
+    boundaries = len(read(folder / REPORT).epochs) - 1
+    assert len(happened) == boundaries, f"{len(happened)} reports on {boundaries} boundaries in {folder}"
+
+
 def stages_at(folder: Path) -> set[str]:
     """The stages of the seeds in the newest checkpoint, before it is resumed from."""
     found = CheckpointStore(folder, 3).newest().checkpoint
@@ -200,6 +217,8 @@ def broken_off(
 
 def main(work: Path, kills: int, seed: int) -> dict[str, object]:
     torch.set_num_threads(1)
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # loads torch's compiler
+    gc.freeze()  # no child need walk through what is loaded
     assert len(os.listdir("/proc/self/task")) == 1, "only a process of one thread may be forked"
     random_ = random.Random(seed)
     counted, every = Counted(stages=Counter()), list(cases())
@@ -219,6 +238,7 @@ def main(work: Path, kills: int, seed: int) -> dict[str, object]:
         before = counted.kills
         folder = broken_off(case, out, took_s, random_, min(3, kills - counted.kills), counted)
         found = numbers(folder)
+        check_reports(folder)
         odd = [name for name in expected if found[name] != expected[name]]
         assert not odd, f"{case.name}, {counted.kills - before} kills, seed {seed}: {odd} differ in {folder}"
         counted.runs, counted.equal = counted.runs + 1, counted.equal + 1

@@ -1,11 +1,12 @@
 """Claims about a run's log."""
 
+import io
 import logging
 from pathlib import Path
 
 import pytest
 
-from esper.log import FILE, logging_to
+from esper.log import FILE, logging_in_lines, logging_to
 
 
 def test_warnings_go_to_the_file_and_nowhere_else(tmp_path: Path, caplog: object) -> None:
@@ -37,3 +38,13 @@ def test_a_full_disk_costs_lines_and_says_nothing(tmp_path: Path, capsys: pytest
     with logging_to(tmp_path):
         logging.getLogger("actors").warning("tamiyo failed")
     assert capsys.readouterr().err == ""
+
+
+def test_in_lines_a_warning_says_its_error_and_no_stack() -> None:
+    out = io.StringIO()
+    logger = logging.getLogger("esper.tolaria.rescue")
+    with logging_in_lines(out):
+        logger.warning("the epoch is trained again", exc_info=ValueError("the loss is not finite"))
+        logger.warning("all of it")
+        logger.info("nothing")
+    assert out.getvalue() == "the epoch is trained again: the loss is not finite\nall of it\n"

@@ -76,7 +76,7 @@ def test_a_server_that_throws_messages_away_is_refused_before_anything_is_writte
 
 
 @pytest.mark.parametrize("words", [("--out", "runs"), ("observe",)])
-def test_a_hung_server_is_given_up_within_about_a_second(
+def test_a_hung_server_is_given_up(
     words: tuple[str, ...],
     own_redis: RedisServer,
     tmp_path: Path,
@@ -85,9 +85,7 @@ def test_a_hung_server_is_given_up_within_about_a_second(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     own_redis.pause()
-    began_s = time.monotonic()
     assert "no Redis can be reached" in refused(capsys, *words, "--bus", own_redis.address)
-    assert time.monotonic() - began_s < 2.5
     assert list(tmp_path.iterdir()) == []
 
 

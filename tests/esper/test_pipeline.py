@@ -1,11 +1,14 @@
 """A whole run with the blueprint pipeline: a real store, a real compiler in its own process, a real host."""
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from actors.display import Silent
 from contracts.config import BudgetConfig, Config, GrowthConfig, KernelConfig, RunConfig
@@ -14,7 +17,9 @@ from contracts.kernels import KernelSpec, Strategy, design_of
 from contracts.messages import SystemState
 from contracts.view import EventKind
 from esper.assembly import assemble_parts
-from esper.karn.catalogue import CATALOGUE
+from esper.karn.blueprints.bottleneck import Bottleneck
+from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.source import gathered
 from esper.kasmina.draw import draw_of
 from esper.session import Grown, Job, grow, play
 from esper.tamiyo.action import Action, Germinate, Wait
@@ -22,19 +27,22 @@ from esper.tamiyo.passage import due
 from esper.tezzeret.forge import forge
 from esper.urza.library import Library
 from esper.workloads.registry import find_workload
+from tests.esper.karn.own import imports_forgotten, write_places
 from tests.esper.test_session import SMALL, circle
 
 pytestmark = [pytest.mark.real, pytest.mark.kernels]
 PATH = GrowthConfig().path
-CANDIDATE = Candidate(
-    "1",
-    "BP008",
-    {"width": 2.0},
-    CATALOGUE.get("BP008").params(SiteInfo("1", Layout.VECTOR, (3,), 3, 0), {"width": 2.0}),
+EPOCHS = 40
+PATIENCE_S = 50.0
+"""A training thread that stands still for longer halts the run."""
+PATIENT = (
+    "budgets.tamiyo_inference_ms=60000",
+    "budgets.epoch_boundary_ms=60000",
+    "budgets.adaptation_processing_ms=60000",
 )
-SPEC = KernelSpec(
-    design_of(SiteInfo("1", Layout.VECTOR, (3,), 3, 0), "BP008", {"width": 2.0}), draw_of(0, "1#0")
-)
+SITE = SiteInfo("1", Layout.VECTOR, (3,), 3, 0)
+CANDIDATE = Candidate("1", "BP008", {"width": 2.0}, CATALOGUE.get("BP008").params(SITE, {"width": 2.0}))
+SPEC = KernelSpec(design_of(SITE, "BP008", {"width": 2.0}), draw_of(0, "1#0"))
 """What germinating it first takes, in a run with seed 0."""
 
 
@@ -43,12 +51,20 @@ class Signal(Silent):
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self._spoken = threading.Condition()
 
     def event(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
-        self.events.append(text)
+        with self._spoken:
+            self.events.append(text)
+            self._spoken.notify_all()
 
     def heard(self, beginning: str) -> bool:
         return any(text.startswith(beginning) for text in self.events)
+
+    def wait_for(self, beginning: str) -> None:
+        """In another thread than the loop's."""
+        with self._spoken:
+            self._spoken.wait_for(lambda: self.heard(beginning), PATIENCE_S)
 
 
 class Patient:
@@ -57,19 +73,32 @@ class Patient:
     name = version = "patient"
     reads_validation = False
 
-    def __init__(self, signal: Signal, beginning: str = "", epoch: int = -1) -> None:
+    def __init__(
+        self, signal: Signal, beginning: str = "", epoch: int = -1, candidate: Candidate = CANDIDATE
+    ) -> None:
         self._signal = signal
+        self._candidate = candidate
         self._beginning = beginning
         self._epoch = epoch
+        self._asked = False
         self.germinated_at = 0
+        self.foreseen_at: list[int] = []
 
     def survey(self, state: SystemState, view: GrowthView) -> ProbePlan | None:
         return None
 
     def likely(self, view: GrowthView) -> tuple[Candidate, ...]:
-        return () if self.germinated_at else (CANDIDATE,)
+        self.foreseen_at.append(view.epoch)
+        return () if self.germinated_at else (self._candidate,)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Training waits with the policy, from its first decision on, and no epoch is spent on it."""
+        if self._asked:
+            self._signal.wait_for(self._beginning)
+        return F.cross_entropy(outputs, targets)
 
     def act(self, state: SystemState, view: GrowthView) -> Action:
+        self._asked = True
         step = due(view)
         if step is not None:
             return step
@@ -77,13 +106,26 @@ class Patient:
         if self.germinated_at or not (heard or view.epoch == self._epoch):
             return Wait("not yet")
         self.germinated_at = view.epoch
-        return Germinate(CANDIDATE, PATH, "its time has come")
+        return Germinate(self._candidate, PATH, "its time has come")
 
 
-def run(policy: Patient, store: Path, display: Signal, epochs: int, *settings: str) -> Grown:
-    told = (*SMALL, f"kernels.store={store}", "budgets.tamiyo_inference_ms=60000", *settings)
+def run(
+    policy: Patient,
+    store: Path,
+    display: Signal,
+    *settings: str,
+    catalogue: Catalogue = CATALOGUE,
+) -> Grown:
+    told = (*SMALL, *PATIENT, f"kernels.store={store}", *settings)
     return grow(
-        circle(), sites=["1"], epochs=epochs, max_params=200, policy=policy, settings=told, display=display
+        replace(circle(), loss_fn=policy.loss),
+        sites=["1"],
+        epochs=EPOCHS,
+        max_params=200,
+        policy=policy,
+        settings=told,
+        display=display,
+        catalogue=catalogue,
     )
 
 
@@ -91,28 +133,29 @@ def weights(grown: Grown) -> dict[str, Tensor]:
     return dict(grown.model.state_dict())
 
 
-def stocked(store: Path) -> None:
+def stocked(store: Path, spec: KernelSpec = SPEC, catalogue: Catalogue = CATALOGUE) -> None:
     """A store that has the kernel."""
-    made = forge(SPEC, Strategy.FAST, CATALOGUE)
-    with Library(store) as library:
-        library.publish(SPEC, made.certificate, made.weights, made.program)
+    made = forge(spec, Strategy.FAST, catalogue)
+    with Library(store, catalogue=catalogue) as library:
+        library.publish(spec, made.certificate, made.weights)
 
 
 def test_a_run_grafts_from_the_store_and_its_numbers_are_those_of_a_run_without_one(tmp_path: Path) -> None:
     store, signal = tmp_path / "kernels", Signal()
     stocked(store)
     policy = Patient(signal, "kernels: all 1")
-    fetched = run(policy, store, signal, 400)
-    assert policy.germinated_at, signal.events
+    fetched = run(policy, store, signal)
+    assert policy.germinated_at, (fetched.report.ended, signal.events)
     (graft,) = fetched.report.grafts
     with Library(store) as library:
         there = library.find(SPEC)
     assert there is not None
     assert graft.kernel == there.ref
     assert (fetched.report.kernels.used, fetched.report.kernels.built) == (1, 0)
+    assert policy.foreseen_at[0] == 0, "kernels are looked for from the beginning on"
 
     again = Patient(signal, epoch=policy.germinated_at)
-    built = run(again, store, signal, 400, "kernels.prefetch=false")
+    built = run(again, store, signal, "kernels.prefetch=false")
     (graft,) = built.report.grafts
     assert graft.kernel == ""
     assert (built.report.kernels.used, built.report.kernels.built) == (0, 1)
@@ -126,8 +169,8 @@ def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp
     store, signal = tmp_path / "kernels", Signal()
     store.write_text("a file where a folder should be")
     policy = Patient(signal, "the kernel store can't be used")
-    grown = run(policy, store, signal, 400)
-    assert policy.germinated_at, signal.events
+    grown = run(policy, store, signal)
+    assert policy.germinated_at, (grown.report.ended, signal.events)
     (graft,) = grown.report.grafts
     assert graft.kernel == ""
     assert [alert.name for alert in grown.report.alerts].count("no_kernel_store") == 1
@@ -138,8 +181,8 @@ def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp
 def test_what_is_not_in_the_store_is_compiled_while_the_run_trains(tmp_path: Path) -> None:
     store, signal = tmp_path / "kernels", Signal()
     policy = Patient(signal, "kernels: all 1")
-    grown = run(policy, store, signal, 12_000)
-    assert policy.germinated_at, signal.events
+    grown = run(policy, store, signal)
+    assert policy.germinated_at, (grown.report.ended, signal.events)
     (graft,) = grown.report.grafts
     assert graft.kernel
     with Library(store) as library:
@@ -147,6 +190,47 @@ def test_what_is_not_in_the_store_is_compiled_while_the_run_trains(tmp_path: Pat
     assert certificate is not None
     assert certificate.strategy is Strategy.STANDARD
     assert certificate.output_error is not None
+
+
+def test_a_blueprint_of_ones_own_is_grafted_from_the_store(tmp_path: Path) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    with imports_forgotten():
+        file = write_places(tmp_path, "own_in_a_run")
+        own = Catalogue((*CATALOGUE, *gathered([str(file)])))
+        spec = KernelSpec(design_of(SITE, "BP051", {}), draw_of(0, "1#0"))
+        stocked(store, spec, own)
+        policy = Patient(signal, "kernels: all 1", candidate=Candidate("1", "BP051", {}, 3))
+        grown = run(policy, store, signal, f"growth.blueprints={file}")
+        with Library(store, catalogue=own) as library:
+            there = library.find(spec)
+    assert policy.germinated_at, (grown.report.ended, signal.events)
+    (graft,) = grown.report.grafts
+    assert there is not None
+    assert graft.kernel == there.ref
+    assert not grown.report.kernels.built_here
+
+
+class Unportable(Bottleneck):
+    """Holds a value that its source does not say: no other process can make it."""
+
+    descriptor = msgspec.structs.replace(Bottleneck.descriptor, blueprint_id="BP052")
+
+    def __init__(self) -> None:
+        self.held = 1
+
+
+def test_a_blueprint_that_no_other_process_can_make_is_built_on_the_spot_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    catalogue = Catalogue((*CATALOGUE, Unportable()))
+    policy = Patient(signal, "BP052", candidate=Candidate("1", "BP052", {"width": 2.0}, 1))
+    grown = run(policy, store, signal, catalogue=catalogue)
+    assert policy.germinated_at, (grown.report.ended, signal.events)
+    assert [(graft.blueprint_id, graft.kernel) for graft in grown.report.grafts] == [("BP052", "")]
+    assert sum("is built on the spot, never compiled: it holds values" in text for text in signal.events) == 1
+    assert list(grown.report.kernels.built_here) == ["BP052"]
+    assert not grown.report.kernels.left_out
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ import torch
 
 from contracts.growth import GrowthView
 from contracts.messages import SystemState
+from esper import place
 from esper.checkpoint.lock import holding
 from esper.checkpoint.store import CheckpointStore
 from esper.errors import BadSetup
+from esper.resume import CPU, FROM_HERE, LAST_BITS
 from esper.session import Grown, grow
 from esper.tamiyo.action import Action, Wait
 from tests.esper.test_session import circle
@@ -62,6 +64,20 @@ def test_a_run_goes_on_from_its_newest_checkpoint_in_the_same_folder() -> None:
     state, other = rest.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(state[name], other[name]) for name in state)
     assert state.keys() == other.keys()
+
+
+def test_a_resume_names_what_is_not_as_it_was_and_what_that_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = broken_off(3)
+    here = place.versions()
+    monkeypatch.setattr(place, "versions", lambda: here | {"torch": "2.0"})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "a slide rule")
+    rest = run("checkpoint.keep=100", "run.threads=2", "train.seed_rate=0.5", resume=folder)
+    told = rest.report.resumes[0].differences
+    means = {one.partition(" was ")[0]: one.rpartition(": ")[2] for one in told}
+    assert means.keys() == {"torch", CPU, "run.threads", "train.seed_rate"}
+    assert means["torch"] == means[CPU] == LAST_BITS
+    assert means["run.threads"].endswith(LAST_BITS)
+    assert means["train.seed_rate"] == FROM_HERE
 
 
 def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before() -> None:
@@ -159,6 +175,28 @@ def test_what_the_trainer_can_not_go_back_to_is_refused_before_anything_is_writt
     with pytest.raises(BadSetup, match=reason):
         run(setting, resume=folder)
     assert {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()} == before
+
+
+def test_a_length_below_what_was_trained_is_refused_in_one_line_and_nothing_is_written() -> None:
+    folder = broken_off(3)
+    before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    with pytest.raises(BadSetup, match=r"^--epochs 1: the run has trained \d epochs already; give more$"):
+        run(epochs=1, resume=folder)
+    with pytest.raises(
+        BadSetup, match=r"^--gflop 1e-06: the run has spent .* already; give more$"
+    ) as refused:
+        grow(circle(), sites=["1"], gflop=1e-6, settings=(*SMALL, *WAITS), resume=folder)
+    assert "\n" not in str(refused.value)
+    assert {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()} == before
+
+
+def test_a_run_may_be_ended_where_it_stands_by_the_length_that_it_has() -> None:
+    folder = broken_off(3)
+    newest = CheckpointStore(folder, 3).newest().checkpoint
+    assert newest is not None
+    ended = run(epochs=newest.epoch, resume=folder)
+    assert [one.epoch for one in ended.report.epochs] == list(range(1, newest.epoch + 1))
+    assert ended.report.ended.kind == "finished"
 
 
 class Mine:

@@ -6,7 +6,7 @@ import pytest
 from contracts.config import Config
 from esper.errors import BadSetup
 from esper.moment import About
-from esper.resume import FROM_HERE, LAST_BITS, NO_NUMBER, differences
+from esper.resume import CPU, FROM_HERE, LAST_BITS, NO_NUMBER, differences
 
 BEFORE = About(
     run_id="a-run",
@@ -51,6 +51,8 @@ def test_what_is_as_it_was_is_not_named() -> None:
             "esper-grow",
             FROM_HERE,
         ),
+        (msgspec.structs.replace(BEFORE, versions={**BEFORE.versions, CPU: "AVX2"}), CPU, LAST_BITS),
+        (msgspec.structs.replace(BEFORE, versions={**BEFORE.versions, "anyio": "5"}), "anyio", NO_NUMBER),
         (msgspec.structs.replace(BEFORE, policy="random-1"), "the policy", "without a memory"),
     ],
 )

@@ -9,18 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from esper.checkpoint.lock import holding
+from esper.folder import check_left
 from esper.options import BAD_USAGE
 from esper.report.build import read
 from esper.run import DONE, HALTED, INTERRUPTED, WORKLOADS, main
 from esper.workloads import registry
 from tests.actors.test_display import HIDE_CURSOR, SHOW_CURSOR, rest_of
+from tests.esper.forked import Ended, Job, in_processes
 from tests.esper.journal.told import has_told
 
 PLAIN = ("--set", "kernels.prefetch=false")
@@ -114,6 +117,22 @@ def test_help_and_refusals_come_without_loading_torch(arguments: list[str]) -> N
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout.endswith("False\n")
+
+
+def test_a_folder_in_use_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    program = (
+        "import sys, esper.run\n"
+        f"code = esper.run.main(['--resume', {str(tmp_path)!r}])\n"
+        "print(code, 'torch' in sys.modules)"
+    )
+    with holding(tmp_path):
+        before = (tmp_path / "run.lock").read_bytes()
+        said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert (tmp_path / "run.lock").read_bytes() == before
+    assert said.stdout == f"{BAD_USAGE} False\n"
+    assert said.stderr.startswith(f"esper: {tmp_path} is in use by process {os.getpid()}; ")
+    assert said.stderr.count("\n") == 1
 
 
 def test_the_names_of_the_workloads_are_the_registrys() -> None:
@@ -232,7 +251,7 @@ def test_ctrl_c_ends_a_run_cleanly_with_its_report_written(tmp_path: Path) -> No
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("pause_s", [0.0, 0.3])
+@pytest.mark.parametrize("pause_s", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_a_second_ctrl_c_ends_the_process_and_gives_the_terminal_back(pause_s: float, tmp_path: Path) -> None:
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm"}
@@ -250,42 +269,45 @@ def test_a_second_ctrl_c_ends_the_process_and_gives_the_terminal_back(pause_s: f
     assert process.returncode == INTERRUPTED
     assert "Traceback" not in err
     assert seen[0].rindex(SHOW_CURSOR) > seen[0].rindex(HIDE_CURSOR)
+    check_left(run_folder(tmp_path))  # it can be gone on with at once
+
+
+HARSH: dict[str, Callable[[tuple[str, ...]], Job]] = {
+    "stdout closed": lambda words: Job(words, stdout="closed"),
+    "stdout full": lambda words: Job(words, stdout="full"),
+    "3 kB": lambda words: Job(words, file_bytes_max=3_000),
+    "16 kB": lambda words: Job(words, file_bytes_max=16_000),
+}
+"""What runs have to do without, by name."""
+
+
+@pytest.fixture(scope="module")
+def harsh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Ended, Path]]:
+    """How runs that had to do without something ended, and the folder that each left."""
+    outs = {name: tmp_path_factory.mktemp("harsh") for name in HARSH}
+    found = in_processes([make((*TINY, "--out", str(outs[name]))) for name, make in HARSH.items()])
+    return {name: (one, run_folder(outs[name])) for name, one in zip(HARSH, found, strict=True)}
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("stdout", ["closed", "full"])
-def test_a_run_does_without_a_stdout(stdout: str, tmp_path: Path) -> None:
-    where = ">&-" if stdout == "closed" else ">/dev/full"
-    command = f'exec "$0" -m esper.run "$@" {where}'
-    said = subprocess.run(
-        ["sh", "-c", command, sys.executable, *TINY, "--out", str(tmp_path)], capture_output=True, text=True
-    )
-    assert (said.returncode, said.stderr) == (DONE, "")
-    assert {file.name for file in run_folder(tmp_path).iterdir()} >= LEFT_BEHIND
-
-
-LIMITED = """
-import resource, signal, sys
-from esper.run import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-sys.exit(main(sys.argv[2:]))
-"""
+def test_a_run_does_without_a_stdout(stdout: str, harsh: dict[str, tuple[Ended, Path]]) -> None:
+    ended, folder = harsh[f"stdout {stdout}"]
+    assert ended == Ended(DONE, "")
+    assert {file.name for file in folder.iterdir()} >= LEFT_BEHIND
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("size", "left"), [(3_000, set()), (16_000, {"report.json", "model.json", "model.safetensors"})]
+    ("size", "left"), [("3 kB", set()), ("16 kB", {"report.json", "model.json", "model.safetensors"})]
 )
 def test_a_disk_that_takes_no_more_is_said_in_one_line_and_what_it_took_is_whole(
-    size: int, left: set[str], tmp_path: Path
+    size: str, left: set[str], harsh: dict[str, tuple[Ended, Path]]
 ) -> None:
-    command = [sys.executable, "-B", "-c", LIMITED, str(size), *TINY, "--quiet", "--out", str(tmp_path)]
-    said = subprocess.run(command, capture_output=True, text=True)
-    folder = run_folder(tmp_path)
-    assert said.returncode == BAD_USAGE
-    assert said.stderr.startswith(f"esper: {folder}: File too large; ")
-    assert said.stderr.count("\n") == 1
+    ended, folder = harsh[size]
+    assert ended.code == BAD_USAGE
+    assert ended.err.startswith(f"esper: {folder}: File too large; ")
+    assert ended.err.count("\n") == 1
     whole = LEFT_BEHIND - {"journal.sqlite"}  # which is as far as the disk has taken it
     assert {file.name for file in folder.iterdir()} & whole == {"config.toml"} | left
     if left:

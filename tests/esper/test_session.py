@@ -4,6 +4,7 @@ import asyncio
 import copy
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from actors.display import Silent
 from actors.oona.errors import UnreachableError
 from actors.oona.open import OpenBus
 from contracts.growth import GrowthView
 from contracts.messages import SystemState
+from contracts.report import Report
 from esper.errors import BadSetup, CannotWrite
 from esper.session import Grown, grow
 from esper.tamiyo.action import Action, Wait
@@ -241,11 +244,60 @@ def test_data_with_nan_are_refused_before_anything_is_written() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("once", [True, False])
+def test_an_error_of_the_tasks_own_code_halts_the_run_which_returns_and_says_so(once: bool) -> None:
+    calls = 0
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 9 or (calls > 9 and not once):
+            raise KeyError("a table of one's own")
+        return F.cross_entropy(outputs, targets)
+
+    task = replace(circle(), loss_fn=loss_fn)
+    grown = grow(task, sites=["1"], epochs=9, settings=SMALL)
+    assert grown.report.ended.kind == "halted"
+    assert 'KeyError: "a table of one\'s own" (esper.log' in grown.report.ended.reason
+    assert "a table of one's own" in (grown.folder / "esper.log").read_text()
+    assert grown.model is task.model
+    assert 1 <= len(grown.report.epochs) < 9
+    assert (grown.report.final.test_accuracy is not None) == once
+    assert (grown.folder / "model.safetensors").exists()
+
+
+@pytest.mark.real
+def test_a_network_whose_judgement_hangs_is_left_unjudged_and_the_run_halts() -> None:
+    over = threading.Event()
+
+    def hang() -> Tensors:
+        over.wait(60)
+        return circle().test
+
+    class Watching(Silent):
+        def finish(self, report: Report) -> None:
+            over.set()
+
+    task = replace(circle(), fresh=hang)
+    settings = [*SMALL, "emergency.step_stall_s=1"]
+    grown = grow(task, sites=["1"], epochs=2, settings=settings, display=Watching())
+    assert over.is_set()
+    assert grown.report.ended.kind == "halted"
+    assert "the training thread has stood still for" in grown.report.ended.reason
+    assert [one.epoch for one in grown.report.epochs] == [1, 2]
+    assert grown.report.final.test_accuracy is None
+    assert (grown.folder / "stalls.txt").stat().st_size
+    again = grow(circle(), sites=["1"], epochs=2, settings=settings, resume=grown.folder)
+    assert again.report.ended.kind == "finished"
+    assert again.report.final.test_accuracy is not None
+
+
+@pytest.mark.real
 def test_a_model_of_ones_own_is_grown_in_place() -> None:
     task = circle()
     before = sum(p.numel() for p in task.model.parameters())
     grown = grow(
-        task, sites=["1"], epochs=40, max_params=200, settings=["train.batch_size=20", "run.policy=random"]
+        task, sites=["1"], epochs=20, max_params=200, settings=["train.batch_size=20", "run.policy=random"]
     )
     assert grown.model is task.model
     assert grown.report.final.params > before

@@ -93,6 +93,7 @@ def test_layouts_of_file_and_command_line_are_joined(tmp_path: Path) -> None:
             "train.batch_size = true is refused; it takes a whole number of at least 1",
         ),
         ("train.decay_from=1.5", "train.decay_from = 1.5 is refused; it takes a number from 0 to 1"),
+        ("growth.issuers=[]", "growth.issuers = [] is refused; it takes a list of text, at least 1"),
         ("train.learning_rate=nan", "train.learning_rate = nan is refused; it takes a number above 0"),
         ("train.learning_rate=inf", "train.learning_rate = inf is refused; it takes a number above 0"),
         ("run.compare=1", "run.compare = 1 is refused; it takes true or false"),
@@ -225,7 +226,7 @@ def _accepted(kind: msgspec.inspect.Type) -> st.SearchStrategy[object]:
         case msgspec.inspect.UnionType():
             return st.one_of([_accepted(part) for part in kind.types])
         case msgspec.inspect.VarTupleType():
-            return st.lists(_accepted(kind.item_type), max_size=3)
+            return st.lists(_accepted(kind.item_type), min_size=kind.min_length or 0, max_size=3)
         case msgspec.inspect.TupleType():
             return st.tuples(*(_accepted(part) for part in kind.item_types)).map(list)
         case msgspec.inspect.DictType():

@@ -15,11 +15,13 @@ import pytest
 
 from actors import steer as other_end
 from actors.steering import steering
-from contracts.emergency import NONE, Answer, Bearings, Level, Order
+from contracts.emergency import NONE, Answer, Bearings, BreakerOrder, Level, Order, SeedOrder
+from contracts.growth import Operation, OperationFigures
 from esper import options
 from esper.run import main
 
-BEARINGS = Bearings("run", "training", 7, NONE, "", 0, NONE, False, 0, (), 5)
+BREAKERS = (OperationFigures(Operation.INSERT, 3, 3, breaker="open", retry_epoch=9),)
+BEARINGS = Bearings("run", "training", 7, NONE, "", 0, NONE, False, 0, (), 5, BREAKERS)
 
 
 @dataclass
@@ -55,12 +57,16 @@ def said(folder: Path, *words: str) -> tuple[int, Run]:
         ("hold", Order("hold")),
         ("release", Order("release")),
         ("checkpoint", Order("checkpoint")),
+        ("cull relu1#0", Order("seed", seed=SeedOrder("cull", "relu1#0"))),
+        ("terminate relu1#0", Order("seed", seed=SeedOrder("terminate", "relu1#0"))),
+        ("breaker", Order("breaker", breaker=BreakerOrder("status"))),
+        ("breaker close insert", Order("breaker", breaker=BreakerOrder("close", "insert"))),
     ],
 )
 def test_an_order_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, order: Order
 ) -> None:
-    code, run = said(tmp_path, word)
+    code, run = said(tmp_path, *word.split())
     assert (code, run.orders) == (0, [order])
     assert capsys.readouterr().out == f"{order.what} is done\n"
 
@@ -71,6 +77,7 @@ def test_the_status_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.splitlines() == [
         "run         run, training, epoch 7",
         "emergency   none",
+        "breaker     insert is open; it is tried again from epoch 9 on",
         "checkpoint  epoch 5",
     ]
 
@@ -101,7 +108,14 @@ def test_an_unknown_order_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_options_name_every_order() -> None:
-    assert set(options.ORDERS) == {*other_end.ORDERS, *options.SEED_ORDERS}
+    assert set(options.ORDERS) == {*other_end.ORDERS, *options.SEED_ORDERS, other_end.BREAKER}
+
+
+def test_an_order_with_words_that_nobody_knows_is_bad_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["steer", str(tmp_path), "breaker", "open"]) == 2
+    assert "open which breaker? Name an operation: germinate" in capsys.readouterr().err
 
 
 def following(stream: IO[str]) -> "queue.Queue[dict[str, Any]]":

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from actors.deciding import SURVEY_DEADLINE_S
 from actors.kasmina import Commit
 from actors.lane import JobFailed
 from actors.runtime import ActorState
 from actors.tolaria import LAST_WRITE_S, Finalised
+from actors.turn import Turned
 from contracts import topics
 from contracts.control import Decided
 from contracts.growth import SeedRecord
@@ -42,6 +44,7 @@ def after_step(stage: "Stage") -> None:
         allowed_s = _allowed_s(stage) + stage.weather.stalled_s - stage.stalled_at_delivery_s
         ensure(idle_s <= allowed_s, f"a boundary has not ended after {idle_s:.4f} s")
     _moment(stage)
+    _writes(stage)
     halted = stage.weather.halted_at_s
     if halted is not None and not stage.company.concluded and not stage.weather.cut:
         ensure(now_s - halted <= STOP_S + stage.weather.stalled_s, "a run that was told to stop goes on")
@@ -51,7 +54,25 @@ def _allowed_s(stage: "Stage") -> float:
     """Virtual seconds that may pass between the end of the last job and the next."""
     if isinstance(stage.lane.last, JobFailed) or stage.weather.sent_back:
         return WAY_BACK_S
+    if isinstance(stage.lane.last, Turned) and stage.lane.last.finished:
+        return SURVEY_DEADLINE_S + BOUNDARY_S  # the last reports come to the disk
     return LAST_WRITE_S + BOUNDARY_S if isinstance(stage.lane.last, Finalised) else BOUNDARY_S
+
+
+def _writes(stage: "Stage") -> None:
+    """What goes to the disk has happened; and nobody concludes while it goes there."""
+    keeper, recorder = stage.company.keeper, stage.company.witness.recorder
+    moment = keeper._writing
+    if moment is not None and moment is not stage.writing:
+        went_back = len(moment.memories.witness.recorded.rollbacks)
+        undone = went_back < len(recorder.recorded.rollbacks)
+        ensure(not undone, f"the moment of epoch {moment.epoch} goes to the disk, and was undone")
+    stage.writing = moment
+    ensure(not stage.company.failed, stage.company.failed)
+    if stage.company.concluded and stage.concluded_at_s is None and not stage.weather.cut:
+        stage.concluded_at_s = stage.loop.time()
+        waited_s = stage.concluded_at_s - stage.last_job_s
+        ensure(not keeper.writing or waited_s >= LAST_WRITE_S, "concluded while the last moment was written")
 
 
 def _moment(stage: "Stage") -> None:
@@ -66,6 +87,9 @@ def _moment(stage: "Stage") -> None:
     assert isinstance(snapshot, Kept)
     ensure(snapshot.epoch == moment.epoch, f"a moment of {moment.epoch} with a trainer of {snapshot.epoch}")
     _agree(moment.memories.engine.records, snapshot.records, f"in the moment of epoch {moment.epoch} ")
+    if Kind.REPORTS not in stage.weather.storm.kinds:
+        told, decided = moment.memories.windows.epoch, max(0, moment.epoch - 1)
+        ensure(told == decided, f"the moment of epoch {moment.epoch} has the windows of epoch {told}")
     recorded = [facts.epoch for facts in moment.memories.witness.recorded.epochs]
     ensure(recorded == list(range(1, moment.epoch)), f"the moment of {moment.epoch} remembers {recorded}")
 
@@ -88,7 +112,7 @@ def now_and_then(stage: "Stage") -> None:
 
 def at_the_end(played: "Played") -> None:
     """What must hold of a run that is over; says of everything at once what does not."""
-    checks = [_nothing_left, _only_planted_failures, _plans, _reports, _record, _bus]
+    checks = [_nothing_left, _only_planted_failures, _plans, _reports, _record, _disk, _bus]
     broken: list[str] = []
     for check in [*checks, *(() if played.cut else (_conclusion,))]:
         try:
@@ -163,8 +187,8 @@ def _reports(played: "Played") -> None:
 
     Where a full bus took none until the run was over, the report lies on the disk.
     """
-    commands = [one.command_id for one in _sent(played, topics.ADAPTATION_COMMAND, AdaptationCommand)]
-    sent = {one.report_id: one for one in _sent(played, topics.FIELD_REPORT, FieldReport)}
+    commands = [one.command_id for one in played.bus.sent_of(topics.ADAPTATION_COMMAND, AdaptationCommand)]
+    sent = {one.report_id: one for one in played.bus.sent_of(topics.FIELD_REPORT, FieldReport)}
     reported = [one.command_id for one in sent.values()]  # one that nobody acknowledges is sent again
     lost = {
         letter.message.command.command_id for letter in played.letters if isinstance(letter.message, Decided)
@@ -172,6 +196,8 @@ def _reports(played: "Played") -> None:
     _once(commands, "command published")
     _once(played.observation.watched, "command under observation")
     _once([one for one in reported if one not in played.observation.reopened], "report on command")
+    if not played.storm.struck[Kind.WALL_CLOCK]:  # else they may have been removed for their age
+        ensure(not played.lost_reports, f"announced, and not on the disk: {played.lost_reports}")
     for one in sent.values():
         ensure(one.command_id in played.observation.watched, f"a report on {one.command_id}, never watched")
     if not played.cut:
@@ -179,6 +205,9 @@ def _reports(played: "Played") -> None:
         ensure(not unseen, f"decided, and neither watched nor a dead letter: {sorted(unseen)}")
         if played.state_of("reports") is not ActorState.ESCALATED:
             missing = set(played.observation.watched) - set(reported) - played.observation.forgotten
+            conclusion = played.conclusion
+            if conclusion is not None and (conclusion.halted or conclusion.interrupted):
+                missing -= played.observation.waiting()
             if any(isinstance(one, FieldReport) for one in played.bus.turned_away):
                 missing -= {one.command_id for one in played.on_disk}
             ensure(not missing, f"watched and never reported: {sorted(missing)}")
@@ -198,6 +227,14 @@ def _record(played: "Played") -> None:
         ensure(told_of - missing <= len(epochs) <= told_of, told)
 
 
+def _disk(played: "Played") -> None:
+    """The newest moment is on the disk when the run ends, unless the disk failed."""
+    if played.newest is not None and not played.cut and not played.storm.struck[Kind.DISK]:
+        epochs = [moment.epoch for moment in played.saved]
+        there = bool(played.saved) and played.saved[-1] is played.newest
+        ensure(there, f"the moment of epoch {played.newest.epoch} is not on the disk; written: {epochs}")
+
+
 def _bus(played: "Played") -> None:
     ensure(played.bus.metrics().closes(), "the ledger of the bus does not close")
     ensure(not played.bus.repeated, f"taken for a repeat, and delivered to nobody: {played.bus.repeated}")
@@ -208,6 +245,8 @@ def _conclusion(played: "Played") -> None:
     assert conclusion is not None
     broke = sum(struck[kind] for kind in (Kind.JOB, Kind.DIVERGES, Kind.RESTORE))
     ensure(bool(conclusion.halted) <= (broke > 0), f"halted by itself: {conclusion.halted}")
+    both = conclusion.halted and conclusion.interrupted
+    ensure(not both, f"halted ({conclusion.halted}) and interrupted ({conclusion.interrupted})")
     ensure(bool(conclusion.interrupted) <= (struck[Kind.STOP] > 0), "interrupted by nobody")
     if not conclusion.halted and not conclusion.interrupted:
         ensure(conclusion.final is not None, "finished, and nobody judged the network")
@@ -217,7 +256,3 @@ def _conclusion(played: "Played") -> None:
 def _once(names: Iterable[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     ensure(not twice, f"{what} more than once: {twice}")
-
-
-def _sent(played: "Played", topic: str, kind: type):  # type: ignore[no-untyped-def]
-    return [one for one in played.bus.sent.get(topic, ()) if isinstance(one, kind)]

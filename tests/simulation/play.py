@@ -5,6 +5,7 @@ import logging
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from actors.company import Company, Outcome, Play, Surroundings
@@ -14,6 +15,7 @@ from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.governor import Governor
 from actors.runtime.simulation import SimulatedLoop, Stuck, run_simulated
 from actors.tolaria import Conclusion
+from contracts import topics
 from contracts.config import Config, GrowthConfig
 from contracts.growth import Path
 from contracts.messages import FieldReport
@@ -36,6 +38,7 @@ from tests.simulation.players import (
     StormyTrainer,
 )
 from tests.simulation.policies import draw_policy
+from tests.simulation.scribe import SimulatedScribe, not_on_disk, slow_now_and_then
 from tests.simulation.storm import Kind, Storm
 from tests.simulation.trace import Trace, Violation
 from tests.simulation.weather import Weather
@@ -54,7 +57,7 @@ LOOK_EVERY = 97
 class Failed(AssertionError):
     """A simulated run broke an invariant; the text has all that replays it."""
 
-    def __init__(self, seed: int, why: BaseException, storm: Storm, trace: Trace) -> None:
+    def __init__(self, seed: int | None, why: BaseException, storm: Storm, trace: Trace) -> None:
         super().__init__(f"seed {seed}: {type(why).__name__}: {why}\nstorm: {storm.told()}\n{trace.tail()}")
         self.seed = seed
         self.why = f"{type(why).__name__}: {why}"
@@ -72,6 +75,17 @@ class Stage:
     stalled_at_delivery_s: float = 0.0
     newest: Moment | None = None
     """The newest moment that was looked at."""
+    writing: Moment | None = None
+    """The moment that was on its way to the disk then."""
+    last_job_s: float = 0.0
+    """When the newest job was delivered."""
+    concluded_at_s: float | None = None
+    announced: list[FieldReport] = field(default_factory=list)
+    """Reports that were announced when the run was cut off."""
+
+    def delivered(self) -> None:
+        """A job is over."""
+        self.stalled_at_delivery_s, self.last_job_s = self.weather.stalled_s, self.loop.time()
 
 
 class WatchedCompany(Company):
@@ -80,6 +94,13 @@ class WatchedCompany(Company):
     @property
     def concluded(self) -> bool:
         return self._done.done()
+
+    @property
+    def failed(self) -> str:
+        """How the actor that trains failed; empty while it has not."""
+        ended = self._done.done() and not self._done.cancelled()
+        halted = self._done.result().halted if ended else ""
+        return halted if "has failed for good" in halted else ""
 
 
 @dataclass
@@ -103,8 +124,12 @@ class Played:
     timers_left: list[str]
     took_s: float
     saved: list[Moment]
+    newest: Moment | None
+    """Of what has happened."""
     on_disk: tuple[FieldReport, ...]
     """Reports that nobody has acknowledged."""
+    lost_reports: list[str]
+    """Announced, and not on the disk."""
     open: list[str] = field(default_factory=list)
     """What did not hold and is known not to."""
 
@@ -115,9 +140,14 @@ class Played:
 class Simulation:
     """Builds and plays the run of one seed, and checks it."""
 
-    def __init__(self, seed: int, kinds: frozenset[Kind] | None = None) -> None:
-        self.seed = seed
-        self.storm = Storm(seed, kinds)
+    def __init__(
+        self, storm: Storm, order: int | None, config: Config = CONFIG, limit_s: float = LIMIT_S
+    ) -> None:
+        """`order` is the seed of the loop's order; None is first in, first out."""
+        self.storm = storm
+        self._order = order
+        self._config = config
+        self._limit_s = limit_s
         self.trace = Trace()
         self._stage: Stage | None = None
         self._lanes: list[SteppedLane] = []
@@ -127,10 +157,10 @@ class Simulation:
         logging.disable(logging.CRITICAL)
         try:
             with moments_as_they_are():
-                played = run_simulated(self._main, seed=self.seed, watch=self._look)
+                played = run_simulated(self._main, seed=self._order, watch=self._look)
             invariants.at_the_end(played)
         except (Violation, Stuck) as error:
-            raise Failed(self.seed, error, self.storm, self.trace) from error
+            raise Failed(self._order, error, self.storm, self.trace) from error
         finally:
             logging.disable(logging.NOTSET)
             for lane in self._lanes:
@@ -147,23 +177,24 @@ class Simulation:
     async def _main(self) -> Played:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
-        storm, trace = self.storm, self.trace
+        storm, trace, config = self.storm, self.trace, self._config
         clock, governor, threads = JumpingClock(loop), Governor(), StormyThreads(storm)
         lane = SteppedLane(lambda: storm.between("lane", 0.0, 0.001))
         writer = SteppedLane(lambda: storm.between("writer", 0.0, 0.001))
         self._lanes = [lane, writer]
         store, desk = simulated_desk(storm, writer)
-        journal = Journal()
+        scribe = SimulatedScribe(slow_now_and_then(storm)) if Kind.SLOW_JOURNAL in storm.kinds else None
+        journal = Journal(scribe=scribe)
         bus, trainer = StormyBus(clock, storm, trace), StormyTrainer(storm, lane, trace, loop.time)
-        engine = StormyEngine(SITES, CONFIG.growth, CATALOGUE, self.seed)
+        engine = StormyEngine(SITES, config.growth, CATALOGUE, storm.seed)
         engine.begin(storm, lambda line: trace.add(loop.time(), line))
-        policy = draw_policy(storm, CONFIG)
-        observation = StormyObservation("sim", policy.version, CONFIG.tamiyo.window_epochs)
+        policy = draw_policy(storm, config)
+        observation = StormyObservation("sim", policy.version, config.tamiyo.window_epochs)
         observation.begin(storm)
         play = Play(
             run_id="sim",
-            config=CONFIG,
-            facts=RunFacts("sim", policy.name, self.seed, "nowhere", epochs=trainer.epochs),
+            config=config,
+            facts=RunFacts("sim", policy.name, storm.seed, "nowhere", epochs=trainer.epochs),
             training=trainer,
             samples=deque(),
             engine=engine,
@@ -175,12 +206,19 @@ class Simulation:
             desk=desk,
             journal=journal,
         )
-        around = Surroundings(clock, bus, lane, governor, random.Random(self.seed), loop.time, threads)
+        around = Surroundings(clock, bus, lane, governor, random.Random(storm.seed), loop.time, threads)
         company = WatchedCompany(play, around)
         company.system.dead_letters = DeadLetters(LETTERS_MAX)
         weather = Weather(storm, company, clock, trace, loop)
         stage = Stage(loop, lane, company, weather)
-        lane.delivered = lambda: setattr(stage, "stalled_at_delivery_s", weather.stalled_s)
+
+        def cut() -> None:
+            stage.announced = bus.sent_of(topics.FIELD_REPORT, FieldReport)
+            if scribe is not None:
+                scribe.cut()
+
+        weather.when_cut = cut
+        lane.delivered = stage.delivered
         loop.set_exception_handler(lambda _, context: stage.strays.append(_stray(context)))
         self._stage = stage
         run = loop.create_task(company.perform(), name="perform")
@@ -193,7 +231,10 @@ class Simulation:
         threads.end()
         if weather.cut:
             await self._clean_up()
+        elif scribe is not None:
+            scribe.finish()
         snapshot = company.system.snapshot()
+        announced = stage.announced if weather.cut else bus.sent_of(topics.FIELD_REPORT, FieldReport)
         me = asyncio.current_task()
         await asyncio.sleep(0)
         return Played(
@@ -214,7 +255,9 @@ class Simulation:
             timers_left=[] if weather.cut else loop.timers(),
             took_s=loop.time(),
             saved=store.saved,
+            newest=company.keeper._newest,
             on_disk=journal.scribe.wait(lambda book: book.reports.pending(PENDING_MAX)).reports,
+            lost_reports=journal.scribe.wait(partial(not_on_disk, announced)),
         )
 
     async def _written(self, writer: SteppedLane) -> None:
@@ -231,9 +274,9 @@ class Simulation:
             await asyncio.wait(others, timeout=invariants.ACTORS_S)
 
     async def _ended(self, run: "asyncio.Task[Outcome]") -> Outcome | None:
-        done, _ = await asyncio.wait({run}, timeout=LIMIT_S)
+        done, _ = await asyncio.wait({run}, timeout=self._limit_s)
         if not done:
-            raise Violation(f"the run has not ended after {LIMIT_S:g} s")
+            raise Violation(f"the run has not ended after {self._limit_s:g} s")
         return None if run.cancelled() else run.result()
 
 
@@ -243,4 +286,4 @@ def _stray(context: dict[str, Any]) -> str:
 
 def simulate(seed: int, kinds: frozenset[Kind] | None = None) -> Played:
     """Play the run of one seed; raises `Failed` if an invariant broke."""
-    return Simulation(seed, kinds).play()
+    return Simulation(Storm(seed, kinds), seed).play()

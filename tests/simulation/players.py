@@ -17,8 +17,8 @@ from actors.oona.topics import run_topics
 from actors.runtime import LoopClock
 from actors.runtime.simulation import SimulatedLoop
 from contracts.control import Decided
-from contracts.growth import ProbePlan, ProbeReport, SeedFigures
-from contracts.messages import AdaptationCommand, FieldReport, WallNs
+from contracts.growth import GrowthView, ProbePlan, ProbeReport, SeedFigures
+from contracts.messages import AdaptationCommand, FieldReport, SystemState, WallNs
 from contracts.view import EventKind, RunView
 from esper.kasmina.engine import Engine, EngineState
 from esper.kasmina.plan import GraftPlan, Insert, Verdict
@@ -30,6 +30,7 @@ from tests.simulation.lane import SteppedLane
 from tests.simulation.storm import Kind, Storm
 from tests.simulation.trace import Trace
 
+S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 STEPS = 4
@@ -50,7 +51,7 @@ class StormyTrainer(FakeTrainer):
     """Keeps the books of growth in the lane's virtual time; refuses what the real one would refuse."""
 
     def __init__(self, storm: Storm, lane: SteppedLane, trace: Trace, now: Callable[[], float]) -> None:
-        super().__init__(epochs=storm.stream("length").randint(4, 24))
+        super().__init__(epochs=storm.epochs)
         self.applied: list[str] = []
         self.told_of = 0
         """The newest epoch whose state was assembled."""
@@ -199,6 +200,8 @@ class StormyObservation(Observation):
         self._storm, self.watched = storm, list[str]()
         self.forgotten: set[str] = set()
         """Commands that a rollback took back: what it does not report on any more."""
+        self.left_open: set[str] = set()
+        """Commands whose windows were cut off, for whoever resumes the run."""
         self.reopened: set[str] = set()
         """Commands whose windows a rollback opened again: what followed is another future."""
         self._kept: list[tuple[ObservationMemory, tuple[str, ...]]] = []
@@ -207,6 +210,17 @@ class StormyObservation(Observation):
         self._storm.fail(Kind.REPORTS, "watch", 0.05)
         self.watched.append(decided.command.command_id)
         return super().watch(decided, now_ns)
+
+    def close(
+        self, state: SystemState, view: GrowthView, now_ns: WallNs, *, resumable: bool = False
+    ) -> tuple[FieldReport, ...]:
+        reports = super().close(state, view, now_ns, resumable=resumable)
+        self.left_open |= {one.command_id for one in reports} if resumable else set()
+        return reports
+
+    def waiting(self) -> set[str]:
+        """Commands on which the report waits, or is left to whoever resumes the run."""
+        return self.left_open | {report.command_id for report in self.due(math.inf)}
 
     def remember(self) -> ObservationMemory:
         memory = super().remember()
@@ -272,6 +286,10 @@ class StormyBus(MemoryBus):
         self.turned_away: list[msgspec.Struct] = []
         """What it refused."""
         self._storm, self._trace, self._time = storm, trace, clock.monotonic
+
+    def sent_of(self, topic: str, kind: type[S]) -> list[S]:
+        """What was published so far."""
+        return [one for one in self.sent.get(topic, ()) if isinstance(one, kind)]
 
     def publish_nowait(
         self,

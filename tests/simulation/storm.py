@@ -33,6 +33,7 @@ class Kind(StrEnum):
     WALL_CLOCK = "wall clock jumps"
     STOP = "stop"
     CUT = "cut off"
+    SLOW_JOURNAL = "slow journal"
 
 
 KIND_CHANCE = 0.35
@@ -58,6 +59,11 @@ class Storm:
         if subject not in self._streams:
             self._streams[subject] = random.Random(f"{self.seed}/{subject}")
         return self._streams[subject]
+
+    @property
+    def epochs(self) -> int:
+        """How long the run is."""
+        return self.stream("length").randint(4, 24)
 
     def strikes(self, kind: Kind, subject: str, chance: float) -> bool:
         """Whether a fault of this kind happens here and now."""

@@ -23,7 +23,6 @@ STATED: dict[tuple[str, str], str] = {
     ("actors/oona/redis/bus.py", "chance"): SECRET,
     ("actors/oona/redis/frames.py", "chance"): SECRET,
     ("actors/oona/redis/house.py", "set order"): IN_ANY_ORDER,
-    ("actors/prefetch.py", "set order"): IN_ANY_ORDER,
     ("actors/perform.py", "clock"): "wires the real clocks",
     ("actors/printer.py", "thread"): ITS_OWN,
     ("actors/runtime/clock.py", "clock"): "the clock that is passed in",

@@ -6,7 +6,7 @@ from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.play import simulate
 
 SEEDS_MAX = 1_000
-QUICK = 10
+QUICK = 20
 """Seeds below it have short runs, as it happens: with those the tests do by default."""
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.simulation.play import Failed, simulate
-from tests.simulation.seeds import FOUND, OPEN
+from tests.simulation.seeds import FOUND, FOUND_WITH_A_SLOW_JOURNAL, OPEN
 from tests.simulation.storm import Kind, Storm
 
 SEEDS = range(1_000, 1_005)
@@ -24,7 +24,13 @@ def test_what_must_hold_holds_in_every_storm(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", sorted(FOUND), ids=str)
 def test_what_a_seed_once_broke_does_not_break_again(seed: int) -> None:
-    played = simulate(seed)
+    played = simulate(seed, Storm(seed).kinds - {Kind.SLOW_JOURNAL})
+    assert all(claim.startswith(tuple(OPEN)) for claim in played.open)
+
+
+@pytest.mark.parametrize("seed", sorted(FOUND_WITH_A_SLOW_JOURNAL), ids=str)
+def test_nor_does_what_it_broke_while_the_journal_was_slow(seed: int) -> None:
+    played = simulate(seed, Storm(seed).kinds - {Kind.FLOOD} | {Kind.SLOW_JOURNAL})
     assert all(claim.startswith(tuple(OPEN)) for claim in played.open)
 
 

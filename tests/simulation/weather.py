@@ -38,6 +38,8 @@ class Weather:
     cut: bool = False
     sent_back: bool = False
     """Whether an operator has had the run go back."""
+    when_cut: Callable[[], None] = lambda: None
+    """What ends at that very moment with the process."""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
@@ -91,6 +93,7 @@ class Weather:
         if not run.done():
             self._told(Kind.CUT, "cut off")
             self.cut = True
+            self.when_cut()
             run.cancel()
 
     def _stall(self) -> None:

@@ -1,12 +1,13 @@
-"""Operations gathered into numbered batches, in the order in which they were submitted."""
+"""Operations gathered into numbered batches."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from actors.oona.errors import UnreachableError
-from actors.oona.redis.call import Call, Order
+from actors.oona.redis.call import Call
 from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.waiting import Waiting
 
 
 class Batch:
@@ -28,7 +29,7 @@ class Batches:
     """
 
     def __init__(self, options: RedisOptions) -> None:
-        self.waiting: deque[Call] = deque()
+        self.waiting = Waiting(options.batch_ops_max)
         self.todo: deque[Batch] = deque()
         self.under_way = 0
         self._options = options
@@ -42,26 +43,12 @@ class Batches:
         """If too much waits: an acknowledgement or the like; what it would have settled comes again."""
         if len(self.waiting) <= self._options.waiting_ops_max:
             return
-        for place, call in enumerate(self.waiting):
-            if isinstance(call, Order):
-                del self.waiting[place]
-                call.failed(UnreachableError("too much waits for the server"), sent=False)
-                return
+        if (call := self.waiting.forget_oldest_order()) is not None:
+            call.failed(UnreachableError("too much waits for the server"), sent=False)
 
     def collect(self) -> bool:
         """Make a batch of what is waiting; False if nothing is."""
-        calls: list[Call] = []
-        size, weight, waiting = 0, 0, self.waiting
-        ops_max, bytes_max = self._options.batch_ops_max, self._options.batch_bytes_max
-        while waiting and weight < ops_max:
-            call = waiting[0]
-            if call.wanted():
-                size += call.size()
-                if calls and size > bytes_max:
-                    break
-                calls.append(call)
-                weight += call.weight()
-            waiting.popleft()
+        calls = self.waiting.take(self._options.batch_bytes_max)
         if calls:
             self.todo.append(self._numbered(calls))
         return bool(calls)
@@ -81,12 +68,6 @@ class Batches:
     def unanswered(self) -> Iterator[Call]:
         return chain.from_iterable(batch.calls for batch in self.todo)
 
-    def keep_waiting(self, whether: Callable[[Call], bool]) -> list[Call]:
-        """Keep those of the waiting; returns the others."""
-        others = [call for call in self.waiting if not whether(call)]
-        self.waiting = deque(call for call in self.waiting if whether(call))
-        return others
-
     def _numbered(self, calls: list[Call], introduction: bool = False) -> Batch:
         self._seq += 1
         return Batch(self._seq, calls, introduction)
@@ -96,7 +77,7 @@ class Batches:
         pieces: list[list[Call]] = []
         size = 0
         for call in calls:
-            size += call.size()
+            size += call.size
             if (
                 pieces
                 and len(pieces[-1]) < self._options.batch_ops_max
@@ -105,5 +86,5 @@ class Batches:
                 pieces[-1].append(call)
             else:
                 pieces.append([call])
-                size = call.size()
+                size = call.size
         return pieces

@@ -244,7 +244,7 @@ class RedisBus:
             outbox=self.post.outbox.queued,
             outbox_lost=self.post.lost,
             retained=self.post.outbox.retained,
-            uncertain=self.post.uncertain,
+            uncertain=self.post.turned.uncertain,
             refused=dict(self.inbox.refused),
             full=self.post.server_full,
             given_up=self.link.given_up,

@@ -18,20 +18,24 @@ class Call:
     keeps: ClassVar[bool] = False
     """Whether it waits while the server is away, rather than fail at once."""
 
+    hasty: bool = False
+    """Whether it passes what is patient when much waits."""
+
+    patient: ClassVar[bool] = False
+    """Whether it may be passed."""
+
     heavy: ClassVar[bool] = False
     """Whether its answer takes long to work on: that is done while the server has the next batch."""
+
+    size: int = 0
+    """Bytes of its blobs."""
+
+    weight: int = 1
+    """How many simple operations it makes."""
 
     def wanted(self) -> bool:
         """Whether it should still be sent."""
         return True
-
-    def size(self) -> int:
-        """Bytes of its blobs."""
-        return 0
-
-    def weight(self) -> int:
-        """How many simple operations it makes."""
-        return 1
 
     def write(self, blobs: list[bytes]) -> Op:
         """The operation, its blobs appended to `blobs`. Called once more for each time it is sent."""
@@ -65,6 +69,7 @@ class Ask(Call, Generic[T]):
     """Somebody waits for the answer; it comes with the blobs that it names."""
 
     __slots__ = ("_blob", "_decoder", "answer", "op")
+    patient = True
 
     def __init__(self, op: Op, decoder: "msgspec.msgpack.Decoder[T]", blob: bytes = b"") -> None:
         """With a blob, its index comes last in the operation."""

@@ -38,6 +38,8 @@ class ServerClock:
 
     def monotonic(self) -> float:
         elapsed_s = self._own.monotonic() - self._anchor_s
+        if not self._ahead_s:
+            return self._value_s + elapsed_s
         return self._value_s + elapsed_s - min(self._ahead_s, SLOWED * elapsed_s)
 
     def wall_ns(self) -> int:

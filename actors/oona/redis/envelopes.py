@@ -4,7 +4,9 @@ Bytes that are not laid out as `wrap` does it are none of this module's business
 """
 
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from contracts.envelopes import BusMessageType
 
@@ -17,7 +19,7 @@ _HEADS: Final = {kind: bytes((0x08, kind)) for kind in BusMessageType if kind}
 _KINDS: Final = {head: kind for kind, head in _HEADS.items()}
 
 
-class Wrapped(NamedTuple):
+class Wrapped(msgspec.Struct, frozen=True, gc=False):
     """An envelope of ours."""
 
     kind: BusMessageType

@@ -6,7 +6,7 @@ fields are not signed: a reader compares them.
 
 import secrets
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -53,7 +53,7 @@ KINDS: Final[dict[BusMessageType, type[msgspec.Struct]]] = {
 _KIND_OF: Final = {struct: kind for kind, struct in KINDS.items()}
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """As read from an entry; an empty signature is none."""
 
     envelope: bytes

@@ -57,7 +57,7 @@ class House:
 
     def send_counts(self) -> None:
         """What was turned away here goes into the server's books."""
-        for call in self._post.counts():
+        for call in self._post.turned.orders():
             self._link.submit(call)
 
     async def ask_stats(self) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.oona.histogram import Histogram
 from actors.oona.policy import TopicPolicy
-from actors.oona.priority import Lane, Priority
+from actors.oona.priority import Priority
 from actors.oona.redis.frames import Frame, FrameCodec
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
@@ -45,7 +45,7 @@ class Inbox:
         self.options = options
         self._frames = frames
         self._settled: dict[str, Settled] = {}
-        self._latencies: dict[tuple[str, str, Lane], Histogram] = {}
+        self._latencies: dict[tuple[str, str, str], Histogram] = {}
 
     def settled(self, group: str) -> Settled:
         if group not in self._settled:
@@ -56,12 +56,13 @@ class Inbox:
         for settled in self._settled.values():
             settled.new_server()
 
-    def latency(self, topic: str, group: str, lane: Lane) -> Histogram:
+    def latency(self, topic: str, group: str, lane: str) -> Histogram:
         """From publication to first delivery, of what came to this process."""
         key = (topic, group, lane)
-        if key not in self._latencies:
-            self._latencies[key] = Histogram()
-        return self._latencies[key]
+        known = self._latencies.get(key)
+        if known is None:
+            known = self._latencies[key] = Histogram()
+        return known
 
     def read(self, taken: Taken, frame: Frame) -> msgspec.Struct | Unreadable:
         """The message of an entry; a refused one is counted."""

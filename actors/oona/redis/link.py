@@ -22,21 +22,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from actors.oona.errors import BusError, BusUnfitError, ClosedError, UncertainError, UnreachableError
+from actors.oona.errors import BusError, ClosedError, UncertainError, UnreachableError
 from actors.oona.redis.address import Address
 from actors.oona.redis.batches import Batch, Batches
 from actors.oona.redis.call import Call
-from actors.oona.redis.connection import (
-    Exchange,
-    LateError,
-    LoadingError,
-    LostError,
-    ScriptGoneError,
-    ServerError,
-)
+from actors.oona.redis.connection import LateError, LostError, ScriptGoneError, ServerError
+from actors.oona.redis.line import Line
 from actors.oona.redis.options import RedisOptions
-from actors.oona.redis.script import SCRIPT
-from actors.oona.redis.server import Facts, facts, unreachable
+from actors.oona.redis.server import Facts, unreachable
 from actors.oona.redis.wire import Head, Op, Reply, Settings, evalsha, header, reply
 from actors.oona.texts import BUS_CLOSED
 from contracts.address import masked
@@ -103,19 +96,16 @@ class Link:
         self._settings = settings
         self._options = options
         self._owner = owner
-        self._exchange: Exchange | None = None
-        self._sha = ""
+        self._line = Line(address, options)
         self._generation = ""
         self._run_id = ""
         self._introduce = True  # whether the server has to be told what it must know
-        self._tries = 0
         self._reason = "it was never reached"
         self._batches = Batches(options)
         self._unheard: deque[tuple[Call, msgspec.Raw]] = deque()  # answered, and not told so yet
         self._pumps = False  # whether what is waiting will be looked at presently
         self._wake: asyncio.Future[None] | None = None
         self._rises: list[asyncio.Future[None]] = []
-        self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -127,11 +117,12 @@ class Link:
         return self._batches.idle
 
     def submit(self, call: Call) -> None:
-        """Send it with the next batch, in the order of submission; or it fails at once."""
+        """Send it with one of the next batches, in the order of submission or as it may pass; or it fails at
+        once."""
         if self.closed or not (self.up or call.keeps):
             call.failed(self._refusal(), sent=False)
             return
-        self._batches.waiting.append(call)
+        self._batches.waiting.add(call)
         if not self.up:
             self._batches.forget_oldest_order()
         elif not self._pumps:
@@ -142,7 +133,7 @@ class Link:
         """Connect for the first time and begin. Raises UnreachableError or BusUnfitError."""
         self._loop = asyncio.get_running_loop()
         try:
-            await self._connect()
+            self._connected(await self._line.make())
         except LostError as error:
             raise unreachable(self._address, error) from None
         self._task = asyncio.create_task(self._run(), name="the bus's link to Redis")
@@ -161,9 +152,7 @@ class Link:
     async def close(self) -> None:
         """At once; what is on its way fails."""
         self.closed = True
-        self._ending.set()
-        if self._exchange is not None:
-            self._exchange.cut()
+        self._line.end()
         self._rouse()
         if self._task is not None:
             await asyncio.wait({self._task})
@@ -193,14 +182,14 @@ class Link:
         for call, _ in unheard:
             call.failed(self._uncertain(self.ending), sent=True)
         self._fall(self.ending)
-        for call in self._batches.keep_waiting(lambda _: False):
+        for call in self._batches.waiting.keep(lambda _: False):
             call.failed(self._refusal(), sent=False)
         self._batches.todo.clear()
 
     async def _step(self) -> None:
         batches = self._batches
         try:
-            if self._exchange is None:
+            if self._line.exchange is None:
                 await self._reconnect()
             elif batches.under_way:
                 await self._next_answer(batches.todo[0])
@@ -232,7 +221,12 @@ class Link:
         """Send what is waiting, as long as there may be more under way."""
         self._pumps = False
         batches = self._batches
-        if not self.up or self._introduce or self._exchange is None or batches.under_way < len(batches.todo):
+        if (
+            not self.up
+            or self._introduce
+            or self._line.exchange is None
+            or batches.under_way < len(batches.todo)
+        ):
             return
         while batches.under_way < UNDER_WAY_MAX and batches.collect():
             self._begin()
@@ -240,7 +234,7 @@ class Link:
 
     def _begin(self) -> None:
         """Put the next batch on its way."""
-        assert self._exchange is not None
+        assert self._line.exchange is not None
         batches = self._batches
         batch = batches.todo[batches.under_way]
         after = batches.todo[batches.under_way - 1].seq if batches.under_way else 0
@@ -249,7 +243,7 @@ class Link:
         ops: list[Op] = [call.write(blobs) for call in batch.calls]
         now_s = self._owner.now_s()
         head = header(self._client, batch.seq, after, self._generation, now_s, self._settings)
-        self._exchange.begin(evalsha(self._sha, self._prefix, head, ops, blobs))
+        self._line.exchange.begin(evalsha(self._line.sha, self._prefix, head, ops, blobs))
 
     def _begin_introduction(self) -> None:
         """What a new server must know goes before all else."""
@@ -263,9 +257,9 @@ class Link:
         over in the same step as the introduction: if the connection breaks before, the batches are sent with
         the old one and the server says so again.
         """
-        assert self._exchange is not None
+        assert self._line.exchange is not None
         try:
-            answer = _answer_to(batch, reply(await self._exchange.end()))
+            answer = _answer_to(batch, reply(await self._line.exchange.end()))
         except ScriptGoneError as error:
             await self._bring_script(batch, error)
             return
@@ -308,11 +302,11 @@ class Link:
 
     async def _take_back(self) -> None:
         """The first was not executed, so neither was what came after it: all of it is to be sent again."""
-        assert self._exchange is not None
+        assert self._line.exchange is not None
         while self._batches.under_way > 1:
             self._batches.under_way -= 1
             with suppress(ServerError):
-                await self._exchange.end()
+                await self._line.exchange.end()
         self._batches.under_way = 0
 
     async def _bring_script(self, batch: Batch, error: ScriptGoneError) -> None:
@@ -321,7 +315,7 @@ class Link:
         if batch.failures >= FAILURES_MAX:
             raise LostError(str(error))
         await self._take_back()
-        await self._load_script()
+        await self._line.bring_script()
 
     def _failed(self, batch: Batch, error: Exception) -> None:
         """The server can't execute this batch, or does not come to an answer; whether any of it was done,
@@ -342,63 +336,25 @@ class Link:
 
     # The connection
 
-    async def _connect(self) -> None:
-        """Wait for a server that loads its data, but for no other. Raises LostError or BusUnfitError."""
-        until_s = asyncio.get_running_loop().time() + self._options.loading_wait_s
-        while True:
-            try:
-                await self._connect_once()
-            except LoadingError:
-                self._cut()
-                if asyncio.get_running_loop().time() >= until_s or self.closed:
-                    raise
-                await asyncio.sleep(self._options.backoff_first_s)
-            except BaseException:
-                self._cut()
-                raise
-            else:
-                return
-
-    async def _connect_once(self) -> None:
-        self._exchange = Exchange(self._address, self._options)
-        await self._exchange.connect()
-        told = await facts(self._exchange, self._address)
-        await self._load_script()
+    def _connected(self, told: Facts) -> None:
         self._owner.on_facts(told)
         self._introduce = self._introduce or told.run_id != self._run_id
         self._run_id = told.run_id
 
-    async def _load_script(self) -> None:
-        assert self._exchange is not None
-        try:
-            sha = await self._exchange.ask("SCRIPT", "LOAD", SCRIPT)
-        except ServerError as error:
-            raise LostError(f"it does not take the bus's script: {error}") from None
-        assert isinstance(sha, bytes)
-        self._sha = sha.decode()
-
     async def _reconnect(self) -> None:
-        rest_s = min(self._options.backoff_first_s * 2**self._tries, self._options.backoff_max_s)
-        self._tries = min(self._tries + 1, 30)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), rest_s)
-        if not self.closed:
-            try:
-                await self._connect_once()
-            except BusUnfitError as error:
-                raise LostError(str(error)) from None
+        """Raises LostError."""
+        if (told := await self._line.make_again()) is not None:
+            self._connected(told)
 
     def _cut(self) -> None:
         self._batches.under_way = 0
-        if self._exchange is not None:
-            self._exchange.cut()
-            self._exchange = None
+        self._line.cut()
 
     def _rise(self) -> None:
         self.up = True
         self.since_s = self._owner.now_s()
         self.reconnects += 1
-        self._tries = 0
+        self._line.holds()
         rises, self._rises = self._rises, []
         for rise in rises:
             if not rise.done():
@@ -414,7 +370,7 @@ class Link:
         for call in list(self._batches.unanswered()):
             call.failed(uncertain, sent=True)
         refusal = self._refusal()
-        for call in self._batches.keep_waiting(lambda call: call.keeps):
+        for call in self._batches.waiting.keep(lambda call: call.keeps):
             call.failed(refusal, sent=False)
         if was_up:
             self.since_s = self._owner.now_s()

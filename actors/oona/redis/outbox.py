@@ -43,9 +43,8 @@ class Outbox:
     """`sheddable` says by topic whether its messages may be dropped for newer ones."""
 
     def __init__(self, sheddable: dict[str, bool], messages_max: int, bytes_max: int) -> None:
-        self.lines = {
-            (topic, urgent): Line(may) for topic, may in sheddable.items() for urgent in (True, False)
-        }
+        self._of_topic = {topic: (Line(may), Line(may)) for topic, may in sheddable.items()}
+        self._lines = [line for lines in self._of_topic.values() for line in lines]
         self.messages = 0
         self.bytes = 0
         self._messages_max = messages_max
@@ -54,24 +53,28 @@ class Outbox:
     @property
     def queued(self) -> int:
         """Messages that the server has not taken yet."""
-        return sum(len(line.waiting) + len(line.under_way) for line in self.lines.values())
+        return sum(len(line.waiting) + len(line.under_way) for line in self._lines)
 
     def queued_of(self, topic: str, urgent: bool) -> int:
         """The same, of one line."""
-        line = self.lines[topic, urgent]
+        line = self.line(topic, urgent)
         return len(line.waiting) + len(line.under_way)
 
+    def line(self, topic: str, urgent: bool) -> Line:
+        return self._of_topic[topic][urgent]
+
     def line_of(self, item: Outgoing) -> Line:
-        return self.lines[item.topic, item.urgent]
+        return self._of_topic[item.topic][item.urgent]
 
     def waits(self, topic: str) -> bool:
         """Whether anything of this topic waits to be sent."""
-        return bool(self.lines[topic, False].waiting or self.lines[topic, True].waiting)
+        normal, urgent = self._of_topic[topic]
+        return bool(normal.waiting or urgent.waiting)
 
     @property
     def retained(self) -> int:
         """Messages kept until every group has settled them."""
-        return sum(len(line.retained) for line in self.lines.values())
+        return sum(len(line.retained) for line in self._lines)
 
     # What comes in
 
@@ -110,14 +113,14 @@ class Outbox:
 
     def _sheddable(self) -> list[Outgoing]:
         """What may be dropped, the oldest first."""
-        lines = [line for line in self.lines.values() if line.sheddable]
+        lines = [line for line in self._lines if line.sheddable]
         return sorted((item for line in lines for item in line.waiting.values()), key=_number)
 
     # What goes out
 
     def ready(self, topic: str, urgent: bool) -> list[Outgoing]:
         """What is to be sent now, in order; it is under way then. Of a line without room only the first."""
-        line = self.lines[topic, urgent]
+        line = self.line(topic, urgent)
         if not line.waiting or (line.blocked and line.under_way):
             return []
         items = line.in_order()[: 1 if line.blocked else None]
@@ -150,7 +153,7 @@ class Outbox:
             self.done(item)
             return
         if item.stage is not Stage.AWAITED:
-            self._remove(item)
+            self._remove(line, item)
         line.retained[item.number] = item
         item.keys = keys
         item.stage = Stage.RETAINED
@@ -160,13 +163,16 @@ class Outbox:
         if not item.counted:
             return
         item.counted = False
-        self._remove(item)
+        if item.stage is Stage.RETAINED:
+            del self.line_of(item).retained[item.number]
+        elif item.stage is not Stage.AWAITED:
+            self._remove(self.line_of(item), item)
         self.messages -= 1
         self.bytes -= item.size
 
     def expired(self, now_s: float) -> list[Outgoing]:
         """What outlived its time to live while it waited; it is gone from here."""
-        waiting = [item for line in self.lines.values() for item in line.waiting.values()]
+        waiting = [item for line in self._lines for item in line.waiting.values()]
         items = [item for item in waiting if item.expired(now_s)]
         for item in items:
             self.done(item)
@@ -176,8 +182,8 @@ class Outbox:
 
     def unsettled(self, topic: str, count_max: int) -> list[Outgoing]:
         """Some that are retained: those that were not asked for the longest time."""
-        urgent, normal = self.lines[topic, True].retained, self.lines[topic, False].retained
-        return [*islice(urgent.values(), count_max // 4), *islice(normal.values(), count_max * 3 // 4)]
+        normal, urgent = (line.retained.values() for line in self._of_topic[topic])
+        return [*islice(urgent, count_max // 4), *islice(normal, count_max * 3 // 4)]
 
     def still_unsettled(self, item: Outgoing) -> None:
         """It was asked for."""
@@ -187,7 +193,7 @@ class Outbox:
 
     def all_retained(self) -> list[Outgoing]:
         """In the order of publication."""
-        return sorted((item for line in self.lines.values() for item in line.retained.values()), key=_number)
+        return sorted((item for line in self._lines for item in line.retained.values()), key=_number)
 
     def owed(self, item: Outgoing) -> None:
         """A retained message that a new server has no room for waits again, before what is newer."""
@@ -201,8 +207,7 @@ class Outbox:
         self.messages += 1
         self.bytes += item.size
 
-    def _remove(self, item: Outgoing) -> None:
-        line = self.line_of(item)
+    def _remove(self, line: Line, item: Outgoing) -> None:
         for place in (line.waiting, line.under_way, line.retained):
             place.pop(item.number, None)
 

@@ -43,7 +43,13 @@ class Outgoing(Publication):
         expires_s: float | None,
         envelope: bytes,
     ) -> None:
-        super().__init__(number, topic, message, priority, event_id, published_s, expires_s)
+        self.number = number
+        self.topic = topic
+        self.message = message
+        self.priority = priority
+        self.event_id = event_id
+        self.published_s = published_s
+        self.expires_s = expires_s
         self.envelope = envelope
         self.keys = ""
         self.counted = False

@@ -1,9 +1,8 @@
 """The publishing side of the bus on Redis: hands over, waits for room, keeps what may not be lost."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from actors.oona import texts
 from actors.oona.bus import Outcome, Receipt
@@ -12,34 +11,26 @@ from actors.oona.errors import (
     BusError,
     ClosedError,
     OutboxFullError,
-    QueueFullError,
     RefusedError,
-    ServerFullError,
     UncertainError,
     UnreachableError,
 )
 from actors.oona.parking import Ticket
 from actors.oona.policy import Overflow
-from actors.oona.redis.call import Call, Order
+from actors.oona.redis.call import Call
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
 from actors.oona.redis.outgoing import Outgoing, Stage
 from actors.oona.redis.publishing import OUTCOMES, TAKEN, Again, Awaited, Parked, Queued
+from actors.oona.redis.refusals import refusal
 from actors.oona.redis.settling import Settling
-from actors.oona.redis.topics import KnownTopic, descriptions
+from actors.oona.redis.topics import KnownTopic
+from actors.oona.redis.turned import TurnedAway
 from actors.oona.redis.wire import Published
 
 _RETRIES_MAX: Final = 64
 """Parked publishers of a topic whose messages are offered again at a time."""
-
-
-class Turned(NamedTuple):
-    """Which messages this process turned away itself, for the server's books."""
-
-    topic: str
-    urgent: bool
-    what: str
 
 
 class Post:
@@ -59,7 +50,7 @@ class Post:
             options.outbox_messages_max,
             options.outbox_bytes_max,
         )
-        self.uncertain = 0
+        self.turned = TurnedAway()
         self.lost = 0
         self.server_full = False
         self.sign = sign
@@ -68,7 +59,6 @@ class Post:
         self._conservative = conservative
         self._options = options
         self._now_s = now_s
-        self._turned: Counter[Turned] = Counter()
         self._retry_at_s = 0.0
         self._settling = Settling(self.outbox, link)
 
@@ -104,7 +94,7 @@ class Post:
         while not self.outbox.admit(item):
             left_s = until_s - loop.time()
             if left_s <= 0 or not self._link.up:
-                self._turn_away(item, "refused")
+                self.turned.add(item, "refused")
                 raise OutboxFullError(
                     f"{item.topic} can't take {item.event_id}: {self.outbox.messages} messages are kept here "
                     "until all groups have settled them, as many as may (outbox_messages_max); try later"
@@ -131,17 +121,25 @@ class Post:
 
     def awaited_failed(self, call: Awaited, error: BusError, sent: bool) -> None:
         if not call.answer.done():
-            self._book_failure(call.item, error)
+            self.turned.failed(call.item, error)
         call.settle(error)
 
     def _answer(self, topic: KnownTopic, item: Outgoing, published: Published) -> Receipt | BusError:
-        if published.what not in OUTCOMES:
-            return self.refusal(item, published)
-        if published.keys:
-            self._taken(topic, item, published)
-        return Receipt(item.event_id, OUTCOMES[published.what])
+        outcome = OUTCOMES.get(published.what)
+        if outcome is None:
+            return self._refused(topic, item, published)
+        if keys := published.keys:
+            self._taken(topic, item, keys)
+        return Receipt(item.event_id, outcome)
 
-    def _taken(self, topic: KnownTopic, item: Outgoing, published: Published) -> None:
+    def _refused(self, topic: KnownTopic, item: Outgoing, published: Published) -> BusError:
+        if published.what == "full":
+            topic.heard_full(published.full, self._now_s() + self._options.retry_s)
+        elif published.what == "no_memory":
+            self._no_memory(item)
+        return refusal(topic, item, published, self._conservative)
+
+    def _taken(self, topic: KnownTopic, item: Outgoing, keys: str) -> None:
         """The server has it; a duplicate too was acknowledged to its publisher, and may not be lost."""
         self.server_full = False
         if not item.urgent:
@@ -149,7 +147,7 @@ class Post:
             if topic.parking.breaker.failures:
                 topic.parking.breaker.succeeded()
         if not topic.sheddable:
-            self.outbox.taken(item, published.keys)
+            self.outbox.taken(item, keys)
 
     # Parked
 
@@ -159,7 +157,7 @@ class Post:
         try:
             ticket = topic.parking.park(call.item, self._now_s(), call.settle)
         except RefusedError as error:
-            self._turn_away(call.item, "refused")
+            self.turned.add(call.item, "refused")
             call.settle(error)
             return
         call.answer.add_done_callback(lambda _: topic.parking.unpark(ticket))
@@ -193,7 +191,7 @@ class Post:
         topic = self._topics[call.item.topic]
         topic.retries = max(0, topic.retries - 1)
         if call.item.number in topic.parking.tickets:
-            self._book_failure(call.item, error)
+            self.turned.failed(call.item, error)
         self._unpark(topic, call.ticket, error)
 
     def _unpark(self, topic: KnownTopic, ticket: Ticket, answer: Receipt | BusError) -> None:
@@ -206,7 +204,7 @@ class Post:
             for ticket in list(topic.parking.tickets.values())[topic.retries :]:
                 item = ticket.publication
                 assert isinstance(item, Outgoing)
-                self._turn_away(item, what)
+                self.turned.add(item, what)
                 self._unpark(topic, ticket, error(item))
 
     # Queued
@@ -218,11 +216,11 @@ class Post:
         try:
             dropped = self.outbox.put(item)
         except OutboxFullError:
-            self._turn_away(item, "refused")
+            self.turned.add(item, "refused")
             raise
         self.lost += len(dropped)
         for each in dropped:
-            self._turn_away(each, "refused")
+            self.turned.add(each, "refused")
         self._push(topic)
         return Receipt(item.event_id, Outcome.QUEUED)
 
@@ -231,11 +229,11 @@ class Post:
         now_s = self._now_s()
         if item.urgent:
             if full := topic.known_full("urgent", now_s):
-                self._turn_away(item, "refused")
+                self.turned.add(item, "refused")
                 raise texts.urgent_full(topic.name, item.event_id, full)
             return
         if self._conservative.active:
-            self._turn_away(item, "shed")
+            self.turned.add(item, "shed")
             raise self._conservative.refusal(f"{topic.name} can't take {item.event_id}")
         if topic.sheddable or topic.policy.overflow is Overflow.REROUTE:
             return
@@ -246,7 +244,7 @@ class Post:
         elif queued >= topic.policy.capacity and not full:
             full.append(f"{queued} messages for it are on their way, as many as a group holds (capacity)")
         if full:
-            self._turn_away(item, "refused")
+            self.turned.add(item, "refused")
             raise texts.normal_full(topic.name, item.event_id, full, topic.policy.overflow)
 
     def _push(self, topic: KnownTopic) -> None:
@@ -255,7 +253,7 @@ class Post:
             return
         for urgent in (True, False):
             if urgent or not self._conservative.active:
-                round_ = self.outbox.lines[topic.name, urgent].round
+                round_ = self.outbox.line(topic.name, urgent).round
                 for item in self.outbox.ready(topic.name, urgent):
                     self._link.submit(Queued(self, item, round_))
 
@@ -274,15 +272,16 @@ class Post:
             if what in TAKEN and not item.urgent:
                 topic.heard_room()
             self._push(topic)
-        elif topic.sheddable:
-            self._book_no_memory(item, what)
+            return
+        if what == "no_memory":
+            self._no_memory(item)
+        if topic.sheddable:
             self.lost += 1
             self.outbox.done(item)
-        else:
-            self._book_no_memory(item, what)
-            if what in ("full", "wait"):
-                topic.heard_full(published.full, self._now_s() + self._options.retry_s)
-            self.outbox.refused(item)
+            return
+        if what in ("full", "wait"):
+            topic.heard_full(published.full, self._now_s() + self._options.retry_s)
+        self.outbox.refused(item)
 
     # Given to a new server
 
@@ -300,33 +299,6 @@ class Post:
             self.outbox.owed(item)
         elif published.what == "unrouted":
             self.outbox.done(item)
-
-    # What comes back
-
-    def refusal(self, item: Outgoing, published: Published) -> BusError:
-        """The error for a message that was not taken."""
-        topic = self._topics[item.topic]
-        what = f"{topic.name} can't take {item.event_id}"
-        match published.what:
-            case "full":
-                return self._full(topic, item, published)
-            case "shed":
-                return self._conservative.refusal(what)
-            case "no_memory":
-                self._book_no_memory(item, published.what)
-                return ServerFullError(
-                    f"{what}: the server's memory is used up (maxmemory); try again when messages have been "
-                    "acknowledged, or give it more"
-                )
-            case _:
-                return ClosedError(f"{what}: the server forgot this bus ({published.what}); make a new one")
-
-    def _full(self, topic: KnownTopic, item: Outgoing, published: Published) -> QueueFullError:
-        topic.heard_full(published.full, self._now_s() + self._options.retry_s)
-        full = descriptions(published.full)
-        if item.urgent:
-            return texts.urgent_full(topic.name, item.event_id, full)
-        return texts.normal_full(topic.name, item.event_id, full, topic.policy.overflow)
 
     # What time and the server do
 
@@ -372,7 +344,7 @@ class Post:
         now_s = self._now_s()
         for item in self.outbox.expired(now_s):
             self.lost += 1
-            self._turn_away(item, "refused")
+            self.turned.add(item, "refused")
         again = now_s >= self._retry_at_s
         if again:
             self._retry_at_s = now_s + self._options.retry_s
@@ -387,27 +359,9 @@ class Post:
         while not topic.retries and (ticket := topic.parking.first_overdue(now_s)) is not None:
             item = ticket.publication
             assert isinstance(item, Outgoing)
-            self._turn_away(item, "refused")
+            self.turned.add(item, "refused")
             ticket.answer(texts.wait_expired(topic.name, item.event_id, topic.policy.wait_max_s))
 
-    # Books
-
-    def counts(self) -> Iterator[Order]:
-        """What the server has to write into its books; it is forgotten here then."""
-        turned, self._turned = self._turned, Counter()
-        for (topic, urgent, what), count in turned.items():
-            yield Order(("count", topic, urgent, what, count))
-
-    def _turn_away(self, item: Outgoing, what: str) -> None:
-        self._turned[Turned(item.topic, item.urgent, what)] += 1
-
-    def _book_no_memory(self, item: Outgoing, what: str) -> None:
-        if what == "no_memory":
-            self.server_full = True
-            self._turn_away(item, "refused")
-
-    def _book_failure(self, item: Outgoing, error: BusError) -> None:
-        if isinstance(error, UncertainError):
-            self.uncertain += 1
-        elif isinstance(error, RefusedError):
-            self._turn_away(item, "refused")
+    def _no_memory(self, item: Outgoing) -> None:
+        self.server_full = True
+        self.turned.add(item, "refused")

@@ -9,7 +9,7 @@ from actors.oona.bus import Outcome, Receipt
 from actors.oona.errors import BusError
 from actors.oona.parking import Ticket
 from actors.oona.redis.call import Call
-from actors.oona.redis.outgoing import OVERHEAD_BYTES, Outgoing
+from actors.oona.redis.outgoing import Outgoing
 from actors.oona.redis.wire import Op, Published, published
 
 OUTCOMES: Final = {
@@ -22,7 +22,6 @@ class Desk(Protocol):
     """Where the answers go."""
 
     def sign(self, envelope: bytes) -> bytes: ...
-    def refusal(self, item: Outgoing, published: Published) -> BusError: ...
     def awaited_answered(self, call: "Awaited", published: Published) -> None: ...
     def awaited_failed(self, call: "Awaited", error: BusError, sent: bool) -> None: ...
     def queued_answered(self, item: Outgoing, published: Published) -> None: ...
@@ -37,14 +36,13 @@ class Desk(Protocol):
 class Publish(Call):
     """One message."""
 
-    __slots__ = ("_desk", "item")
+    __slots__ = ("_desk", "item", "size")
+    patient = True
 
     def __init__(self, desk: Desk, item: Outgoing) -> None:
         self._desk = desk
         self.item = item
-
-    def size(self) -> int:
-        return len(self.item.envelope) + OVERHEAD_BYTES
+        self.size = item.size
 
     def write(self, blobs: list[bytes]) -> Op:
         """Signed when it is sent, not when it was queued: a signature is good for a minute only."""

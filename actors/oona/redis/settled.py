@@ -30,11 +30,12 @@ class Settled:
         self._era += 1
 
     def add(self, topic: str, event_id: str, published_s: float) -> None:
-        key = (topic, event_id)
-        self._done[key] = (published_s, self._era)
-        self._done.move_to_end(key)
-        if len(self._done) > self._ids_max:
-            self._done.popitem(last=False)
+        done, key = self._done, (topic, event_id)
+        if key in done:
+            del done[key]
+        elif len(done) >= self._ids_max:
+            done.popitem(last=False)
+        done[key] = (published_s, self._era)
 
     def knows(self, topic: str, event_id: str, published_s: float) -> bool:
         """Whether this was done here before."""

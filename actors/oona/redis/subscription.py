@@ -17,7 +17,7 @@ from actors.oona.redis.wire import Refusal, Taken
 from actors.oona.seen import SeenIds
 from esper.breaker import Breaker
 
-_LANES: Final = {each.value: each for each in Lane}
+_NORMAL: Final = Lane.NORMAL.value
 _FAILED_IDS_MAX: Final = 1_000
 """Event ids remembered as having failed here, for the breaker."""
 
@@ -84,7 +84,7 @@ class RedisSubscription(Loop[RedisDelivery]):
             await asyncio.wait({self._taking.done})
             if deliveries := self._hand_out(max_messages):
                 return deliveries
-        await asyncio.wait({self._take(max_messages).done})
+        await asyncio.wait({self._take(max_messages, hasty=False).done})
         return self._hand_out(max_messages)
 
     async def _first(self, max_messages: int, timer: asyncio.Task[None] | None) -> list[RedisDelivery]:
@@ -141,11 +141,11 @@ class RedisSubscription(Loop[RedisDelivery]):
             else:
                 self._take(self._wanted)
 
-    def _take(self, max_messages: int) -> Take:
+    def _take(self, max_messages: int, hasty: bool = True) -> Take:
         if self._taking is not None:
             return self._taking
         self._rang = False
-        take = self._taking = Take(self, min(max_messages, self._take_max))
+        take = self._taking = Take(self, min(max_messages, self._take_max), hasty)
         self._inbox.link.submit(take)
         return take
 
@@ -176,7 +176,7 @@ class RedisSubscription(Loop[RedisDelivery]):
 
     def took_too_much(self, take: Take) -> None:
         """The answer never came through in time: the next one is to be smaller."""
-        self._take_max = max(1, take.limit // 4)
+        self._take_max = max(1, take.limit // 8)
         self.took_nothing(take)
 
     def _ended(self, take: Take) -> None:
@@ -184,22 +184,22 @@ class RedisSubscription(Loop[RedisDelivery]):
             self._taking = None
 
     def _sort_in(self, entries: list[Taken], blobs: list[bytes]) -> None:
+        inbox, settled = self._inbox, self._settled
         probing = not self.breaker.closed
-        now_s = self._inbox.clock.monotonic()
+        now_s = inbox.clock.monotonic()
         for taken in entries:
-            lane = _LANES[taken.lane]
-            if probing and lane is Lane.NORMAL:
+            topic = taken.topic
+            if probing and taken.lane == _NORMAL:
                 self.breaker.began()
-            if self._settled.knows(taken.topic, taken.event_id, taken.published_s):
-                self._say_done(taken.topic, taken.key, taken.attempt)
+            if settled.knows(topic, taken.event_id, taken.published_s):
+                self._say_done(topic, taken.key, taken.attempt)
                 continue
-            message = self._inbox.read(taken, frame_at(taken.envelope_ix, taken.signature_ix, blobs))
+            message = inbox.read(taken, frame_at(taken.envelope_ix, taken.signature_ix, blobs))
             if isinstance(message, Unreadable):
-                self._say("bury", taken.topic, taken.key, taken.attempt, message.error)
+                self._say("bury", topic, taken.key, taken.attempt, message.error)
                 continue
             if taken.attempt == 1:
-                waited_s = now_s - taken.published_s
-                self._inbox.latency(taken.topic, self.group, lane).observe(waited_s)
+                inbox.latency(topic, self.group, taken.lane).observe(now_s - taken.published_s)
             self._buffer.append(RedisDelivery(self, taken, message))
 
     # What the consumer says

@@ -10,10 +10,12 @@ from actors.oona.errors import BusError
 from actors.oona.redis.call import Call, Order
 from actors.oona.redis.wire import Op, Refusal, Taken, decoder
 
-TAKE_MAX: Final = 256
+TAKE_MAX: Final = 512
 """Messages taken at a time."""
 ACKS_MAX: Final = 256
 """Acknowledgements in one operation."""
+ACKS_AS_ONE: Final = 8
+"""So many weigh as much as any other operation."""
 _JOINED: Final = decoder(bool, Refusal)
 _TAKEN: Final = decoder(bool, list[Taken])
 
@@ -41,10 +43,11 @@ class Taker(Protocol):
 class Take(Call):
     """Asks for at most `limit` messages; `done` when there is an answer, or none can be had."""
 
-    __slots__ = ("_taker", "done", "limit")
+    __slots__ = ("_taker", "done", "hasty", "limit")
     heavy = True
 
-    def __init__(self, taker: Taker, limit: int) -> None:
+    def __init__(self, taker: Taker, limit: int, hasty: bool) -> None:
+        self.hasty = hasty
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.limit = limit
         self._taker = taker
@@ -96,22 +99,22 @@ class Join(Call):
 class Acks(Order):
     """What a consumer has done of one topic; more may be added until it is sent, or can't be."""
 
-    __slots__ = ("_attempts", "_entries", "sealed")
+    __slots__ = ("_attempts", "_entries", "sealed", "weight")
+    hasty = True
 
     def __init__(self, topic: str, group: str) -> None:
         self._entries: list[str] = []
         self._attempts: list[int] = []
         self.sealed = False
+        self.weight = 1
         super().__init__(("ack", topic, group, self._entries, self._attempts))
 
     def add(self, entry: str, attempt: int) -> None:
         self._entries.append(entry)
         self._attempts.append(attempt)
+        self.weight = 1 + len(self._entries) // ACKS_AS_ONE
         if len(self._entries) >= ACKS_MAX:
             self.sealed = True
-
-    def weight(self) -> int:
-        return len(self._entries)
 
     def write(self, blobs: list[bytes]) -> Op:
         self.sealed = True

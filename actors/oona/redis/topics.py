@@ -12,7 +12,17 @@ from esper.breaker import Breaker
 class KnownTopic:
     """Its policy, those who wait for room in it, and which of its groups were full when last heard of."""
 
-    __slots__ = ("_full", "_full_until_s", "name", "parking", "policy", "retries", "settling", "sheddable")
+    __slots__ = (
+        "_full",
+        "_full_until_s",
+        "name",
+        "parking",
+        "policy",
+        "retries",
+        "settling",
+        "sheddable",
+        "stuck",
+    )
 
     def __init__(self, name: str, policy: TopicPolicy, config: BusConfig) -> None:
         self.name = name
@@ -28,6 +38,8 @@ class KnownTopic:
         """Parked publishers whose messages are being offered again."""
         self.settling = False
         """Whether the server is being asked what is settled."""
+        self.stuck = False
+        """Whether its oldest message keeps newer ones from being known as settled."""
         self._full: Sequence[Fullness] = ()
         self._full_until_s = 0.0
 

@@ -45,6 +45,16 @@ class ModelGroup:
     def waiting(self, lane: str) -> list[Copy]:
         return [copy for rank in range(3) for copy in self.lines.get((lane, rank), [])]
 
+    def first(self, among: set[Copy] | None) -> Copy | None:
+        """What is taken next, of these if any are named."""
+        line = [*self.waiting(URGENT), *self.waiting(NORMAL)]
+        return next((copy for copy in line if among is None or copy in among), None)
+
+    def expired(self, now: float) -> list[Copy]:
+        """What is not in hand and is too old."""
+        free = [copy for copy in self.copies if copy.place != "held"]
+        return [copy for copy in free if copy.expires is not None and copy.expires <= now]
+
     def add(self, copy: Copy) -> None:
         self.copies.append(copy)
         self.line(copy).append(copy)
@@ -65,11 +75,16 @@ class Model:
     """Says what must become of each message; `fate` None of a publication means that it waits for room.
 
     `by_number`: what comes back into a line takes its place there by publication, not before all others.
+    `at_once`: who waited for room comes in while others are taken or expire, and may be taken or expire with
+    them; else after that.
     """
 
-    def __init__(self, policy: TopicPolicy, config: BusConfig, by_number: bool = False) -> None:
+    def __init__(
+        self, policy: TopicPolicy, config: BusConfig, *, by_number: bool = False, at_once: bool = True
+    ) -> None:
         self.policy = policy
         self.by_number = by_number
+        self.at_once = at_once
         self.config = config
         self.groups = {name: ModelGroup() for name in policy.groups}
         self.seen: set[str] = set()
@@ -173,9 +188,8 @@ class Model:
     def take(self, name: str, limit: int, now: float) -> list[Copy]:
         group = self.groups[name]
         taken: list[Copy] = []
-        for copy in [*group.waiting(URGENT), *group.waiting(NORMAL)]:
-            if len(taken) == limit:
-                break
+        there = set(group.copies)
+        while len(taken) < limit and (copy := group.first(None if self.at_once else there)) is not None:
             if copy.expires is not None and copy.expires <= now:
                 self._end(group, copy, "expired")
                 continue
@@ -238,9 +252,11 @@ class Model:
         for group in self.groups.values():
             for copy in [copy for copy in group.copies if copy.place == "held" and copy.due <= now]:
                 self._give_back(group, copy, None, now)
-            for copy in list(group.copies):
-                if copy.place != "held" and copy.expires is not None and copy.expires <= now:
+            while old := group.expired(now):  # they make room for others, which may be too old themselves
+                for copy in old:
                     self._end(group, copy, "expired")
+                if not self.at_once:
+                    break
             due = [copy for copy in group.copies if copy.place == "postponed" and copy.due <= now]
             for copy in sorted(due, key=lambda copy: -copy.number):
                 self._put_back(group, copy)

@@ -209,3 +209,47 @@ def fate_of(error: BusError) -> str:
 
 
 TestBusMachine = BusMachine.TestCase
+
+
+def machine() -> BusMachine:
+    """One topic with room for one message, where publishers wait."""
+    made = BusMachine()
+    policy = TopicPolicy(
+        groups=GROUPS, capacity=1, overflow=Overflow.WAIT, wait_max_s=3.0, stall_after_s=None
+    )
+    made.begin(policy=policy, config=BusConfig())
+    return made
+
+
+def holds(made: BusMachine) -> None:
+    made.what_is_pending_is_the_same()
+    made.every_message_is_accounted_for()
+    made.parked_publishers_and_the_mode_are_the_same()
+
+
+def test_who_waited_for_room_until_too_old_expires_with_those_that_made_room() -> None:
+    made = machine()
+    for _ in range(2):
+        made.publish(priority=Priority.NORMAL, ttl=2.0, may_wait=True)
+    for _ in range(2):
+        made.let_pass(seconds=1.0)
+        holds(made)
+    assert made.answers == {"2": "accepted"}
+    assert made.topic.groups["h"].normal.ledger.expired == 2
+
+
+def test_who_comes_in_for_one_that_is_too_old_is_taken_in_its_place() -> None:
+    made = machine()
+    for ttl in (None, 2.0, None):
+        made.publish(priority=Priority.NORMAL, ttl=ttl, may_wait=True)
+    for name in GROUPS:
+        made.take(name=name, limit=1)
+    for _ in range(2):
+        made.let_pass(seconds=1.0)
+    for index in range(len(GROUPS)):
+        made.ack(index=index)  # now the second comes in, which is too old
+    for name in GROUPS:
+        made.take(name=name, limit=1)
+        holds(made)
+    assert made.answers == {"2": "accepted", "3": "accepted"}
+    assert [copy.key for *_, copy in made.delivered] == ["1", "1", "3"]

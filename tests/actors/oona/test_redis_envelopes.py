@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from hypothesis import given
 
-from actors.oona.redis.envelopes import SMALL_BYTES_MAX, Unwrapping, rest_of, wrap
+from actors.oona.redis.envelopes import SMALL_BYTES_MAX, Unwrapping, Wrapped, rest_of, wrap
 from contracts.envelopes import BusEnvelope, BusMessageType
 from contracts.leyline.codec import decode, encode
 from contracts.wire import WireError
@@ -33,7 +33,7 @@ def test_an_envelope_is_wrapped_as_the_codec_does_it_and_unwrapped_to_the_same(
     assert unwrapping.unwrap(whole, event_id, priority, topic) is None, "the codec has not seen its like"
     unwrapping.learn(sender, priority, topic)
     read = unwrapping.unwrap(whole, event_id, priority, topic)
-    assert read in ((kind, payload, sender), None)
+    assert read in (Wrapped(kind, payload, sender), None)
     assert (read is None) == (len(whole) > SMALL_BYTES_MAX)
 
 

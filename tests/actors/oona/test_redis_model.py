@@ -42,7 +42,7 @@ class RedisMachine(RuleBasedStateMachine):
         self.clock = HandClock()
         self.keys = 0
         self.rig: Rig = self.runner.run(self._open(policy, config))
-        self.model = Model(policy, config, by_number=True)
+        self.model = Model(policy, config, by_number=True, at_once=False)
         self.members: dict[str, Subscription] = {}
         for name in GROUPS:
             self.members[name] = self.rig.bus.subscribe("t", name, "a")

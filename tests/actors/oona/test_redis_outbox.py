@@ -54,7 +54,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(topic=st.sampled_from(sorted(SHEDDABLE)), urgent=st.booleans())
     def send(self, topic: str, urgent: bool) -> None:
         waiting = [each for each in self.line(topic, urgent) if each.stage is Stage.WAITING]
-        line = self.box.lines[topic, urgent]
+        line = self.box.line(topic, urgent)
         ready = self.box.ready(topic, urgent)
         if not line.blocked:
             assert ready == waiting

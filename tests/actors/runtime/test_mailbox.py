@@ -12,6 +12,7 @@ from actors.runtime.errors import MailboxFull
 from actors.runtime.lanes import DONE, Overflow, Urgent, unwrapped
 from actors.runtime.mailbox import Mailbox
 from tests.actors.runtime.sample import simulated
+from tests.examples import examples
 
 
 def make_mailbox(
@@ -280,4 +281,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestMailboxModel = Model.TestCase
-TestMailboxModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMailboxModel.settings = settings(max_examples=examples(25, 600), stateful_step_count=40, deadline=None)

@@ -8,10 +8,11 @@ from contracts.leyline.codec import decode, encode
 from contracts.leyline.table import MESSAGES
 from tests.contracts.leyline.frames import canonical, check_frame, plain
 from tests.contracts.leyline.strategies import messages
+from tests.examples import examples
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-@settings(max_examples=25)
+@settings(max_examples=examples(15, 250))
 @given(data=st.data())
 def test_any_message_comes_back_as_it_was(name: str, data: st.DataObject) -> None:
     message = data.draw(messages(name))
@@ -21,7 +22,7 @@ def test_any_message_comes_back_as_it_was(name: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-@settings(max_examples=25)
+@settings(max_examples=examples(15, 250))
 @given(data=st.data())
 def test_what_protobuf_writes_without_us_is_read_and_what_we_write_it_reads(
     name: str, data: st.DataObject

@@ -17,17 +17,18 @@ from tests.contracts.leyline.bytes import (
 )
 from tests.contracts.leyline.frames import canonical, check_frame, refused
 from tests.contracts.leyline.strategies import WIRE, messages
+from tests.examples import examples
 
 NAMES = st.sampled_from(sorted(MESSAGES))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100, 3000))
 @given(NAMES, st.binary(max_size=64))
 def test_any_bytes_are_a_message_or_refused(name: str, data: bytes) -> None:
     check_frame(name, data)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(60, 2000))
 @given(st.data())
 def test_flipped_bits_give_a_message_or_are_refused(data: st.DataObject) -> None:
     name = data.draw(NAMES)
@@ -38,7 +39,7 @@ def test_flipped_bits_give_a_message_or_are_refused(data: st.DataObject) -> None
     check_frame(name, bytes(frame))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(60, 2000))
 @given(st.data())
 def test_spliced_frames_give_a_message_or_are_refused(data: st.DataObject) -> None:
     """Pieces of valid frames, which make duplicates, lying lengths and unknown fields in plenty."""

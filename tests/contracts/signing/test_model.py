@@ -21,6 +21,7 @@ from tests.contracts.signing.rig import (
     keyring,
     signer,
 )
+from tests.examples import examples
 
 FRESH_NS = 60 * SECOND_NS
 TOPICS = st.sampled_from([ACTS, INFORMS])
@@ -146,7 +147,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert self.reader.admission.counts.admitted == sum(map(len, self.model.all.values()))
 
 
-AdmissionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+AdmissionMachine.TestCase.settings = settings(max_examples=examples(20, 600), stateful_step_count=40)
 TestAdmission = AdmissionMachine.TestCase
 
 

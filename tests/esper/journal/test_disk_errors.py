@@ -1,16 +1,20 @@
 """A disk that is full or fails: what it had taken stays, nothing is tried again, and the run goes on."""
 
+import asyncio
 import errno
 import itertools
 import os
 import pwd
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from actors import scribe as scribe_module
 from actors.nissa.journal import Journal, Line
+from actors.scribe import ThreadScribe
 from esper.database import DatabaseUnavailable
 from esper.journal.book import open_book
 from esper.journal.reading import EVENTS
@@ -175,3 +179,46 @@ def test_what_a_full_disk_has_taken_can_still_be_read_and_gone_on_with(disk: Pat
     book.close()
     assert notes == ()
     assert len(events_of(disk / "run")[0]) == len(events) + 1
+
+
+ROOM_AGAIN = 5
+"""Calls that a disk refuses for want of room before somebody has made some."""
+
+
+def outlive(folder: Path, say: Callable[[str], None]) -> None:
+    """Write, wait out a disk that is full, and write on; say what is on the disk."""
+    scribe_module.AGAIN_S = 0.01
+    with Journal(folder, ThreadScribe(folder / FILE, group_s=0.0)) as journal:
+        for number in range(30):
+            assert journal.write(Line(number, "telemetry", f"p{number}", packet(number)))
+            asyncio.run(journal.settle())
+            if not journal.broken:
+                say(f"p{number}")
+            for _ in range(2_000):
+                if journal.broken:
+                    threading.Event().wait(0.005)
+    for name, told in journal.troubles():
+        say(f"{name}: {told}")
+
+
+def test_a_journal_goes_on_when_a_full_disk_has_room_again_and_says_what_it_lacks(disk: Path) -> None:
+    full = itertools.count()
+
+    def decide(call: Call, said: Sequence[str]) -> Decision:
+        refused = len(said) >= 10 and is_journal(call) and call.name == "pwrite64"
+        return Fail(errno.ENOSPC) if refused and next(full) < ROOM_AGAIN else None
+
+    folder = disk / "run"
+    folder.mkdir()
+    ended = supervised(lambda say: outlive(folder, say), folder, decide)
+    assert ended.status == 0, ended.said
+    *there, told = ended.said
+    assert told.startswith(f"journal_gap: {folder / FILE} lacks {30 - len(there)} events: ")
+    assert told.endswith("disk is full")
+    assert 10 <= len(there) < 30
+    assert there[-1] == "p29", "it went on to the end"
+    events, damaged = events_of(folder)
+    assert ([one["event_id"] for one in events], damaged) == (there, [])
+    book, notes = open_book(folder / FILE)
+    book.close()
+    assert notes == ()

@@ -25,8 +25,7 @@ def test_a_finished_run_has_told_everything_and_every_report_was_read(
     assert damaged == []
     assert [msgspec.json.decode(one) for one in (grown.folder / EVENTS).read_bytes().splitlines()] == events
     told = [str(one["event_id"]) for one in events if one["topic"] == topics.FIELD_REPORT]
-    names = ["r1", "r2", "cut18-1", "cut18-2", "cut18-3"]  # three windows are open at the end
-    assert told == [f"{grown.folder.name}-{name}" for name in names]
+    assert told == [f"{grown.folder.name}-c{number}-r" for number in range(1, 6)]  # three windows were open
     assert not [file.name for file in grown.folder.glob(f"{FILE}-*")]
     book, notes = open_book(grown.folder / FILE)
     assert notes == ()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from esper.journal.book import Book, in_memory
 from esper.journal.reports import BATCH, KEPT_NS, Kept
@@ -64,6 +65,14 @@ def test_what_was_taken_stays_as_it_was(noted: str, book: Book) -> None:
     before = book.rows("SELECT * FROM reports")
     assert book.reports.write(report(1, says=0.5), LATER_NS) is Kept.REFUSED
     assert book.reports.write(report(1, issued_at=2), LATER_NS) is Kept.TAKEN
+    assert book.rows("SELECT * FROM reports") == before
+
+
+def test_what_was_taken_of_a_window_that_the_end_cut_off_stays_without_a_word(book: Book) -> None:
+    book.reports.write(replace(report(1), observation_window_epochs=2), NOW_NS)
+    book.reports.acknowledge(["run-r1"], NOW_NS)
+    before = book.rows("SELECT * FROM reports")
+    assert book.reports.write(report(1, says=0.5), LATER_NS) is Kept.TAKEN
     assert book.rows("SELECT * FROM reports") == before
 
 

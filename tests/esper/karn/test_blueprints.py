@@ -30,6 +30,7 @@ from tests.esper.karn.pairs import (
     sized,
     taught,
 )
+from tests.examples import examples
 
 RISK = {
     BlueprintTier.SAFE: (0.0, 0.3),
@@ -63,7 +64,7 @@ def test_a_new_seed_adds_exactly_nothing_and_costs_what_it_says(blueprint: Bluep
 
 
 @given(ANY_SIZED, st.integers(1, 3))
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 def test_so_it_is_at_any_size_and_with_any_settings(offer: Sized, examples: int) -> None:
     check_start_and_costs(*offer, examples)
 
@@ -77,7 +78,7 @@ def test_so_it_is_for_every_blueprint_at_any_size(blueprint: Blueprint, data: st
 
 
 @given(ANY_SIZED)
-@settings(max_examples=60)
+@settings(max_examples=examples(30, 600))
 def test_more_of_the_knob_never_costs_less(offer: Sized) -> None:
     blueprint, site, chosen = offer
     if blueprint.refusal(site) or blueprint.knob is None or chosen[blueprint.knob] >= blueprint.largest(site):
@@ -88,7 +89,7 @@ def test_more_of_the_knob_never_costs_less(offer: Sized) -> None:
 
 
 @given(ANY_OFFER, st.integers(1, 300), st.none() | st.integers(0, 20_000))
-@settings(max_examples=80)
+@settings(max_examples=examples(40, 800))
 def test_fit_is_the_most_that_fits(
     offer: tuple[Blueprint, SiteInfo], max_params: int, max_flops: int | None
 ) -> None:

@@ -97,3 +97,36 @@ def test_a_blueprint_that_is_in_no_file_is_refused() -> None:
     made = type("Made", (Bottleneck,), {"__module__": "nowhere"})
     with pytest.raises(BlueprintError, match="put it in one"):
         code_digest(made)
+
+
+@pytest.mark.parametrize(
+    ("line", "file", "named"),
+    [
+        ("import a.b as c, d", "places.py", ("a.b", "d")),
+        ("from a.b import c", "places.py", ("a.b", "a.b.c")),
+        ("from . import c", "places.py", ("top.inner", "top.inner.c")),
+        ("from ..b import c", "places.py", ("top.b", "top.b.c")),
+        ("from .b import c", "__init__.py", ("top.inner.places.b", "top.inner.places.b.c")),
+        ("def f():\n    from a import b", "places.py", ("a", "a.b")),
+    ],
+)
+def test_imports_are_named_in_full(tmp_path: Path, line: str, file: str, named: tuple[str, ...]) -> None:
+    path = tmp_path / file
+    path.write_text(line)
+    assert guard._imports("top.inner.places", path) == named
+
+
+def test_what_somebody_else_looks_after_does_not_count(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    lone, beside = installed / "lone_blueprint.py", tmp_path / "own_blueprint.py"
+    assert guard._home("lone_blueprint", lone) is None, "nor what lies beside it"
+    assert guard._home("own_blueprint", beside) == tmp_path
+    assert guard._home("own.deep.blueprint", tmp_path / "own" / "deep" / "blueprint.py") == tmp_path / "own"
+    assert guard._home("esper.karn.layers", tmp_path / "layers.py") is None
+    homes = {"own_blueprint": tmp_path}
+    assert guard._is_at_home(tmp_path / "beside.py", homes)
+    assert not guard._is_at_home(installed / "other.py", homes)
+    assert not guard._is_at_home(tmp_path.parent / "above.py", homes)
+    assert not guard._is_at_home(None, homes)
+    assert not guard._counts("torch.nn", homes)

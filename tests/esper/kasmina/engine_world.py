@@ -136,6 +136,9 @@ class Rig:
     def pausing(self, seed_id: str = "a#0", **annotations: str) -> AdaptationCommand:
         return replace(self.pause(), target_seed_id=seed_id, annotations=annotations)
 
+    def terminating(self, seed_id: str = "a#0") -> AdaptationCommand:
+        return self.command(SeedOperation.CULL, seed_id, terminate="true")
+
     def propose(
         self, command: AdaptationCommand, figures: Mapping[str, SeedFigures] | None = None, now_ns: int = 0
     ) -> Verdict:

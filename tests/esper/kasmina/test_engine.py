@@ -172,7 +172,8 @@ def test_an_embargoed_site_takes_no_seed(rig: Rig) -> None:
     rig.do(rig.command(CULL))
     rig.epoch = 1
     verdict = rig.propose(rig.germinate())
-    assert_refused(rig, verdict, "a#0: a EMBARGOED seed can't become GERMINATED; it can become RESETTING")
+    told = "site a rests after a#0 was culled, at least until epoch 2 (growth.embargo_epochs)"
+    assert_refused(rig, verdict, told)
     assert rig.propose(rig.germinate("b")).applied
 
 
@@ -413,7 +414,7 @@ def test_the_operator_terminates_from_any_stage_and_the_site_closes(operation: S
     if operation is not None:
         rig.grown(operation)
     before = rig.record()
-    verdict = rig.engine.terminate("a#0", epoch=1)
+    verdict = rig.propose(rig.terminating())
     assert rig.record() == before
     (change,) = verdict.plan.changes
     assert isinstance(change, Remove) == (before.stage in ACTIVE | LIVE)
@@ -421,9 +422,22 @@ def test_the_operator_terminates_from_any_stage_and_the_site_closes(operation: S
     assert rig.record().stage is Stage.TERMINATED
     if before.stage is not Stage.FOSSILIZED:
         assert_refused(rig, rig.propose(rig.germinate()), "it can become nothing: it is an end")
-    again = rig.engine.terminate("a#0", epoch=2)
-    assert not again.applied
-    assert "a TERMINATED seed can't become TERMINATED" in again.refusal
+    again = rig.propose(rig.terminating())
+    assert_refused(rig, again, "a TERMINATED seed can't become TERMINATED")
+    for epoch in range(1, 9):
+        rig.epoch = epoch
+        rig.do(rig.pause())
+    assert rig.record().stage is Stage.TERMINATED, "nothing grows there again"
+
+
+def test_nobody_but_the_operator_terminates(rig: Rig) -> None:
+    rig.grown(SeedOperation.FOSSILIZE)
+    of_the_policy = replace(rig.terminating(), issued_by="tamiyo/heuristic")
+    told = "'tamiyo/heuristic' may not take seeds down for good; 'operator' may"
+    assert_refused(rig, rig.propose(of_the_policy), told)
+    assert rig.do(rig.terminating()).applied
+    assert [one.seed_id for one in rig.engine.records() if one.site == "a"] == ["a#0", "a#1"]
+    assert rig.do(rig.germinate()).applied, "the site had room beside what was part of the host"
 
 
 def test_only_the_newest_proposal_can_be_committed(rig: Rig) -> None:

@@ -12,6 +12,7 @@ from contracts.messages import AdaptationCommand
 from esper.kasmina.plan import Verdict
 from tests import strategies
 from tests.esper.kasmina.engine_world import AT_ONCE, SITES, Rig
+from tests.examples import examples
 
 MAX_PARAMS = 338 + 90
 PAUSE_EPOCHS_MAX = 2
@@ -118,7 +119,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(seed_id=SEED_IDS, lost=st.booleans())
     def terminate(self, seed_id: str, lost: bool) -> None:
         state = self.rig.engine.state()
-        verdict = self.rig.engine.terminate(seed_id, self.rig.epoch)
+        verdict = self.rig.propose(self.rig.terminating(seed_id))
         assert self.rig.engine.state() == state
         if not lost:
             self.take(verdict)
@@ -199,5 +200,7 @@ class EngineMachine(RuleBasedStateMachine):
         raise AssertionError(f"{record.seed_id} reached no end")
 
 
-EngineMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+EngineMachine.TestCase.settings = settings(
+    max_examples=examples(30, 600), stateful_step_count=40, deadline=None
+)
 TestEngine = EngineMachine.TestCase

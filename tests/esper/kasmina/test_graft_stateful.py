@@ -12,6 +12,7 @@ from esper.kasmina.gauge import gauge
 from esper.kasmina.graft import ungrown_state_dict
 from esper.kasmina.shadow import shadow_backward
 from esper.kasmina.stream import RandomStream
+from tests.examples import examples
 from tests.hosts import HOSTS, Host, loss_fn, seed_module
 
 
@@ -120,5 +121,5 @@ class Surgery(RuleBasedStateMachine):
         assert {seed_id: self.grafts.alpha(seed_id) for seed_id in self.grafts.seed_ids()} == alive
 
 
-Surgery.TestCase.settings = settings(max_examples=25, stateful_step_count=12)
+Surgery.TestCase.settings = settings(max_examples=examples(10, 250), stateful_step_count=12)
 test_any_sequence_of_operations_keeps_the_formula_and_the_host = Surgery.TestCase

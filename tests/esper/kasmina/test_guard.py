@@ -146,7 +146,7 @@ def test_a_change_that_the_safe_point_may_not_make_is_not_planned() -> None:
     assert rig.do(rig.germinate("b")).applied
     assert "alpha is refused" in rig.propose(rig.command(SeedOperation.START_GRAFTING, "b#0")).refusal
     assert rig.propose(rig.command(SeedOperation.CULL)).applied
-    assert rig.engine.terminate("a#0", 1).applied
+    assert rig.propose(rig.terminating()).applied
     rig.epoch = 3
     assert rig.do(rig.pause()).plan.changes != ()
 

@@ -102,7 +102,7 @@ def test_a_paused_seed_can_be_taken_out() -> None:
     unsound = rig.healthy() | {"a#0": replace(rig.healthy()["a#0"], finite=False)}
     for verdict in (
         rig.propose(rig.command(SeedOperation.CULL)),
-        rig.engine.terminate("a#0", rig.epoch),
+        rig.propose(rig.terminating()),
         rig.propose(rig.pause(), unsound),
     ):
         (change,) = verdict.plan.changes

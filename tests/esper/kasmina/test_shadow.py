@@ -52,8 +52,16 @@ def loss_as_trained(model: nn.Module, batches: Batches) -> tuple[float, None]:
     return mean_loss(model, batches)
 
 
-@each_host
-@each_site
+@pytest.mark.parametrize(
+    ("host", "which"),
+    [
+        pytest.param(
+            host, which, id=f"{host.name}-{name}", marks=() if (number + which) % 2 else pytest.mark.slow
+        )
+        for number, host in enumerate(HOSTS)
+        for which, name in enumerate(("upper", "lower"))
+    ],
+)
 def test_an_isolated_seed_learns_and_stays_of_the_host_s_order(host: Host, which: int) -> None:
     grafts, ratios = learn(host, which, steps=80)
     figures = compare(grafts, "s#0", [host.batch(512)], loss_as_trained)
@@ -64,11 +72,13 @@ def test_an_isolated_seed_learns_and_stays_of_the_host_s_order(host: Host, which
 
 
 @pytest.mark.parametrize(
-    "host",
-    [HOSTS[0], *(pytest.param(host, marks=pytest.mark.slow) for host in HOSTS[1:])],
-    ids=lambda h: h.name,
+    ("host", "which"),
+    [
+        pytest.param(host, which, id=f"{host.name}-{name}", marks=pytest.mark.slow if number or which else ())
+        for number, host in enumerate(HOSTS)
+        for which, name in enumerate(("upper", "lower"))
+    ],
 )
-@each_site
 def test_a_thousand_isolated_steps_stay_bounded_and_still_pay(host: Host, which: int) -> None:
     grafts, ratios = learn(host, which, steps=1000)
     figures = compare(grafts, "s#0", [host.batch(512)], loss_as_trained)

@@ -13,6 +13,7 @@ from contracts.report import (
     EpochFacts,
     FinalFacts,
     GraftFacts,
+    KernelFacts,
     Report,
     ResumeFacts,
     RollbackFacts,
@@ -184,3 +185,19 @@ def test_the_bar_of_flops_shares_the_whole_width() -> None:
     assert drawing is not None
     widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', drawing.svg)]
     assert sum(widths) == pytest.approx(520, abs=1.0)
+
+
+def test_each_graft_says_where_it_came_from_and_what_was_amiss_with_kernels_is_told() -> None:
+    first = a_report().grafts[0]
+    grafts = tuple(msgspec.structs.replace(first, kernel=kernel) for kernel in ("00ff.kernel", ""))
+    kernels = KernelFacts(1, 1, 9, {"BP036": "it <hung>"}, 2, {"BP051": "it is in no file"})
+    resumes = (ResumeFacts(7, (), ("a#1 is taken out",)),)
+    told = "".join(
+        parsed(msgspec.structs.replace(a_report(), grafts=grafts, kernels=kernels, resumes=resumes)).words
+    )
+    assert told.count("from the store") == 2, "once a graft, once in the sum"
+    assert told.count("built on the spot") == 2
+    assert "2 damaged ones set aside to be made again" in told
+    assert "BP036 was left out: it <hung>" in told
+    assert "BP051 was never compiled: it is in no file" in told
+    assert "a#1 is taken out" in told

@@ -94,8 +94,12 @@ def test_the_summary_does_without_comparison_and_figures() -> None:
     assert "ungrown" not in found
 
 
-def test_the_summary_says_how_many_grafts_came_from_the_store() -> None:
-    report = msgspec.structs.replace(a_report(), kernels=KernelFacts(1, 1, 25, {"BP036": "it hung"}))
+def test_the_summary_says_which_grafts_came_from_the_store_and_what_was_amiss() -> None:
+    facts = KernelFacts(1, 1, 25, {"BP036": "it hung"}, 2, {"BP051": "it is in no file"})
+    report = msgspec.structs.replace(a_report(), kernels=facts)
     told = "\n".join(text.plain for text in summary(report, "runs/x"))
-    assert "1 of 2 grafts from the store, 25 fetched ahead; left out: BP036" in told
+    assert (
+        "1 of 2 grafts from the store, 1 built on the spot; 25 fetched ahead; 2 damaged ones set aside to be "
+        "made again; left out: BP036; never compiled: BP051" in told
+    )
     assert "from the store" not in "\n".join(text.plain for text in summary(a_report(), "runs/x"))

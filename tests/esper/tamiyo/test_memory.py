@@ -174,18 +174,9 @@ def test_windows_go_on_as_they_would_have(epochs: int, length: int) -> None:
     new.recall(msgspec.json.decode(msgspec.json.encode(memory), type=ObservationMemory))
     for epoch in range(epochs, epochs + 6):
         assert new.watch(decided(epoch), 0) == old.watch(decided(epoch), 0)
+        assert new.due(epoch) == old.due(epoch)
     facts = decided(epochs + 6)
     assert new.close(facts.state, facts.view, 0) == old.close(facts.state, facts.view, 0)
-
-
-def test_the_ids_of_reports_that_were_written_are_not_used_again() -> None:
-    one = Observation("run", "v", 1)
-    one.watch(decided(0), 0)
-    memory = one.remember()
-    (first,) = one.watch(decided(1), 0)
-    one.recall(memory)
-    (again,) = one.watch(decided(1), 0)
-    assert (first.report_id, again.report_id) == ("run-r1", "run-r2")
 
 
 def test_growth_that_has_drawn_goes_on_drawing_where_it_was() -> None:

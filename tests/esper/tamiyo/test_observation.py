@@ -1,5 +1,7 @@
 """Claims about observation windows and field reports."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +10,7 @@ from contracts.growth import Candidate, Path
 from contracts.lifecycle import SeedOperation, Stage
 from contracts.messages import AdaptationCommand, FieldReportOutcome
 from esper.tamiyo.action import Advance, Germinate, Wait, command_for
-from esper.tamiyo.observation import Observation
+from esper.tamiyo.observation import CLOSED_MAX, UNDONE, UNSETTLED_MAX, Observation
 from tests.esper.tamiyo.views import seed, state, view
 
 WAITS = command_for(Wait(), "later", "test", 0)
@@ -37,16 +39,90 @@ def test_a_gain_is_a_success_and_a_loss_a_regression() -> None:
     assert watched(0.0001) is FieldReportOutcome.NEUTRAL
 
 
-def test_windows_that_the_end_cuts_off_have_ids_of_their_own() -> None:
+def test_a_command_has_one_report_however_often_its_window_closes() -> None:
     observation = Observation("run", "v1", 3)
     observation.watch(decided(ADVANCES, 10), 0)
     kept = observation.remember()
-    cut = observation.close(state(11), view(11), 0)
-    assert [one.report_id for one in cut] == [f"run-cut{state(11).global_step}-1"]
+    (cut,) = observation.close(state(11), view(11), 0, resumable=True)
+    assert observation.due(math.inf) == (), "it is for the caller alone"
     again = Observation("run", "v1", 3)
     again.recall(kept)
-    (full,) = again.watch(Decided(WAITS, state(13), view(13), True), 0)
-    assert (full.report_id, full.command_id) == ("run-r1", cut[0].command_id)
+    (full,) = again.watch(decided(WAITS, 13), 0)
+    assert (full.report_id, cut.report_id) == ("c1-r", "c1-r")
+    assert (full.observation_window_epochs, cut.observation_window_epochs) == (3, 1)
+    assert again.due(math.inf) == (full,)
+
+
+def test_a_report_is_due_once_no_way_back_leads_before_its_closing_and_until_it_is_kept() -> None:
+    observation = Observation("run", "v1", 3)
+    observation.watch(decided(ADVANCES, 10), 0)
+    (report,) = observation.watch(decided(WAITS, 13), 0)
+    assert [observation.due(settled) for settled in (-1, 10, 13)] == [()] * 3
+    assert observation.due(14) == observation.due(math.inf) == (report,)
+    observation.kept(["another"])
+    assert observation.due(14) == (report,)
+    observation.kept([report.report_id])
+    assert observation.due(math.inf) == ()
+
+
+def test_what_a_rollback_undoes_is_reported_as_aborted_and_what_it_opens_again_is_not() -> None:
+    observation = Observation("run", "v1", 3)
+    for number in range(1, 6):
+        observation.watch(decided(command_for(Wait(), f"c{number}", "test", 0), number), 0)
+    at_3 = observation.remember()
+    for number in range(6, 10):
+        observation.watch(decided(command_for(Wait(), f"c{number}", "test", 0), number), 0)
+    observation.go_back(at_3, 77)
+    told = {one.command_id: one for one in observation.due(math.inf)}
+    assert list(told) == ["c1", "c2", "c6", "c7", "c8", "c9"]
+    assert [told[name].outcome for name in ("c2", "c6")] == [
+        FieldReportOutcome.NEUTRAL,
+        FieldReportOutcome.ABORTED,
+    ]
+    assert {told[name].notes for name in ("c6", "c7", "c8", "c9")} == {UNDONE}
+    assert told["c7"].metrics == {}, "nothing was measured yet"
+    assert "loss_delta" in told["c6"].metrics
+    assert (told["c7"].issued_at, told["c7"].observation_window_epochs) == (77, 2)
+    assert [one.command_id for one in observation.due(6)] == ["c1", "c2"], "another process may go on there"
+    assert [one.decided.command.command_id for one in observation.remember().windows] == ["c3", "c4", "c5"]
+
+
+def test_what_a_rollback_undid_stays_undone_over_another_one() -> None:
+    observation = Observation("run", "v1", 1)
+    beginning = observation.remember()
+    observation.watch(decided(ADVANCES, 1), 0)
+    observation.go_back(beginning, 0)
+    observation.watch(decided(command_for(Wait(), "c2", "test", 0), 1), 0)
+    observation.go_back(beginning, 0)
+    assert [(one.command_id, one.notes) for one in observation.due(math.inf)] == [
+        ("c1", UNDONE),
+        ("c2", UNDONE),
+    ]
+
+
+def test_a_rollback_to_an_undone_future_lets_it_happen() -> None:
+    """The disk may have nothing else, where no moment in memory can be gone back to."""
+    observation = Observation("run", "v1", 3)
+    beginning = observation.remember()
+    observation.watch(decided(ADVANCES, 1), 0)
+    then = observation.remember()
+    observation.go_back(beginning, 0)
+    observation.go_back(then, 0)
+    assert observation.due(math.inf) == ()
+    (report,) = observation.watch(decided(WAITS, 4), 0)
+    assert (report.command_id, report.notes) == ("c1", "")
+
+
+def test_reports_that_wait_are_bounded() -> None:
+    observation = Observation("run", "v1", 1)
+    for number in range(UNSETTLED_MAX + 3):
+        observation.watch(decided(command_for(Wait(), f"c{number}", "test", 0), number), 0)
+    assert [one.command_id for one in observation.due(-1)] == ["c0", "c1"], "the oldest are told all the same"
+    assert observation.shed() == ()
+    for number in range(UNSETTLED_MAX + 3, CLOSED_MAX + 3):
+        observation.watch(decided(command_for(Wait(), f"c{number}", "test", 0), number), 0)
+    assert [one.command_id for one in observation.shed()] == ["c0", "c1"]
+    assert len(observation.remember().closed) == CLOSED_MAX
 
 
 def test_what_was_not_measured_earns_no_credit() -> None:

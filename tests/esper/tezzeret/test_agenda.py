@@ -13,6 +13,7 @@ from contracts.growth import Layout
 from contracts.kernels import Design, KernelSpec, Strategy
 from esper.breaker import Breaker
 from esper.tezzeret.agenda import Agenda, Policy
+from tests.examples import examples
 
 BREAKER = BreakerPolicy(failures_max=3, open_s=60.0)
 POLICY = Policy(second_from=3, attempts_max=3, backoff_s=(1.0, 8.0), jitter=0.25)
@@ -405,4 +406,4 @@ class AgendaMachine(RuleBasedStateMachine):
 
 
 TestAgenda = AgendaMachine.TestCase
-TestAgenda.settings = settings(max_examples=40, stateful_step_count=40)
+TestAgenda.settings = settings(max_examples=examples(20, 400), stateful_step_count=40)

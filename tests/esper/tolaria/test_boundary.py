@@ -14,6 +14,16 @@ def test_nothing_is_assembled_before_the_first_epoch() -> None:
         trainer().assemble()
 
 
+def test_the_outlook_at_the_beginning_is_that_of_a_network_that_has_not_grown() -> None:
+    one = trainer()
+    outlook = one.outlook()
+    one.run_epoch()
+    first = one.assemble().growth
+    assert (outlook.epoch, outlook.spent_flops, outlook.progress) == (0, 0, 0.0)
+    for name in ("params", "host_params", "max_params", "seed_params_max", "sites", "max_active"):
+        assert getattr(outlook, name) == getattr(first, name)
+
+
 def test_the_state_is_that_of_the_epoch() -> None:
     one = trainer()
     one.run_epoch()

@@ -98,30 +98,3 @@ def test_it_draws_nothing_from_the_global_stream() -> None:
     before = torch.get_rng_state()
     drawn(loader(), 9)
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_what_was_looked_ahead_for_is_what_comes_and_where_it_stands_does_not_change() -> None:
-    whole, source = drawn(loader(), 13), loader()
-    taken: list[list[int]] = []
-    for steps in (3, 4, 5, 1):  # within a pass, across its end, past the whole of one, from its end on
-        before = source.state()
-        source.look_ahead(steps)
-        assert source.state().order is before.order
-        assert source.state().position == before.position
-        assert torch.equal(source.state().generator, before.generator)
-        taken += drawn(source, steps)
-    assert taken == whole
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans()), max_size=8))
-def test_looking_ahead_never_shows(moves: list[tuple[int, int, bool]]) -> None:
-    """Whether as much is then taken, or something else, or the loader goes back in between."""
-    bold, plain = loader(seed=3), loader(seed=3)
-    state = bold.state()
-    for ahead, steps, back in moves:
-        bold.look_ahead(ahead)
-        if back:
-            bold.restore(state)
-            plain.restore(state)
-        assert drawn(bold, steps) == drawn(plain, steps)
-        state = bold.state()

@@ -43,6 +43,8 @@ def test_each_pass_over_the_model_finds_the_trainer_at_work_and_its_count_higher
     for _ in range(3):
         run.turn()
     assert run.trainer.progress is None, "between two epochs it has nothing to do"
+    run.trainer.final()
+    assert run.trainer.progress is None
     seen = [count for count in counts if count is not None]
     assert len(seen) == len(counts) > 2
     assert seen == sorted(seen)

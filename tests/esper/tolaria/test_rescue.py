@@ -1,4 +1,4 @@
-"""An epoch that a live seed breaks is trained again without it; one that the host breaks ends the run."""
+"""An epoch that breaks once is tried again; one that a live seed breaks each time is trained without it."""
 
 from collections.abc import Callable
 
@@ -24,6 +24,7 @@ from tests.esper.tolaria.world import (
     remove,
     same,
     trainer,
+    weights,
 )
 
 
@@ -96,6 +97,64 @@ def test_after_the_cull_the_run_goes_on_from_before_the_graft(
     assert one.final().val_loss < float("inf")
 
 
+class OneOff:
+    """A loss that is NaN when it is called for the `at`th time, and sound ever after."""
+
+    def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor], at: int) -> None:
+        self.loss_fn, self.left = loss_fn, at
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.left -= 1
+        loss = self.loss_fn(outputs, targets)
+        return loss * float("nan") if self.left == 0 else loss
+
+
+@pytest.mark.parametrize("at", [1, 4, 6])
+def test_what_breaks_once_is_tried_again_with_everyone_and_costs_the_seed_nothing(at: int) -> None:
+    one, clean = (two_live(Breaking(1000, nan), Breaking(1000, nan)) for _ in range(2))
+    loop = one._machine.loop
+    loop.loss_fn = OneOff(loop.loss_fn, at)
+    result, expected = one.run_epoch(), clean.run_epoch()
+    assert result.set_aside == ()
+    (told,) = result.notices
+    assert "tried again" in told
+    assert f"diverged at step {5 + at}" in told
+    assert one._grafts.live_ids() == ("one#0", "two#0")
+    assert same(weights(one), weights(clean))
+    assert (result.train_loss, result.val_loss) == (expected.train_loss, expected.val_loss)
+    accounts, cheaper = one.ledger.accounts(), clean.ledger.accounts()
+    assert accounts["train"] == cheaper["train"] + at * one._machine.costs.step, "the broken step too"
+    assert one.run_epoch().notices == ()
+    assert one._at.step == clean._at.step + 6
+
+
+def test_a_seed_that_breaks_now_and_then_is_set_aside_when_second_tries_are_used_up() -> None:
+    one = two_live(Breaking(1000, nan), Breaking(1000, nan))
+    loop = one._machine.loop
+    plain, outcomes = loop.loss_fn, []
+    for _ in range(rescue.SECOND_TRIES + 1):
+        loop.loss_fn = OneOff(plain, 2)
+        result = one.run_epoch()
+        outcomes.append(([aside.seed_id for aside in result.set_aside], len(result.notices)))
+    assert outcomes == [([], 1)] * rescue.SECOND_TRIES + [(["two#0"], 0)]
+
+
+def test_an_epoch_that_is_stopped_at_its_second_try_says_nothing_of_it() -> None:
+    one = with_live(nan, passes=1000)
+    loop = one._machine.loop
+    plain = loop.loss_fn
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        one.stop()
+        loop.loss_fn = plain
+        return plain(outputs, targets) * float("nan")
+
+    loop.loss_fn = loss_fn
+    result = one.run_epoch()
+    assert (result.stopped, result.steps, result.notices, result.set_aside) == (True, 0, (), ())
+    assert one._grafts.live_ids() == ("one#0",)
+
+
 def test_the_youngest_is_suspected_first_and_the_innocent_one_stays() -> None:
     one = trainer(config())
     one.run_epoch()
@@ -145,12 +204,12 @@ def test_an_error_of_the_users_own_code_is_not_put_on_a_seed(
     monkeypatch.setattr(one._machine.loop, "loss_fn", loss_fn)
     with pytest.raises(type(error)):
         one.run_epoch()
-    assert calls[0] == 3
+    assert calls[0] == 3, "and not tried again: it would come again"
     assert one._grafts.live_ids() == ("one#0", "two#0")
 
 
 def test_a_run_is_rescued_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rescue, "RESCUES_MAX", 1)
+    monkeypatch.setattr(rescue, "RESCUES_MAX", 2)
     one = with_live(nan, passes=3)
     assert len(one.run_epoch().set_aside) == 1
     one.apply(plan(remove("one#0", 2)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from esper.tolaria.surgery import combined, cosine, gram, pcgrad, random_orders
+from tests.examples import examples
 
 Vectors = list[list[float]]
 entries = st.floats(-8, 8, width=32).filter(lambda x: x == 0.0 or abs(x) > 1e-3)
@@ -50,7 +51,7 @@ def size(vectors: Vectors) -> float:
     return max(1.0, *(math.hypot(*v) for v in vectors))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 @given(tasks(), st.integers(0, 99))
 def test_the_sum_is_that_of_the_papers_algorithm(given_: tuple[Vectors, list[float]], step: int) -> None:
     vectors, weights = given_
@@ -62,7 +63,7 @@ def test_the_sum_is_that_of_the_papers_algorithm(given_: tuple[Vectors, list[flo
     assert np.allclose(ours.double().numpy(), theirs, atol=1e-4 * size(weighted))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 @given(tasks(most=2))
 def test_two_tasks_have_a_closed_form(given_: tuple[Vectors, list[float]]) -> None:
     (one, other), _ = given_
@@ -78,7 +79,7 @@ def test_two_tasks_have_a_closed_form(given_: tuple[Vectors, list[float]]) -> No
     assert float(ours.double() @ g2) >= -1e-4 * size([other]) ** 2
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 @given(tasks(), st.integers(0, 99))
 def test_no_task_conflicts_any_more_with_the_one_it_has_met_last(
     given_: tuple[Vectors, list[float]], step: int
@@ -96,7 +97,7 @@ def test_no_task_conflicts_any_more_with_the_one_it_has_met_last(
         assert inner >= -1e-9 * size(vectors) ** 2
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 @given(tasks())
 def test_without_a_conflict_the_result_is_the_weighted_sum_bit_for_bit(
     given_: tuple[Vectors, list[float]],
@@ -113,7 +114,7 @@ def test_without_a_conflict_the_result_is_the_weighted_sum_bit_for_bit(
     assert torch.equal(whole(combined(gradients, coefficients)), torch.cat(total))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 @given(tasks(), st.integers(-6, 6), st.data())
 def test_how_long_a_gradient_is_does_not_change_what_it_takes_from_another(
     given_: tuple[Vectors, list[float]], exponent: int, data: st.DataObject
@@ -135,7 +136,7 @@ def test_how_long_a_gradient_is_does_not_change_what_it_takes_from_another(
         assert rescaled == [c * scale if i == longer else c for c in was]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(20, 400))
 @given(tasks())
 def test_inner_products_and_cosines_are_those_of_the_whole_vectors(
     given_: tuple[Vectors, list[float]],

@@ -15,6 +15,7 @@ from esper.urza.errors import Damaged
 from esper.urza.library import Library
 from esper.urza.opening import build
 from tests.esper.urza.world import a_spec, entered, file_of, in_memory, published
+from tests.examples import examples
 
 KERNELS = 6
 
@@ -108,13 +109,14 @@ def store() -> Iterator[Store]:
         yield Store(folder, library)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(30, 1000))
 @given(seed=st.integers(0, 2**32))
 def test_what_was_changed_on_disk_is_refused_put_away_and_made_again(store: Store, seed: int) -> None:
     corrupt_once(store, random.Random(seed))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_500)
 def test_ten_thousand_corruptions_are_all_refused(store: Store) -> None:
     stream = random.Random(20)
     ways = [corrupt_once(store, stream) for _ in range(10_200)]
@@ -124,7 +126,7 @@ def test_ten_thousand_corruptions_are_all_refused(store: Store) -> None:
     assert len(list(store.folder.glob("quarantine/*"))) <= 32
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100, 1000))
 @given(seed=st.integers(0, 2**32))
 def test_even_with_a_matching_digest_nothing_is_loaded_that_the_stream_does_not_give(
     store: Store, seed: int

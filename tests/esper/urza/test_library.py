@@ -210,17 +210,17 @@ def test_what_is_used_least_recently_is_collected_first(tmp_path: Path) -> None:
         assert library.fetch(a_spec(0)).ref == refs[0]
 
 
-def test_what_is_held_is_never_collected_and_can_be_once_it_is_released(tmp_path: Path) -> None:
+def test_what_is_held_is_never_collected_and_can_be_once_it_is_let_go(tmp_path: Path) -> None:
     with Library(tmp_path) as library:
         held = published(library, a_spec(0))
         library.hold(held.ref, "run-1")
         library.hold(held.ref, "run-2")
-        library.release("run-1")
+        library.let_go(held.ref, "run-1")
         published(library, a_spec(1))
         library.limit_bytes = 0
         assert library.collect().removed == 1
         assert library.find(a_spec(0)) == held
-        library.release("run-2")
+        library.let_go(held.ref, "run-2")
         assert library.collect().bytes == 0
         assert library.find(a_spec(0)) is None
     assert list(tmp_path.glob("objects/*/*")) == []

@@ -152,7 +152,7 @@ def test_two_users_of_a_store_see_what_the_other_publishes_and_wants(tmp_path: P
         assert one.wanted() == ()
         assert one.fetch(a_spec(1)).ref == two.fetch(a_spec(1)).ref == ref
         two.hold(ref.ref, "run")
-        one.release("run")
+        one.let_go(ref.ref, "run")
         one.limit_bytes = 0
         one.collect()
         assert two.find(a_spec(1)) == ref, "only who holds lets go"

@@ -1,5 +1,5 @@
-"""Planted races: realistic bugs that no first-in-first-out order shows, and a seeded one finds."""
+"""Planted races in the system's own actors: first in, first out shows none, seeds find all."""
 
-from tests.simulation.races import admission, delivery, training
+from tests.simulation.races import messages, turns
 
-RACES = (*admission.RACES, *delivery.RACES, *training.RACES)
+RACES = (*turns.RACES, *messages.RACES)

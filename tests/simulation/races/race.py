@@ -1,86 +1,92 @@
-"""What a planted race is: a scenario on the real runtime, with its bug or without, and its outcome."""
+"""What a planted race is: real code without one of its guards, in a scenario whose order a seed decides."""
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
+from unittest import mock
 
-import msgspec
+from msgspec.structs import replace
 
-from actors.runtime import Actor, ActorRef, ActorSystem, InlineThreads, LoopClock, handles
 from actors.runtime.simulation import Stuck, run_simulated
+from contracts.config import CheckpointConfig
+from tests.simulation.play import CONFIG, Failed, Simulation
+from tests.simulation.plot import Plot, Script
 from tests.simulation.trace import Violation
 
 LIMIT_S = 60.0
-"""Virtual seconds after which a scenario that has not ended never will."""
+"""Virtual seconds after which a scene that has not ended never will."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """A scenario; `play(True)` has the bug. The checker in it looks at outcomes alone."""
+    """One method of one class, as it would be without its guard."""
 
     name: str
     bug: str
-    """What is wrong in the planted version, in one sentence."""
-    play: Callable[[bool], Awaitable[None]]
+    """What is wrong with the planted version, in one sentence."""
+    of: type
+    method: str
+    planted: Callable[..., Any]
+    play: Callable[[int | None], None]
+    """The scenario in the order of a seed (None: first in, first out); raises what it finds."""
+    says: str
+    """What whoever finds it says."""
     seed: int
     """The first seed whose order brings the bug out."""
 
-    def breaks(self, seed: int | None, *, planted: bool = True) -> str:
-        """What went wrong in this order of steps (None: first in, first out); empty if nothing did."""
-
-        async def main() -> None:
-            async with asyncio.timeout(LIMIT_S):
-                await self.play(planted)
-
+    def breaks(self, order: int | None, *, planted: bool = True) -> str:
+        """What went wrong in this order; empty if nothing did."""
         logging.disable(logging.CRITICAL)  # some bugs make an actor fail, which is said at length
         try:
-            run_simulated(main, seed=seed)
+            with self._alive() if planted else nullcontext():
+                self.play(order)
+        except Failed as failed:
+            return failed.why
         except (Violation, Stuck, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         finally:
             logging.disable(logging.NOTSET)
         return ""
 
-
-class Carry(msgspec.Struct, frozen=True):
-    """Something that takes one step more to arrive: by another connection, a retry, a relay."""
-
-    deliver: Callable[[], object]
-
-
-class Relay(Actor[Carry]):
-    """Hands over what it is given."""
-
-    @handles
-    async def on_carry(self, carry: Carry) -> None:
-        carry.deliver()
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        with mock.patch.object(self.of, self.method, self.planted):
+            yield
 
 
-class Scene:
-    """A system of actors and a relay among them."""
+class Delays:
+    """How long things take: as usual without a seed, else anything that is on offer."""
 
-    def __init__(self) -> None:
-        clock = LoopClock(asyncio.get_running_loop(), wall_ns=0)
-        self.system = ActorSystem(clock, random.Random(0), threads=InlineThreads())
-        self._relay: ActorRef[Carry] = self.system.spawn("relay", Relay)
+    def __init__(self, order: int | None) -> None:
+        self._random = None if order is None else random.Random(order)
 
-    def later(self, deliver: Callable[[], object]) -> None:
-        """Have `deliver` called one step later than a message of one's own would arrive."""
-        self._relay.tell_nowait(Carry(deliver))
+    def of(self, usual: float, *others: float) -> float:
+        """Seconds."""
+        return usual if self._random is None else self._random.choice((usual, *others))
 
 
-@asynccontextmanager
-async def on_stage(scene: Scene) -> AsyncIterator[None]:
-    """The scene's actors live; at the end all their messages are handled."""
-    async with scene.system:
-        await asyncio.sleep(0.01)
-        yield
-        await asyncio.sleep(1.0)
+def whole_run(script: Script) -> Callable[[int | None], None]:
+    """The scenario of a whole run, with everything that must hold of one."""
+
+    def play(order: int | None) -> None:
+        config = replace(CONFIG, checkpoint=CheckpointConfig(every_s=script.every_s))
+        Simulation(Plot(script, order), order, config, script.limit_s).play()
+
+    return play
 
 
-async def hop() -> None:
-    """Something short that has to be waited for: a digest in a thread, a look at a store."""
-    await asyncio.sleep(0)
+def scene(act: Callable[[Delays], Awaitable[None]]) -> Callable[[int | None], None]:
+    """A scenario of its own, which is given the delays of the order."""
+
+    def play(order: int | None) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(LIMIT_S):
+                await act(Delays(order))
+
+        run_simulated(main, seed=order)
+
+    return play

@@ -17,8 +17,7 @@ local function hold(group, entry, rank, record, consumer)
   group.topic.changed = true
 end
 
-local function hand_out(taken, group, entry, rank, record, fields, consumer)
-  local _, priority, published_s, _, taken_ms = plain_of(fields)
+local function hand_out(taken, group, entry, rank, record, fields, consumer, priority, published_s, taken_ms)
   hold(group, entry, rank, record, consumer)
   taken[#taken + 1] = {
     group.topic.name, entry, fields[2], priority, rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, published_s,
@@ -60,8 +59,9 @@ local function take_again(taken, group, rank, consumer, limit)
         local _, id = split(entry)
         local fields = fields_at(stream, id)
         if fields[1] and is_text(fields[2]) then
+          local _, priority, published_s, _, taken_ms = plain_of(fields)
           call('XCLAIM', stream, group.name, consumer, 0, id, 'JUSTID')
-          hand_out(taken, group, entry, rank, record, fields, consumer)
+          hand_out(taken, group, entry, rank, record, fields, consumer, priority, published_s, taken_ms)
         else
           lose(group, entry, record)
         end
@@ -71,12 +71,13 @@ local function take_again(taken, group, rank, consumer, limit)
   end
 end
 
+-- The entries' names, and what the group knows of each: a marker, or false.
 local function markers_of(group, rank, entries)
   local names = {}
   for i, found in ipairs(entries) do
-    names[i] = rank .. ':' .. found[1]
+    names[i] = entry_name(rank, found[1])
   end
-  return #names > 0 and call('HMGET', group_key('m', group), unpack(names)) or {}
+  return names, #names > 0 and call('HMGET', group_key('m', group), unpack(names)) or {}
 end
 
 local function take_new(taken, group, rank, consumer, limit)
@@ -88,19 +89,22 @@ local function take_new(taken, group, rank, consumer, limit)
     end
     local reply = call('XREADGROUP', 'GROUP', group.name, consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
     local entries = reply and reply[1][2] or {}
-    local markers = markers_of(group, rank, entries)
+    local names, markers = markers_of(group, rank, entries)
     for i, found in ipairs(entries) do
-      local id, marker = found[1], markers[i]
-      local record = marker and new_record(found[2], marker)
+      local id, entry, marker = found[1], names[i], markers[i]
+      local record, priority, published_s, taken_ms
+      if marker then
+        record, priority, published_s, taken_ms = new_record(found[2], marker)
+      end
       group.cursors[rank + 1] = id
       if not record then
         acknowledge_later(stream, group, id) -- settled while it waited, or not meant for this group
       elseif has_expired(record) then
-        expire(group, rank .. ':' .. id, record)
+        expire(group, entry, record)
       elseif not is_text(found[2][2]) then
-        lose(group, rank .. ':' .. id, record)
+        lose(group, entry, record)
       else
-        hand_out(taken, group, rank .. ':' .. id, rank, record, found[2], consumer)
+        hand_out(taken, group, entry, rank, record, found[2], consumer, priority, published_s, taken_ms)
       end
     end
     if #entries < wanted then

@@ -104,7 +104,7 @@ local function reclaim(group, rank)
   local idle_ms = math.floor((group.topic.policy.ack_deadline_s + group.topic.policy.postpone_max_s) * 1000)
   local claimed = call('XAUTOCLAIM', stream, group.name, NOBODY, idle_ms, '0-0', 'COUNT', 16)[2]
   for _, found in ipairs(claimed) do
-    local entry = found and rank .. ':' .. found[1]
+    local entry = found and entry_name(rank, found[1])
     local record = entry and record_of(group, entry)
     if record and record.place == 'w' then
       line_up(group, entry, record)

@@ -67,6 +67,15 @@ local function stream_key(topic, rank)
   return keys[rank]
 end
 
+local RANK_PREFIX = {}
+for rank = 0, RANKS - 1 do
+  RANK_PREFIX[rank] = rank .. ':'
+end
+
+local function entry_name(rank, id)
+  return RANK_PREFIX[rank] .. id
+end
+
 local function split(entry)
   return string.byte(entry) - 48, string.sub(entry, 3)
 end

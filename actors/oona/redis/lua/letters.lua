@@ -71,7 +71,7 @@ function OPS.replay(op)
     envelope = letter.envelope, signature = op[4] and given_blob(op[4]) or letter.signature,
     taken_ms = not op[4] and letter.taken_ms or nil,
   }
-  local entry = rank .. ':' .. add(stream_key(topic.name, rank), message)
+  local entry = entry_name(rank, add(stream_key(topic.name, rank), message))
   let_go(topic, letter_id)
   ledger.replayed = ledger.replayed + 1
   admit(group, entry, rank, message, SOLE)

@@ -88,7 +88,7 @@ local function add(stream, message)
 end
 
 local function enter_for(topic, message, rank, groups)
-  local entry = rank .. ':' .. add(stream_key(topic.name, rank), message)
+  local entry = entry_name(rank, add(stream_key(topic.name, rank), message))
   for _, group in ipairs(groups) do
     admit(group, entry, rank, message, #groups > 1 and SHARED or SOLE)
   end

@@ -22,13 +22,15 @@ local function plain_of(fields)
   return 0, 1, NOW, NEVER, 0, NOW
 end
 
--- The record of an entry that nobody has been given yet. Fields lie as `add` wrote them.
+-- The record of an entry that nobody has been given yet, and what its fields say of the message: priority,
+-- published_s, taken_ms. Fields lie as `add` wrote them.
 local function new_record(fields, marker)
-  local number, _, _, expires_s, _, entered_s = plain_of(fields)
-  return {
+  local number, priority, published_s, expires_s, taken_ms, entered_s = plain_of(fields)
+  local record = {
     place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, number = number,
     since_s = entered_s, expires_s = expires_s, due_s = 0, hand = 0,
   }
+  return record, priority, published_s, taken_ms
 end
 
 local RECORD = '<c1c1I4dddddI2c0I2c0'
@@ -54,7 +56,7 @@ local function record_from(group, entry, stored)
     return unpacked(stored)
   end
   local rank, id = split(entry)
-  return new_record(fields_at(stream_key(group.topic.name, rank), id), stored)
+  return (new_record(fields_at(stream_key(group.topic.name, rank), id), stored))
 end
 
 local function record_of(group, entry)
@@ -268,10 +270,10 @@ local function head_of(group, rank)
   while true do
     local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', 16)
     for _, found in ipairs(entries) do
-      local entry = rank .. ':' .. found[1]
+      local entry = entry_name(rank, found[1])
       local marker = call('HGET', group_key('m', group), entry)
       if marker then
-        return entry, new_record(found[2], marker)
+        return entry, (new_record(found[2], marker))
       end
       from = found[1]
     end

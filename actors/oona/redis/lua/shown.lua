@@ -1,6 +1,6 @@
 -- What is only read, and the end of a namespace.
 
-local READS = {stats = true, letters = true, letter = true, settled = true, history = true}
+local READS = {stats = true, letters = true, letter = true, settled = true, oldest = true, history = true}
 
 function OPS.stats(op)
   local shown = {}
@@ -19,6 +19,17 @@ function OPS.stats(op)
     end
   end
   return shown
+end
+
+-- For each rank the id of its oldest entry that some group has not settled; false if there is none.
+function OPS.oldest(op)
+  write_now()
+  local ids = {}
+  for rank = 0, RANKS - 1 do
+    local first = call('XRANGE', stream_key(op[2], rank), '-', '+', 'COUNT', 1)[1]
+    ids[rank + 1] = first and first[1] or false
+  end
+  return ids
 end
 
 -- For each entry whether every group has settled it.

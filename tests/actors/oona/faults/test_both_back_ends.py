@@ -139,20 +139,23 @@ def test_a_slow_consumer_costs_what_the_policy_says_and_nothing_else(
             here, there = await clients.open(), await clients.open()
             consumer = Consumer(there, ledger, rng, "c")
             consumer.pause_s = 0.01
-            consumer.start()
             publishers = [Publisher(here, ledger, rng) for _ in range(4)]
             for each in publishers:
                 each.urgent_share, each.give_up_share = 0.0, 0.3
-            await asyncio.gather(
+            publishing = asyncio.gather(
                 *(each.publish(range(i, COUNT, len(publishers))) for i, each in enumerate(publishers))
             )
+            while True:
+                if overflowed(await here.refresh(), overflow):
+                    break
+                await asyncio.sleep(0)
+            consumer.start()
+            await publishing
             excused = await drained(ledger, here, there)
-            metrics = await here.refresh()
             await consumer.stop()
         counts = ledger.close(excused_max=excused)
         assert counts.effects + excused >= counts.acknowledged
         assert ledger.repeats() == 0
-        assert overflowed(metrics, overflow), metrics
 
     asyncio.run(scenario())
 
@@ -174,7 +177,7 @@ async def drained(ledger: FaultLedger, here: Bus, there: Bus) -> int:
 
 
 def overflowed(metrics: BusMetrics, overflow: Overflow) -> bool:
-    """Whether the policy was put to the test at all."""
+    """Whether the policy was put to the test."""
     topics = [row.ledger for row in metrics.published]
     match overflow:
         case Overflow.WAIT:
