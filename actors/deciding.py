@@ -4,13 +4,13 @@ A controller that is late, dead or talks nonsense costs at most its deadline, an
 While an answer is overdue the controller is not asked again: such boundaries do nothing at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from actors.kasmina import Adapt, Commit
-from actors.runtime import ActorError, ActorRef, AskTimeout
+from actors.runtime import ActorError, ActorRef, AskTimeout, sent
 from contracts.config import BudgetConfig
 from contracts.control import Evaluate, Ready, Survey
 from contracts.growth import ProbePlan
@@ -81,11 +81,16 @@ async def adapt(
         return None, str(error)
 
 
-async def survey(counsel: Counsel, assembled: Assembled) -> tuple[ProbePlan | None, str]:
-    """What is to be measured before one of the next turns, and what was wrong with the answer."""
+def ask_survey(counsel: Counsel, assembled: Assembled) -> Awaitable[ProbePlan | None]:
+    """Ask now what is to be measured before one of the next turns; what comes is for `surveyed`."""
     request = Survey(assembled.state, assembled.growth)
+    return sent(lambda: counsel.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S))
+
+
+async def surveyed(answer: Awaitable[ProbePlan | None]) -> tuple[ProbePlan | None, str]:
+    """What is to be measured, and what was wrong with the answer."""
     try:
-        plan = await counsel.tamiyo.ask(request, deadline_s=SURVEY_DEADLINE_S)
+        plan = await answer
     except ActorError:
         return None, ""  # the controller goes without evidence; that it is ill shows at the next boundary
     nonsense = nonsense_in(plan, ProbePlan) if plan is not None else ""

@@ -98,7 +98,6 @@ class Keeper:
             self.moments.pop()
         self._newest = moment
         self.moments.append(moment)
-        self._trim()
 
     def write_due(self) -> None:
         """Have the newest moment written if it is due; to be called when training runs again.
@@ -176,7 +175,8 @@ class Keeper:
 
         desk.lane.submit(lambda: desk.store.save(to_checkpoint(moment, desk.about)), deliver)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
+        """Let go of what is too old or too much: that takes a while, which a boundary has not."""
         keep = max(1, self._config.boundaries)
         while len(self.moments) > keep or (len(self.moments) > 1 and self._held() > self._config.memory_mb):
             self.moments.popleft()

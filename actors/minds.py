@@ -5,13 +5,13 @@ been told is what the run goes on from.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias
 
 from actors.kasmina import Adapt, Commit, RecallEngine, RememberEngine
 from actors.reports import RecallWindows, RememberWindows
-from actors.runtime import ActorError, ActorRef
+from actors.runtime import ActorError, ActorRef, sent
 from actors.tamiyo import RecallPolicy, RememberPolicy
 from contracts.control import CloseWindows, Decided, Evaluate, Ready, Survey
 from esper.kasmina.engine import EngineState
@@ -19,8 +19,10 @@ from esper.moment import Memories
 from esper.tamiyo.controller import ControllerMemory
 from esper.tamiyo.observation import ObservationMemory
 
-T = TypeVar("T")
-
+Answers: TypeAlias = Awaitable[
+    tuple[ControllerMemory | BaseException, ObservationMemory | BaseException, EngineState | BaseException]
+]
+"""What Tamiyo, the reports and Kasmina say, each for itself."""
 REMEMBER_S = 2.0
 """For what is asked while training runs, behind a survey that may take its own time."""
 RECALL_S = 5.0
@@ -46,23 +48,29 @@ class Remembered:
 
 
 async def remember(minds: Minds) -> Remembered | None:
-    """What they remember now; None if one of them does not answer. All are asked at once, and waited for."""
-    controller, windows, engine = await asyncio.gather(
-        _asked(lambda: minds.tamiyo.ask(RememberPolicy(), deadline_s=REMEMBER_S)),
-        _asked(lambda: minds.reports.ask(RememberWindows(), deadline_s=REMEMBER_S)),
-        _asked(lambda: minds.kasmina.ask(RememberEngine(), deadline_s=REMEMBER_S)),
+    """What they remember now; None if one of them does not answer."""
+    return await remembered(ask_memories(minds))
+
+
+def ask_memories(minds: Minds) -> Answers:
+    """Ask them all now; what comes is for `remembered`."""
+    return asyncio.gather(
+        sent(lambda: minds.tamiyo.ask(RememberPolicy(), deadline_s=REMEMBER_S)),
+        sent(lambda: minds.reports.ask(RememberWindows(), deadline_s=REMEMBER_S)),
+        sent(lambda: minds.kasmina.ask(RememberEngine(), deadline_s=REMEMBER_S)),
+        return_exceptions=True,  # whoever fails, the others are heard out
     )
-    if controller is None or windows is None or engine is None:
-        return None
-    return Remembered(controller, windows, engine)
 
 
-async def _asked(ask: Callable[[], Awaitable[T]]) -> T | None:
-    """The answer; None if there is none, and the others are heard out all the same."""
-    try:
-        return await ask()
-    except ActorError:
+async def remembered(answers: Answers) -> Remembered | None:
+    """What they remembered when they were asked; None if one of them does not answer."""
+    controller, windows, engine = await answers
+    for answer in (controller, windows, engine):
+        if isinstance(answer, BaseException) and not isinstance(answer, ActorError):
+            raise answer
+    if isinstance(controller, BaseException) or isinstance(windows, BaseException):
         return None
+    return None if isinstance(engine, BaseException) else Remembered(controller, windows, engine)
 
 
 async def recall(minds: Minds, memories: Memories) -> tuple[str, ...]:

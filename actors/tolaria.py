@@ -10,7 +10,7 @@ the run halts.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -23,14 +23,15 @@ from actors.deciding import (
     SURVEY_DEADLINE_S,
     Decision,
     adapt,
+    ask_survey,
     decide,
     do_nothing,
-    survey,
+    surveyed,
 )
 from actors.kasmina import Commit
 from actors.keeping import Wrote
 from actors.lane import JobFailed
-from actors.minds import Remembered, recall, remember
+from actors.minds import Answers, ask_memories, recall, remember, remembered
 from actors.oona.priority import Priority
 from actors.oona.telling import tell
 from actors.returning import WayBack, newest_first
@@ -293,8 +294,12 @@ class Tolaria(
         boundary = await self._boundary(turned)
         await self.context.clock.sleep(HAND_OVER_S)
         await self._tell_the_others(boundary)
+        # Asked together, so that everyone wakes once for it and for what it was told.
+        plan = ask_survey(self._at.counsel, boundary.assembled) if not boundary.fallback else None
+        memories = ask_memories(self._at.minds) if not self._overdue else None
+        self._run(self._prepare(boundary.epoch, plan, memories, self._life))
+        self._at.keeper.trim()
         self._at.keeper.write_due()
-        self._run(self._prepare(boundary))
 
     async def _boundary(self, turned: Turned) -> Boundary:
         """Decide, and let training go on; nothing here waits for anything but the two answers."""
@@ -343,19 +348,13 @@ class Tolaria(
             with suppress(ActorError):  # it is busy, or gone: what is not foreseen is built on the spot
                 self._at.prefetch.tell_nowait(Look(assembled.growth))
 
-    async def _prepare(self, boundary: Boundary) -> None:
+    async def _prepare(
+        self, epoch: int, plan: Awaitable[ProbePlan | None] | None, memories: Answers | None, life: int
+    ) -> None:
         """What is to be measured before the next turn, and what everyone remembers by then."""
-        life = self._life
-        (probe, nonsense), remembered = await asyncio.gather(self._surveyed(boundary), self._remembered())
-        await self.context.me.tell(Prepared(boundary.epoch, probe, remembered, nonsense, life))
-
-    async def _surveyed(self, boundary: Boundary) -> tuple[ProbePlan | None, str]:
-        if boundary.fallback:
-            return None, ""
-        return await survey(self._at.counsel, boundary.assembled)
-
-    async def _remembered(self) -> Remembered | None:
-        return await remember(self._at.minds) if not self._overdue else None
+        probe, nonsense = await surveyed(plan) if plan is not None else (None, "")
+        mind = await remembered(memories) if memories is not None else None
+        await self.context.me.tell(Prepared(epoch, probe, mind, nonsense, life))
 
     async def _wait_for_tamiyo(self) -> None:
         """Until the controller has answered everything, or has to be asked again all the same."""
@@ -367,6 +366,7 @@ class Tolaria(
 
     def _may_go_back(self) -> bool:
         """Someone wants it, and there is somewhere to go back to."""
+        self._at.keeper.trim()
         moments = self._at.keeper.moments
         if self._wanted and (not moments or moments[0].epoch >= self._epoch):
             told = "no boundary before this one is kept that one could go back to (checkpoint.boundaries)"
@@ -430,6 +430,7 @@ class Tolaria(
 
     async def _finish(self) -> None:
         last, emergencies = self._last, self._at.emergencies
+        self._at.keeper.trim()
         if emergencies.halted and not self._conclusion.halted:
             self._conclusion = replace(self._conclusion, halted=emergencies.reason)
         on_disk = self._at.keeper.write_newest() or self._at.keeper.written >= 0

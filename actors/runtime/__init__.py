@@ -32,7 +32,7 @@ from actors.runtime.errors import (
     UnknownMessage,
 )
 from actors.runtime.governor import Governor, governed_loop
-from actors.runtime.ref import ActorRef
+from actors.runtime.ref import ActorRef, sent
 from actors.runtime.signals import StopSignals
 from actors.runtime.simulation import SimulatedLoop, Stuck, run_simulated
 from actors.runtime.snapshot import ActorSnapshot, ActorState, LaneSnapshot, SystemSnapshot
@@ -80,4 +80,5 @@ __all__ = [
     "governed_loop",
     "handles",
     "run_simulated",
+    "sent",
 ]

@@ -1,8 +1,10 @@
 """The address of an actor: all that others hold of it."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from actors.runtime.errors import ActorError
 from actors.runtime.lanes import DONE
 from actors.runtime.mailbox import Mailbox
 from contracts.request import Request
@@ -12,6 +14,16 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", contravariant=True)
 R = TypeVar("R")
+
+
+def sent(ask: Callable[[], Awaitable[R]]) -> Awaitable[R]:
+    """Send a request now; what is raised at once is raised where the reply is awaited, as all else is."""
+    try:
+        return ask()
+    except ActorError as error:
+        failed: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        failed.set_exception(error)
+        return failed
 
 
 class ActorRef(Generic[M]):

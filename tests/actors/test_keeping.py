@@ -41,6 +41,7 @@ def kept(epochs: range, *, disk: bool = True, boundaries: int = 3) -> Keeper:
     one = keeper(disk=disk, boundaries=boundaries)
     for epoch in epochs:
         one.keep(moment(epoch))
+    one.trim()
     return one
 
 
@@ -63,6 +64,7 @@ def test_what_is_settled_is_older_than_every_moment_in_memory_and_the_newest_on_
     assert (one.settled, one.written) == (2, 4)
     for epoch in range(5, 9):
         one.keep(moment(epoch))
+    one.trim()
     assert one.settled == 4
     written(one)
     assert one.settled == 6
@@ -100,6 +102,7 @@ def test_a_checkpoint_of_an_undone_future_that_lands_late_settles_nothing(waits:
     assert one.write_newest()
     if waits:
         one.keep(moment(9))
+        one.trim()
         assert one.write_newest()
     one.go_back(7)
     one.keep(moment(7))

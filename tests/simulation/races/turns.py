@@ -9,9 +9,7 @@ from actors.runtime.asks import Ask, Sweeper
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.runner import Runner
 from actors.tolaria import ActorError, CloseWindows, Tolaria
-from contracts.control import Decided
 from contracts.messages import FieldReport
-from esper.boundary import Boundary
 from esper.moment import Moment
 from tests.simulation.plot import Script
 from tests.simulation.races.race import Race, whole_run
@@ -29,21 +27,6 @@ IS_CUT = whole_run(
     )
 )
 REPORTS_FAIL = whole_run(Script(strikes={(Kind.REPORTS, "watch"): (7,)}))
-
-HOPS = 2
-"""Turns of the loop that an errand takes before it comes to what it is for."""
-
-
-_tell_the_others = Tolaria._tell_the_others
-
-
-async def _tells_beside(self: Tolaria, boundary: Boundary) -> None:
-    async def told() -> None:
-        for _ in range(HOPS):
-            await asyncio.sleep(0)
-        await _tell_the_others(self, boundary)
-
-    self._run(told())
 
 
 _wrote = Keeper.wrote
@@ -99,18 +82,6 @@ async def _announces_first(self: Reports, settled: float, *, hurry: bool = False
     await _keep(self, settled, hurry=hurry)
 
 
-_decided = Reports.on_decided
-
-
-async def _takes_down_beside(self: Reports, message: Decided) -> None:
-    async def taken_down() -> None:
-        for _ in range(HOPS):
-            await asyncio.sleep(0)
-        await _decided(self, message)
-
-    self._run(taken_down())
-
-
 async def _sleeps_after_a_look(self: Mailbox) -> None:
     if self.queue or self.closed:
         return
@@ -125,16 +96,6 @@ async def _sleeps_after_a_look(self: Mailbox) -> None:
 
 
 RACES = (
-    Race(
-        "commit beside the boundary",
-        "the engine is told of a plan by an errand, beside the one that asks what it remembers",
-        Tolaria,
-        "_tell_the_others",
-        _tells_beside,
-        GROWS,
-        "engine and trainer differ",
-        0,
-    ),
     Race(
         "write of a superseded moment",
         "what comes to the disk is taken for the moment that is the newest by then",
@@ -204,16 +165,6 @@ RACES = (
         IS_CUT,
         "announced, and not on the disk",
         9,
-    ),
-    Race(
-        "decision taken down beside",
-        "a decision is taken down by an errand, beside the question which windows are open",
-        Reports,
-        "on_decided",
-        _takes_down_beside,
-        GROWS,
-        "has the windows of epoch",
-        0,
     ),
     Race(
         "wake-up of an actor",
