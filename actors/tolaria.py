@@ -366,7 +366,8 @@ class Tolaria(
 
     def _may_go_back(self) -> bool:
         """Someone wants it, and there is somewhere to go back to."""
-        self._at.keeper.trim()
+        if self._wanted:
+            self._at.keeper.trim()
         moments = self._at.keeper.moments
         if self._wanted and (not moments or moments[0].epoch >= self._epoch):
             told = "no boundary before this one is kept that one could go back to (checkpoint.boundaries)"
