@@ -6,8 +6,8 @@ Everything that a simulation has to replace is handed in: the clock, the bus, th
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from actors.alarm import Alarm
@@ -178,16 +178,31 @@ class Company:
         """Have the newest moment on disk, due or not."""
         self._tolaria.tell_nowait(KeepNow(), urgent=True)
 
-    async def perform(self) -> Outcome:
-        """Run to the end.
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve metrics meanwhile, if that is configured.
 
         Raises:
-            ServeRefused: the metrics can't be served as configured. Nothing has started.
+            ServeRefused: it can't be done as configured.
         """
+        config, around = self._play.config.serve, self._around
+        if not config.enabled:
+            yield
+            return
+        exporter = Exporter(
+            lambda: Reading(self.counters, self.system.snapshot(), self.bus.metrics()),
+            around.governor.boundary_quiet,
+            around.clock,
+            config.render_every_s,
+        )
+        async with serve(exporter, config.host, config.port) as address:
+            self._play.display.event(f"metrics at {address}/metrics", "info")
+            yield
+
+    async def perform(self) -> Outcome:
+        """Run to the end."""
         play, around = self._play, self._around
         async with AsyncExitStack() as stack:
-            if play.config.serve.enabled:
-                await self._serve(stack)
             await stack.enter_async_context(measuring_lag(self.counters.loop_lag, around.clock))
             await stack.enter_async_context(self.system)
             around.governor.active = True
@@ -281,17 +296,6 @@ class Company:
     def facts(self) -> RunFacts:
         """What is run."""
         return self._play.facts
-
-    async def _serve(self, stack: AsyncExitStack) -> None:
-        serving, around = self._play.config.serve, self._around
-        exporter = Exporter(
-            lambda: Reading(self.counters, self.system.snapshot(), self.bus.metrics()),
-            around.governor.boundary_quiet,
-            around.clock,
-            serving.render_every_s,
-        )
-        address = await stack.enter_async_context(serve(exporter, serving.host, serving.port))
-        self._play.display.event(f"metrics at {address}/metrics", "info")
 
     def _quiet(self, boundary: bool) -> None:
         self._around.governor.boundary_active = boundary

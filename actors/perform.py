@@ -102,7 +102,7 @@ async def perform(script: Script) -> Report:
             journal.notes.clear()
             await whole.enter_async_context(present(presence, clock, governor.boundary_quiet))
             stopper = Stopper(company)
-            async with StopSignals(stopper.stop, script.again):
+            async with StopSignals(stopper.stop, script.again), company.serving():
                 async with _overseen(company, place, clock, governor):
                     outcome = await company.perform()
                 async with keeping_house(opened.bus):

@@ -122,7 +122,8 @@ def grow(
 
     Raises:
         BadSetup: it can't begin as asked; a ValueError. Nothing was written and nothing grown.
-        CannotWrite: the model has grown, and its folder is not complete.
+        CannotWrite: the folder is not complete: the message says what is missing, and by then the model has
+            grown, unless it says that the journal could not be opened.
         KeyboardInterrupt: Ctrl-C again before it had ended, or once beside a running loop (a notebook), where
             the first can't be caught. `resume` goes on from the newest checkpoint.
     """

@@ -71,6 +71,9 @@ def _of_file(file: Path, problems: list[str]) -> Layer:
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{file} is not TOML: {error}")
         return {}
+    except IsADirectoryError:
+        problems.append(f"{file} is a folder; give the path of a TOML file in it (a run's is config.toml)")
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file} can't be read as TOML in UTF-8: {error}")
         return {}

@@ -77,6 +77,10 @@ def _compiled(expression: str) -> re.Pattern[str]:
 
 def _nearest(pattern: str, names: Sequence[str]) -> str:
     """The names most like `pattern`, by the whole or by the last parts."""
+    if not names:
+        return (
+            "the model has no submodule at all: something grows behind a submodule, so put its layers in one"
+        )
     parts = pattern.count(".") + 1
     tails = {".".join(name.split(".")[-parts:]): name for name in reversed(names)}
     near = get_close_matches(pattern, [*names, *tails], n=8, cutoff=0.5)

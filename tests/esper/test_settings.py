@@ -167,10 +167,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert refusal(file) == (f"{file} does not exist; give the path of a TOML file",)
 
 
+def test_a_folder_in_place_of_a_file_is_told_apart(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == (
+        f"{tmp_path} is a folder; give the path of a TOML file in it (a run's is config.toml)",
+    )
+
+
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'[run]\nworkload = "\xe9"\n')
     assert "can't be read as TOML in UTF-8" in refusal(tmp_path / "latin.toml")[0]
-    assert "can't be read as TOML in UTF-8" in refusal(tmp_path)[0]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing is changed\n"])

@@ -112,7 +112,7 @@ def test_what_hangs_leaks_or_crashes_is_reported_and_left_out_and_the_rest_is_ma
     bad = [spec(HANGS), spec(LEAKS, rank=2), spec(CRASHES, width=4)]
     certified(tmp_path, spec("BP015"))
     good = spec("BP015", 1)
-    limits = Limits(job_s=0.4, memory_bytes=300 << 20, background=False)
+    limits = Limits(job_s=1.2, memory_bytes=300 << 20, background=False)
     never, told = BreakerPolicy(failures_max=50), Told()
     with smith(tmp_path, told, worker=ODD, limits=limits, breaker=never) as one:
         one.prefetch([*bad, good])
@@ -120,7 +120,7 @@ def test_what_hangs_leaks_or_crashes_is_reported_and_left_out_and_the_rest_is_ma
         assert (one.standing.progress.done, one.standing.progress.failed) == (1, 3)
     reasons = {error.blueprint_id: error.reason for error in told.of(KernelArtifactError)}
     assert reasons.keys() == {HANGS, LEAKS, CRASHES}
-    assert "may take 0.4 s" in reasons[HANGS]
+    assert "may take 1.2 s" in reasons[HANGS]
     assert "MiB of memory" in reasons[LEAKS]
     assert "SIGSEGV" in reasons[CRASHES]
     assert [ready.request_id for ready in told.of(KernelArtifactReady)] == [good.key]

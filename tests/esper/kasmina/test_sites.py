@@ -62,6 +62,11 @@ def test_a_name_a_dotted_suffix_and_an_expression_name_the_same_sites() -> None:
         find_sites(model, ["orm1"], example)  # a suffix is of whole parts
 
 
+def test_a_model_that_is_one_layer_is_told_what_it_lacks() -> None:
+    with pytest.raises(SiteError, match="the model has no submodule at all"):
+        find_sites(nn.Linear(2, 2), ["1"], torch.zeros(1, 2))
+
+
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
