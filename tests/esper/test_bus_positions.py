@@ -18,9 +18,9 @@ from tests.actors.oona.redis_server import RedisServer
 from tests.esper.observing import EPOCHS, Stage, stage, until
 
 HEARD = (topics.SYSTEM_STATE, topics.ADAPTATION_COMMAND, topics.FIELD_REPORT, topics.TELEMETRY)
-BEHIND = ("--set", "checkpoint.every_epochs=6", "--set", "checkpoint.every_s=0")
+BEHIND = ("--set", "checkpoint.every_epochs=10", "--set", "checkpoint.every_s=0")
 """Checkpoints so far apart that a killed run had told more than the newest of them knows."""
-KILLED_AT = 11
+KILLED_AT = 12
 QUIET = 20
 """Times in a row that nothing comes until a reader takes it that nothing will."""
 Said = tuple[str, str, msgspec.Struct]
