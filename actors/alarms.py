@@ -1,7 +1,7 @@
 """What Tolaria tells of troubles: turns that break, how boundaries went, checkpoints that fail."""
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from actors.alarm import Alarm
 from actors.keeping import Wrote
@@ -33,6 +33,15 @@ class RunAlarms:
         budget_s = config.budgets.epoch_boundary_ms / 1e3
         self._times = BoundaryTimes(budget_s, config.emergency.slow_boundaries)
         self._isolations = Isolations(config.growth.gates.isolation_violations_max)
+
+    @property
+    def isolations(self) -> dict[str, int]:
+        """How often each seed was known to have touched the host while it was isolated; for a checkpoint."""
+        return dict(self._isolations.known)
+
+    def go_back(self, isolations: Mapping[str, int]) -> None:
+        """Know what was known at an earlier moment."""
+        self._isolations.known = dict(isolations)
 
     def trouble(self, error: BaseException, epoch: int) -> Ordered | None:
         """What follows from a turn that broke; None if it is nothing that one could go back from."""

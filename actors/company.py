@@ -209,6 +209,7 @@ class Company:
             self.witness.phase = "training"
             if play.start is not None and play.resumed is not None:
                 self.witness.resumed(play.start.memories.witness, play.resumed)
+                self.witness.stands_at(self.emergencies.level)
             self._tolaria.tell_nowait(Begin())
             try:
                 conclusion = await self._done
@@ -248,6 +249,14 @@ class Company:
         tools = TurnTools(
             around.now, around.clock.wall_ns, self._quiet, self.witness.probing, self.keeper.keeps
         )
+        alarms = RunAlarms(
+            self.alarm,
+            play.config,
+            lambda: journal.broken,
+            lambda: self.witness.journal_goes_on(journal.lacks),
+        )
+        if play.start is not None:
+            alarms.go_back(play.start.memories.isolations)
         workplace = Workplace(
             training=play.training,
             lane=around.lane,
@@ -265,14 +274,10 @@ class Company:
             ),
             witness=self.witness,
             emergencies=self.emergencies,
-            alarms=RunAlarms(
-                self.alarm,
-                play.config,
-                lambda: journal.broken,
-                lambda: self.witness.journal_goes_on(journal.lacks),
-            ),
+            alarms=alarms,
             keeper=self.keeper,
             orders=self.orders,
+            breakers=play.engine.guard.memory,
             done=self._done,
             start=play.start,
             prefetch=prefetch,

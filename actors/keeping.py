@@ -50,7 +50,7 @@ class Keeper:
         self.moments: deque[Moment] = deque()
         """The oldest first."""
         self.written = -1
-        """Epoch of the newest moment on disk; -1 is none."""
+        """Epoch of the newest moment on disk, whatever has become of that future; -1 is none."""
         self._config = config
         self._desk = desk if config.every_epochs else None
         self._now = now
@@ -58,7 +58,7 @@ class Keeper:
         self._saved: Moment | None = None
         self._next: Moment | None = None
         self._newest: Moment | None = None
-        self._on_disk = -1
+        self.on_disk = -1
         """Epoch of the newest moment on disk of what has happened; -1 while the disk has another future."""
         self._undone: Moment | None = None
         """Of such a future, and still being written."""
@@ -83,13 +83,13 @@ class Keeper:
         """
         ways = [self.moments[0].epoch] if self.moments else []
         if self._desk is not None:
-            ways.append(self._on_disk)
+            ways.append(self.on_disk)
         return min(ways, default=math.inf)
 
     def begin(self, moment: Moment) -> None:
         """The run goes on from this moment, which is on disk."""
         self._newest = self._saved = moment
-        self.written = self._on_disk = moment.epoch
+        self.written = self.on_disk = moment.epoch
         self.moments.append(moment)
 
     def keep(self, moment: Moment) -> None:
@@ -126,7 +126,7 @@ class Keeper:
         if wrote.saved is not None:
             self._saved, self.written = moment, wrote.epoch
             if moment is not self._undone:
-                self._on_disk = wrote.epoch
+                self.on_disk = wrote.epoch
         waiting, self._next = self._next, None
         if waiting is not None:
             self._write(waiting)
@@ -136,7 +136,7 @@ class Keeper:
 
         Until that is done there is nothing to write: what lies on the disk may be of an undone future.
         """
-        self._on_disk, self._undone = -1, self._writing
+        self.on_disk, self._undone = -1, self._writing
         self._newest = self._next = None
         while self.moments and self.moments[-1].epoch >= epoch:
             self.moments.pop()

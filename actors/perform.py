@@ -152,7 +152,7 @@ def _helm(company: Company, place: Place, clock: LoopClock) -> Helm:
     rudder = Rudder(
         phase=lambda: witness.phase,
         kept=lambda: keeper.moments[-1].epoch if keeper.moments else -1,
-        saved=lambda: keeper.written,
+        saved=lambda: keeper.on_disk,
         rollbacks=lambda: len(witness.recorder.recorded.rollbacks),
         save=keeper.write_newest,
         go_back=company.go_back,

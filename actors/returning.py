@@ -46,6 +46,8 @@ class WayBack:
                 self.failures.extend(passed_over)
             except (DamagedRecord, CheckpointError) as error:
                 self.failures.append(str(error))
+            except Exception as error:  # noqa: BLE001 - a blueprint of somebody else's is built anew for it
+                self.failures.append(f"{type(error).__name__}: {error}")
         return self.moment
 
     def failed(self, error: BaseException) -> None:

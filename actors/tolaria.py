@@ -276,10 +276,12 @@ class Tolaria(
             return
         memories = Memories(
             controller=mind.controller,
-            engine=mind.engine,
+            # Asked when the plan was perhaps still being applied: how that went is known only now.
+            engine=msgspec.structs.replace(mind.engine, breakers=at.breakers()),
             windows=mind.windows,
             witness=at.witness.memory(),
             emergency=at.emergencies.state(),
+            isolations=at.alarms.isolations,
             probe=self._probe,
         )
         if at.stock is not None:
@@ -416,6 +418,7 @@ class Tolaria(
         self._life += 1
         self._came_back = True
         self._at.keeper.go_back(epoch)
+        self._at.alarms.go_back(memories.isolations)
         self._at.witness.rolled_back(memories.witness, way.facts(self._at.tools.now()))
         for told in way.failures:
             self._at.witness.alert("rollback_passed_over", told)
@@ -434,7 +437,7 @@ class Tolaria(
         self._at.keeper.trim()
         if emergencies.halted and not self._conclusion.halted:
             self._conclusion = replace(self._conclusion, halted=emergencies.reason)
-        on_disk = self._at.keeper.write_newest() or self._at.keeper.written >= 0
+        on_disk = self._at.keeper.write_newest() or self._at.keeper.on_disk >= 0
         resumable = on_disk and bool(self._conclusion.halted or self._conclusion.interrupted)
         if last is not None:
             reports = await self._last_reports(CloseWindows(last.state, last.growth, resumable))

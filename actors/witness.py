@@ -189,10 +189,15 @@ class RunWitness:
         self._tell([self._event("info", f"the journal is written again{missing}")])
         self.tell_others()
 
+    def stands_at(self, level: EmergencyLevel) -> None:
+        """This is the emergency level."""
+        self.counters.growth.emergency = level.value
+        self._level = "" if level is NONE else level.name.lower()
+
     def emergency(self, ordered: Ordered, trouble: Trouble | None) -> None:
         """The emergency level has changed, or something is newly wrong."""
-        self.counters.growth.emergency = ordered.level.value
-        level = self._level = "" if ordered.level is NONE else ordered.level.name.lower()
+        self.stands_at(ordered.level)
+        level = self._level
         if ordered.changed and ordered.level < ordered.before:
             self._tell([self._event("info", f"{level or 'all is well'} again: {ordered.reason}")])
         else:

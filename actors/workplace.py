@@ -1,6 +1,7 @@
 """What Tolaria is told, and what it works with."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import FieldReport
 from contracts.report import RollbackFacts
 from esper.boundary import Boundary
+from esper.breaker import BreakerMemory
 from esper.kasmina.stock import Stock
 from esper.moment import Moment, WitnessMemory
 from esper.tolaria.emergency import Emergencies
@@ -116,6 +118,8 @@ class Workplace:
     alarms: RunAlarms
     keeper: Keeper
     orders: Orders
+    breakers: Callable[[], dict[str, BreakerMemory]]
+    """As they stand while no operation of the engine is under way."""
     done: asyncio.Future[Conclusion]
     start: Moment | None = None
     """Where the run goes on; None at its beginning."""

@@ -56,6 +56,8 @@ class Memories(msgspec.Struct, frozen=True):
     witness: WitnessMemory
     emergency: EmergencyState
     kernels: KernelFacts = KernelFacts()
+    isolations: dict[str, int] = {}
+    """Touches of the host by isolated seeds that were told of, by seed."""
     probe: ProbePlan | None = None
     """What is to be measured before the next epoch."""
 

@@ -23,6 +23,7 @@ from contracts.lifecycle import Stage
 from contracts.messages import FieldReportOutcome
 from contracts.report import ResumeFacts
 from contracts.view import RunFacts
+from esper.breaker import BreakerMemory
 from esper.checkpoint.errors import CheckpointError
 from esper.checkpoint.store import Saved
 from esper.karn.catalogue import CATALOGUE
@@ -352,6 +353,14 @@ def replace_checkpoint(**changes: object) -> Config:
 
 def replace_times(facts: object) -> object:
     return msgspec.structs.replace(facts, boundary_ms=None)
+
+
+def test_a_moment_has_the_breakers_as_they_are_once_the_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is asked while its plan is perhaps still being applied."""
+    early, real = {"insert": BreakerMemory(2)}, Engine.state
+    monkeypatch.setattr(Engine, "state", lambda self: msgspec.structs.replace(real(self), breakers=early))
+    seen = world(FakeTrainer(epochs=5))
+    assert [moment.memories.engine.breakers for moment in seen.keeper.moments] == [{}] * 5
 
 
 def test_every_command_has_one_field_report_over_rollbacks() -> None:

@@ -189,7 +189,7 @@ class StormyEngine(Engine):
     def restore(self, state: EngineState) -> None:
         self.storm.fail(Kind.RESTORE, "engine", 0.1)
         super().restore(state)
-        self.committed = next(list(then) for asked, then in self._asked if asked is state)
+        self.committed = next(list(then) for asked, then in self._asked if asked.records is state.records)
         self.tell(f"kasmina: back to {len(self.committed)} plans")
 
 
