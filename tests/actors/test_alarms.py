@@ -173,15 +173,15 @@ def test_the_cause_of_a_failed_write_is_looked_for_all_the_way() -> None:
 def test_a_touch_that_a_moment_knows_is_not_told_again_by_the_process_that_goes_on() -> None:
     async def before(ring: Ring, alarms: RunAlarms) -> None:
         alarms.boundary(boundary(5, violations=4))
-        assert ring.emergencies.open[0].trigger is Trigger.QUARANTINE
+        assert ring.emergencies.level is Level.ELEVATED
         assert alarms.isolations == {"a#0": 4}
 
     async def after(ring: Ring, alarms: RunAlarms) -> None:
         alarms.go_back({"a#0": 4})
         alarms.boundary(boundary(6, violations=4))
-        assert ring.emergencies.open == ()
+        assert ring.emergencies.level is Level.NONE
         alarms.boundary(boundary(7, violations=5))
-        assert ring.emergencies.open[0].trigger is Trigger.QUARANTINE
+        assert ring.emergencies.level is Level.ELEVATED
 
     told(before)
     told(after)

@@ -1,14 +1,21 @@
 """The outbox keeps its bounds and its order, and loses nothing but what may be dropped."""
 
+import asyncio
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from actors.oona.conservative import Conservative
 from actors.oona.errors import OutboxFullError
+from actors.oona.policy import BusConfig, ConservativePolicy, TopicPolicy
 from actors.oona.priority import Priority
+from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
 from actors.oona.redis.outgoing import OVERHEAD_BYTES, Outgoing, Stage
+from actors.oona.redis.post import Post
+from actors.oona.redis.topics import KnownTopic
 from tests.actors.oona.rig import Note
 
 MESSAGES_MAX = 6
@@ -159,3 +166,24 @@ def test_a_publisher_that_waits_takes_its_place_until_it_is_answered() -> None:
     assert (box.retained, box.admit(second)) == (1, False)
     box.done(first)
     assert box.admit(second)
+
+
+class NoServer:
+    """A link that is down: who finds no room need not wait for any."""
+
+    up = False
+
+
+@pytest.mark.parametrize(
+    "options", [RedisOptions(outbox_messages_max=1), RedisOptions(outbox_bytes_max=2 * OVERHEAD_BYTES - 1)]
+)
+def test_a_publisher_that_finds_no_room_here_is_told_of_both_bounds(options: RedisOptions) -> None:
+    topics = {"commands": KnownTopic("commands", TopicPolicy(), BusConfig())}
+    conservative = Conservative(ConservativePolicy())
+    post = Post(topics, NoServer(), conservative, options, bytes, lambda: 0.0)  # type: ignore[arg-type]
+    assert post.outbox.admit(outgoing(1, "commands"))
+    with pytest.raises(
+        OutboxFullError, match=r"1 messages \(256 bytes\) .*\(outbox_messages_max, outbox_bytes_max\)"
+    ):
+        asyncio.run(post.publish(outgoing(2, "commands")))
+    assert post.outbox.messages == 1

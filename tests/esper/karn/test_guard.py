@@ -123,6 +123,8 @@ def test_what_somebody_else_looks_after_does_not_count(tmp_path: Path) -> None:
     assert guard._home("lone_blueprint", lone) is None, "nor what lies beside it"
     assert guard._home("own_blueprint", beside) == tmp_path
     assert guard._home("own.deep.blueprint", tmp_path / "own" / "deep" / "blueprint.py") == tmp_path / "own"
+    assert guard._home("own.deep", tmp_path / "own" / "deep" / "__init__.py") == tmp_path / "own"
+    assert guard._home("own", tmp_path / "own" / "__init__.py") == tmp_path / "own"
     assert guard._home("esper.karn.layers", tmp_path / "layers.py") is None
     homes = {"own_blueprint": tmp_path}
     assert guard._is_at_home(tmp_path / "beside.py", homes)
@@ -130,3 +132,68 @@ def test_what_somebody_else_looks_after_does_not_count(tmp_path: Path) -> None:
     assert not guard._is_at_home(tmp_path.parent / "above.py", homes)
     assert not guard._is_at_home(None, homes)
     assert not guard._counts("torch.nn", homes)
+
+
+def test_what_is_imported_is_found_without_running_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for folder in ("unrun", "unrun/inner", "unmarked/inner"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "module.py").touch()
+    for folder in ("unrun", "unrun/inner"):
+        (tmp_path / folder / "__init__.py").write_text("raise RuntimeError('it was run')")
+    found = {
+        "unrun": "unrun/__init__.py",
+        "unrun.module": "unrun/module.py",
+        "unrun.inner": "unrun/inner/__init__.py",
+        "unrun.inner.module": "unrun/inner/module.py",
+        "unmarked.inner.module": "unmarked/inner/module.py",
+    }
+    assert {name: guard._origin(name) for name in found} == {
+        name: tmp_path / file for name, file in found.items()
+    }
+    for name in (
+        "unrun.module.inner",
+        "unrun.other",
+        "unmarked",
+        "unmarked.inner",
+        "",
+        ".unrun",
+        "sys.inner",
+    ):
+        assert guard._origin(name) is None
+    assert not {"unrun", "unmarked"} & {name.partition(".")[0] for name in sys.modules}
+
+
+def test_what_another_s_finder_fails_at_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            raise RuntimeError(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Failing()])
+    assert guard._origin("no_such_thing_at_all") is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"def (", b"\0", b"# coding: nonsense", b"x = " + b"(" * 300 + b")" * 300]
+)
+def test_what_counts_but_is_no_python_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    source = SOURCE + "        def ask(self):\n            import guarded_broken\n".replace(
+        "        ", "    ", 1
+    )
+    blueprint = own(tmp_path, "guarded_asking", source)
+    (tmp_path / "guarded_broken.py").write_bytes(content)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(tmp_path)
+        with pytest.raises(
+            BlueprintError, match=r"guarded_broken\.py counts with a blueprint, but is no Python"
+        ):
+            code_digest(blueprint)
+        (tmp_path / "guarded_broken.py").write_text("answer = 42")
+        assert len(code_digest(blueprint)) == 64
+
+
+def test_a_file_that_can_not_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BlueprintError, match=r"gone\.py counts with a blueprint, but can't be read: No such"):
+        guard._content(tmp_path / "gone.py")

@@ -110,6 +110,77 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         gathered(["own_absent"])
 
 
+@pytest.mark.parametrize("raised", ["RuntimeError", "ValueError", "ImportError", "SystemExit", "KeyError"])
+@pytest.mark.parametrize("place", ["own_raising", "own_raising.places"])
+def test_a_package_that_raises_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: str, place: str
+) -> None:
+    write_package(tmp_path, "own_raising").with_name("__init__.py").write_text(f"raise {raised}('one\\ntwo')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NotImportable, match=rf"own_raising.* can't be imported: {raised}: ") as refused:
+        gathered([place])
+    assert "\n" not in str(refused.value)
+
+
+def test_what_a_package_lacks_is_not_the_place_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = write_package(tmp_path, "own_lacking").with_name("__init__.py")
+    init.write_text("import no_such_thing_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NotImportable, match="No module named 'no_such_thing_at_all'"):
+        gathered(["own_lacking.places"])
+    init.write_text("")
+    with pytest.raises(NotImportable, match="there is no module 'own_lacking.other'"):
+        gathered(["own_lacking.other"])
+
+
+@pytest.mark.parametrize("place", ["os", "sys", "os.path"])
+def test_what_python_has_in_no_file_is_refused_and_searched_nowhere(place: str) -> None:
+    path = list(sys.path)
+    with pytest.raises(NotImportable, match=rf"{place} is a part of Python that is read from no file"):
+        gathered([place])
+    assert sys.path == path
+
+
+def test_a_blueprint_with_two_names_is_one(tmp_path: Path) -> None:
+    file = write_places(tmp_path, "own_alias")
+    file.write_text(file.read_text() + "\n\nAlias = Places\n")
+    assert len(gathered([str(file)])) == 1
+
+
+def test_a_class_that_others_are_derived_from_is_passed_over(tmp_path: Path) -> None:
+    file = write_places(tmp_path, "own_derived")
+    source = file.read_text().replace("class Places(Blueprint):", "class Places(Base):")
+    methods = source[source.index("    def _build") :]
+    base = f"class Base(Blueprint):\n    def __init__(self, width=None):\n        pass\n\n{methods}\n\n"
+    file.write_text(source.replace("class Places(Base):", f"{base}class Places(Base):"))
+    (places,) = gathered([str(file)])
+    assert [type(places).__name__, type(places).__base__.__name__] == ["Places", "Base"]  # type: ignore[union-attr]
+    file.write_text(file.read_text().split("class Places(Base):", maxsplit=1)[0])
+    del sys.modules["own_derived"]
+    with pytest.raises(NotImportable, match="defines no blueprint"):
+        gathered([str(file)])
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("def __init__(self): raise RuntimeError('one\\ntwo')", "RuntimeError: one two"),
+        ("def __init__(self): raise SystemExit(3)", "SystemExit: 3"),
+        ("def __init__(self, width): pass", "TypeError: .*width"),
+        ("descriptor = 'BP051'", "AttributeError: .*blueprint_id"),
+    ],
+)
+def test_a_blueprint_that_can_not_be_made_is_refused_with_its_place(
+    tmp_path: Path, lines: str, told: str
+) -> None:
+    file = write_places(tmp_path, "own_unmade")
+    file.write_text(f"{file.read_text()}\n    {lines}\n")
+    with pytest.raises(NotImportable, match=rf"Places of .*own_unmade\.py can't be made: {told}"):
+        gathered([str(file)])
+
+
 def test_a_name_that_stands_for_another_module_is_refused(tmp_path: Path) -> None:
     write_places(tmp_path, "colorsys").rename(tmp_path / "colorsys.py")
     with pytest.raises(NotImportable, match=r"colorsys is .* here; call it something else"):
@@ -148,6 +219,24 @@ def test_what_a_blueprint_imports_of_its_own_counts_in_its_digest(tmp_path: Path
         assert {name for name in files if name.startswith("own")} == names
         assert "esper.karn.blueprint" in files
         assert not any(name.startswith(("torch", "math", "contracts")) for name in files)
+
+
+def test_what_a_packages_own_class_imports_from_above_counts_in_its_digest(tmp_path: Path) -> None:
+    digests = set()
+    for number, content in enumerate(("", "# another")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        package = write_package(folder, "own_above").parent
+        (package / "sub").mkdir()
+        source = (package / "places.py").read_text().replace("from .layers", "from own_above.layers")
+        (package / "sub" / "__init__.py").write_text(source)
+        with (package / "layers.py").open("a") as opened:
+            opened.write(content)
+        with imports_forgotten():
+            (places,) = gathered([str(package / "sub" / "__init__.py")])
+            assert type(places).__module__ == "own_above.sub"
+            digests.add(guard.code_digest(type(places)))
+    assert len(digests) == 2
 
 
 def test_another_source_is_another_digest(tmp_path: Path) -> None:

@@ -316,7 +316,9 @@ def test_what_costs_more_than_64_mib_is_seen() -> None:
 
 
 @pytest.mark.slow
-def test_refusing_costs_at_most_64_mib_and_nothing_is_done_but_reading(tmp_path: Path) -> None:
+def test_refusing_costs_at_most_64_mib_and_1_s_of_processor_time_and_nothing_is_done_but_reading(
+    tmp_path: Path,
+) -> None:
     made = subprocess.run(
         [sys.executable, "-m", "tests.esper.urza.expense", str(tmp_path), *NAMES],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
@@ -324,7 +326,9 @@ def test_refusing_costs_at_most_64_mib_and_nothing_is_done_but_reading(tmp_path:
     assert made.returncode == 0, made.stderr
     control, *lines = [line.split("\t") for line in made.stdout.splitlines()]
     assert int(control[2]) > 64 << 20, "what is dear is seen"
+    assert float(control[3]) > 0, "and so is time"
     assert control[4] == "compile exec", "what runs code is seen"
     assert [(name, way) for name, way, *_ in lines] == [(name, way) for name in NAMES for way in WAYS]
     assert [line for line in lines if int(line[2]) > 64 << 20] == []
+    assert [line for line in lines if float(line[3]) > 1000] == []
     assert [line for line in lines if line[4]] == [], "nothing was run, imported or started"
