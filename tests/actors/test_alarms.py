@@ -179,7 +179,7 @@ def test_a_touch_that_a_moment_knows_is_not_told_again_by_the_process_that_goes_
     async def after(ring: Ring, alarms: RunAlarms) -> None:
         alarms.go_back({"a#0": 4})
         alarms.boundary(boundary(6, violations=4))
-        assert ring.emergencies.level is Level.NONE
+        assert ring.emergencies.level is NONE
         alarms.boundary(boundary(7, violations=5))
         assert ring.emergencies.level is Level.ELEVATED
 
