@@ -118,6 +118,9 @@ class Prefetch(Actor[Look | Heard]):
             likely = await self._at.tamiyo.ask(Foresee(message.view), deadline_s=PATIENCE_S)
             portable = tuple(one for one in likely if self._is_portable(one.blueprint_id))
             specs = await self._at.kasmina.ask(KernelsFor(portable), deadline_s=PATIENCE_S)
+            if not self._unusable:
+                waiting = (one for one in specs if not self._at.stock.holds(one))
+                self._looked_for.update(one.key for one in waiting if one.key not in self._requested)
             new = {spec.key for spec in specs if not await self._provided(spec)}
             front = self._front(specs)
             again = set(front) & self._requested.keys() if front != self._ahead else set()
@@ -172,7 +175,6 @@ class Prefetch(Actor[Look | Heard]):
         """Whether the kernel is in the stock now, or on its way there."""
         if self._at.stock.holds(spec) or spec.key in self._requested or self._unusable:
             return True
-        self._looked_for.add(spec.key)
         return await self._fetch(spec)
 
     def _front(self, specs: Sequence[KernelSpec]) -> tuple[str, ...]:

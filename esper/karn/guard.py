@@ -10,9 +10,11 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import get_importer
 from types import ModuleType
 
 import torch
@@ -36,7 +38,7 @@ def guard_digest(design: Design, catalogue: Catalogue = CATALOGUE) -> str:
 
     Raises:
         UnknownBlueprint: the catalogue has none of that id.
-        BlueprintError: the blueprint's class is in no file.
+        BlueprintError: the blueprint's class is in no file, or one of its files can't be read.
     """
     sha = hashlib.sha256(design.key.encode())
     sha.update(code_digest(type(catalogue.get(design.blueprint_id))).encode())
@@ -63,11 +65,11 @@ def code_digest(blueprint: type[Blueprint]) -> str:
     none, from its own folder. What is imported otherwise, or read, is not seen.
 
     Raises:
-        BlueprintError: the class was not read from a file.
+        BlueprintError: the class was not read from a file, or one that counts can't be read or is no Python.
     """
     sha = hashlib.sha256(blueprint.__qualname__.encode())
     for name, file in sorted(_files(blueprint).items()):
-        content = file.read_bytes()
+        content = _content(file)
         sha.update(f"\n{name} {len(content)}\n".encode())
         sha.update(content)
     return sha.hexdigest()
@@ -93,7 +95,8 @@ def _home(name: str, file: Path) -> Path | None:
     top, _, inner = name.partition(".")
     if top in _OURS or (not inner and file.parent.name in _INSTALLED):
         return None
-    return file.parents[inner.count(".")] if inner else file.parent
+    depth = name.count(".") + (file.stem == "__init__") - 1
+    return file.parents[max(depth, 0)]
 
 
 def _counts(name: str, homes: Mapping[str, Path]) -> bool:
@@ -131,11 +134,30 @@ def _origin(name: str) -> Path | None:
     module = sys.modules.get(name)
     if module is not None:
         return _source(module)
+    files = (Path(spec.origin) for spec in _specs(name) if spec.origin)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _specs(name: str) -> list[ModuleSpec]:
+    """Where a module may lie. Nothing is imported for that, not even the packages that it is in."""
+    package = name.rpartition(".")[0]
     try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
+        if not package:
+            found = [find_spec(name)]
+        else:
+            finders = filter(None, map(get_importer, _folders(package)))
+            found = [finder.find_spec(name) for finder in finders]
+    except Exception:  # noqa: BLE001 - it is another's finder, or there is no such name
+        return []
+    return [spec for spec in found if spec is not None]
+
+
+def _folders(package: str) -> list[str]:
+    """Where a package's modules lie; nowhere if it is no package."""
+    module = sys.modules.get(package)
+    if module is not None:
+        return [*getattr(module, "__path__", ())]
+    return [folder for spec in _specs(package) for folder in spec.submodule_search_locations or ()]
 
 
 def _source(module: ModuleType) -> Path | None:
@@ -152,11 +174,22 @@ def _imports(name: str, file: Path) -> tuple[str, ...]:
     if file.suffix != ".py":
         return ()
     package = name if file.stem == "__init__" else name.rpartition(".")[0]
-    return tuple(_imported(file, package))
+    try:
+        tree = ast.parse(_content(file))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise BlueprintError(f"{file} counts with a blueprint, but is no Python: {error}") from None
+    return tuple(_imported(tree, package))
 
 
-def _imported(file: Path, package: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_bytes())):
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BlueprintError(f"{file} counts with a blueprint, but can't be read: {error.strerror}") from None
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

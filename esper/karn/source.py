@@ -9,7 +9,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -77,14 +77,15 @@ def blueprint_at(source: Source) -> Blueprint:
     kind = getattr(module, source.name, None)
     if not (isinstance(kind, type) and issubclass(kind, Blueprint)):
         raise NotImportable(f"{source.file} has no blueprint called {source.name}")
-    return _made(kind)
+    return _made(kind, source.file)
 
 
 def gathered(places: Iterable[str]) -> tuple[Blueprint, ...]:
     """The blueprints of some modules, each given as a file (`….py`) or by name, in the order of their ids.
 
     Raises:
-        NotImportable: there is no such module, importing it fails, or it defines no blueprint.
+        NotImportable: there is no such module, importing it fails, it defines no blueprint, or one can't be
+            made.
     """
     return tuple(blueprint for place in places for blueprint in _defined_at(place))
 
@@ -96,19 +97,23 @@ def absolute(place: str) -> str:
 
 def _defined_at(place: str) -> list[Blueprint]:
     module = _module_at(place)
+    named = dict.fromkeys(kind for kind in vars(module).values() if isinstance(kind, type))
     kinds = [
         kind
-        for kind in vars(module).values()
-        if isinstance(kind, type)
-        and issubclass(kind, Blueprint)
-        and kind.__module__ == module.__name__
-        and not inspect.isabstract(kind)
+        for kind in named
+        if issubclass(kind, Blueprint) and kind.__module__ == module.__name__ and _is_whole(kind)
     ]
     if not kinds:
         raise NotImportable(
-            f"{place} defines no blueprint: no class derived from Blueprint with all it needs"
+            f"{place} defines no blueprint: no class derived from Blueprint with all its methods and a "
+            "descriptor"
         )
-    return sorted((_made(kind) for kind in kinds), key=lambda one: one.blueprint_id)
+    return sorted((_made(kind, place) for kind in kinds), key=lambda one: one.blueprint_id)
+
+
+def _is_whole(kind: type[Blueprint]) -> bool:
+    """Whether it is meant to be grown; others are what some are derived from."""
+    return not inspect.isabstract(kind) and hasattr(kind, "descriptor")
 
 
 def _module_at(place: str) -> ModuleType:
@@ -118,13 +123,23 @@ def _module_at(place: str) -> ModuleType:
             raise NotImportable(f"there is no file {file}")
         name = _name_of(file)
         return _imported(name, _root(file, name), file)
-    spec = None
-    with suppress(ImportError, ValueError):
-        spec = find_spec(place)
+    spec = _spec_of(place)
     if spec is None or spec.origin is None:
         raise NotImportable(f"there is no module {place!r}; a file is given with its path, ending in .py")
+    if not spec.has_location:
+        raise NotImportable(f"{place} is a part of Python that is read from no file; it has no blueprints")
     file = Path(spec.origin)
     return _imported(place, _root(file, place), file)
+
+
+def _spec_of(place: str) -> ModuleSpec | None:
+    """Where a module is; its packages are imported for that. None if there is none of that name."""
+    try:
+        return find_spec(place)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            return None
+        raise NotImportable(f"{place} can't be imported: {_told(error)}") from error
 
 
 def _imported(name: str, root: Path, file: Path) -> ModuleType:
@@ -134,7 +149,7 @@ def _imported(name: str, root: Path, file: Path) -> ModuleType:
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise NotImportable(f"{file} can't be imported: {type(error).__name__}: {error}") from error
+        raise NotImportable(f"{file} can't be imported: {_told(error)}") from error
     found = _file_of(module)
     if found is None or found.resolve() != file.resolve():
         raise NotImportable(
@@ -143,13 +158,18 @@ def _imported(name: str, root: Path, file: Path) -> ModuleType:
     return module
 
 
-def _made(kind: type[Blueprint]) -> Blueprint:
+def _made(kind: type[Blueprint], place: str) -> Blueprint:
     try:
         made = kind()
-        made.descriptor, made.layouts  # noqa: B018 - a class without them is no blueprint
-    except (TypeError, AttributeError) as error:
-        raise NotImportable(f"{kind.__name__} can't be made: {error}") from error
+        made.blueprint_id, made.layouts  # noqa: B018 - a class without them is no blueprint
+    except (Exception, SystemExit) as error:
+        raise NotImportable(f"{kind.__name__} of {place} can't be made: {_told(error)}") from error
     return made
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _file_of(module: ModuleType | None) -> Path | None:

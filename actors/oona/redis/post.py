@@ -96,8 +96,9 @@ class Post:
             if left_s <= 0 or not self._link.up:
                 self.turned.add(item, "refused")
                 raise OutboxFullError(
-                    f"{item.topic} can't take {item.event_id}: {self.outbox.messages} messages are kept here "
-                    "until all groups have settled them, as many as may (outbox_messages_max); try later"
+                    f"{item.topic} can't take {item.event_id}: {self.outbox.messages} messages "
+                    f"({self.outbox.bytes} bytes) are kept here until all groups have settled them, as many "
+                    "as may (outbox_messages_max, outbox_bytes_max); try again later"
                 )
             for each in self._topics.values():
                 self._settling.ask(each)

@@ -179,9 +179,7 @@ def test_what_another_s_finder_fails_at_does_not_count(monkeypatch: pytest.Monke
     "content", [b"def (", b"\0", b"# coding: nonsense", b"x = " + b"(" * 300 + b")" * 300]
 )
 def test_what_counts_but_is_no_python_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
-    source = SOURCE + "        def ask(self):\n            import guarded_broken\n".replace(
-        "        ", "    ", 1
-    )
+    source = f"{SOURCE}    def ask(self):\n        import guarded_broken\n"
     blueprint = own(tmp_path, "guarded_asking", source)
     (tmp_path / "guarded_broken.py").write_bytes(content)
     with pytest.MonkeyPatch.context() as patched:

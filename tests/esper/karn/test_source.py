@@ -131,7 +131,7 @@ def test_what_a_package_lacks_is_not_the_place_itself(
     with pytest.raises(NotImportable, match="No module named 'no_such_thing_at_all'"):
         gathered(["own_lacking.places"])
     init.write_text("")
-    with pytest.raises(NotImportable, match="there is no module 'own_lacking.other'"):
+    with pytest.raises(NotImportable, match=r"there is no module 'own_lacking\.other'"):
         gathered(["own_lacking.other"])
 
 
