@@ -16,10 +16,15 @@ from esper.tolaria.trainer import Trainer
 
 
 class Ungrown:
-    """The control run: same host, seed, order of data and training FLOPs, and no growth."""
+    """The control run: same host, seed, order of data and training FLOPs, and no growth.
+
+    Where the run had a budget of FLOPs it gets the same, not what was left over of it by less than a step: the
+    schedule follows the budget, and a run that grew nothing is to come out as its control, bit for bit.
+    """
 
     def __init__(self, config: Config, task: Task, train_flops: int) -> None:
-        run = msgspec.structs.replace(config.run, policy="none", epochs=None, gflop=train_flops / 1e9)
+        gflop = max(train_flops / 1e9, config.run.gflop or 0.0)
+        run = msgspec.structs.replace(config.run, policy="none", epochs=None, gflop=gflop)
         self.trainer = Trainer(
             task,
             Grafts(task.model, ()),

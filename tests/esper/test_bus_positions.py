@@ -42,7 +42,8 @@ async def listen(
             for delivery in deliveries:
                 said.append((delivery.topic, delivery.event_id, delivery.message))
                 delivery.ack()
-            quiet = 0 if deliveries or not enough() else quiet + 1
+            over = enough()
+            quiet = 0 if deliveries or not over else quiet + 1
         await opened.bus.flush()
 
 
