@@ -82,6 +82,7 @@ async def perform(script: Script) -> Report:
     async with AsyncExitStack() as whole:
         try:
             opened = await whole.enter_async_context(open_bus(way, folder.name, clock))
+            await opened.succeed()
         except BusError as error:  # it has gone since it was tried
             raise NoBus(str(error)) from None
         registry = await whole.enter_async_context(open_registry(way))

@@ -7,7 +7,7 @@ their numbers there.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -96,6 +96,14 @@ class Journal:
         else:
             self._put(line, report_id)
         return known is None
+
+    def mark(self, landed: Callable[[], None]) -> bool:
+        """Call `landed`, in whatever thread, once all that was written so far is on the disk.
+
+        False, and it is not called, if the journal is broken or too much waits for the disk. Nor is it called
+        if the journal breaks before.
+        """
+        return self.scribe.post(lambda book: None, landed=landed)
 
     def taken(self) -> tuple[str, ...]:
         """Ids of the field reports that came to be on the disk, or came again, since this was asked last."""

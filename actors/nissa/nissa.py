@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import get_args
 
@@ -13,6 +13,7 @@ from actors.display import Display
 from actors.hearing import consumer_in
 from actors.nissa.counters import RunCounters
 from actors.nissa.journal import Journal, Line
+from actors.nissa.pledge import Pledge
 from actors.oona.bus import Bus, Delivery, Subscription
 from actors.runtime import Actor, ActorError, ActorRef, handles
 from actors.runtime.clock import Clock
@@ -71,6 +72,7 @@ class Nissa(Actor[Heard | Refresh | Drain]):
         self._listening: asyncio.Task[None] | None = None
         self._in_hand: deque[Delivery] = deque()
         """Taken from the bus and not looked at yet; a stop loses none of them."""
+        self._pledge = Pledge(lookout.journal, lookout.clock)
 
     async def on_start(self) -> None:
         self._subscription = self._at.bus.subscribe(topics.ALL, "nissa", consumer_in("nissa", self._at.clock))
@@ -91,6 +93,7 @@ class Nissa(Actor[Heard | Refresh | Drain]):
             if self._subscription is not None:
                 self._subscription.close()
         await self._at.journal.settle()
+        self._pledge.redeem_all()
         self._acknowledge()
 
     @handles
@@ -114,6 +117,7 @@ class Nissa(Actor[Heard | Refresh | Drain]):
             training = counters.training
             training.steps, training.loss, training.learning_rate = newest[:3]
             counters.telemetry_dropped = max(0, newest.step // SAMPLE_EVERY + 1 - counters.telemetry_read)
+        self._pledge.redeem()
         self._acknowledge()
 
     async def _listen(self, subscription: Subscription) -> None:
@@ -141,20 +145,24 @@ class Nissa(Actor[Heard | Refresh | Drain]):
                 self._at.reports.tell_nowait(ReportsRead(taken))
 
     def _hear(self, delivery: Delivery) -> None:
-        with delivery:
-            message = delivery.message
-            line = Line(self._at.clock.wall_ns(), delivery.topic, delivery.event_id, message)
-            if not self._at.journal.write(line):
-                return
-            match message:
-                case TelemetryPacket(events=events):
-                    for event in events:
-                        kind = EVENT_KINDS.get(event.attributes.get("kind", ""), "info")
-                        epoch = event.attributes.get("epoch", "")
-                        self._at.display.event(
-                            event.description, kind, int(epoch) if epoch.isdecimal() else None
-                        )
-                case FieldReport(outcome=outcome):
-                    self._at.counters.growth.field_reports[outcome] += 1
-                case _:
-                    pass
+        with ExitStack() as stack:
+            stack.enter_context(delivery)
+            self._take_down(delivery)
+            stack.pop_all()  # it went well, and is acknowledged once it is on the disk
+        self._pledge.add(delivery)
+
+    def _take_down(self, delivery: Delivery) -> None:
+        message = delivery.message
+        line = Line(self._at.clock.wall_ns(), delivery.topic, delivery.event_id, message)
+        if not self._at.journal.write(line):
+            return
+        match message:
+            case TelemetryPacket(events=events):
+                for event in events:
+                    kind = EVENT_KINDS.get(event.attributes.get("kind", ""), "info")
+                    epoch = event.attributes.get("epoch", "")
+                    self._at.display.event(event.description, kind, int(epoch) if epoch.isdecimal() else None)
+            case FieldReport(outcome=outcome):
+                self._at.counters.growth.field_reports[outcome] += 1
+            case _:
+                pass

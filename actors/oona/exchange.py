@@ -77,14 +77,16 @@ class Exchange:
                 self._look_at(topic, now_s)
         return outcome
 
-    def subscribe(self, topics: list[str], group: str, consumer_name: str, lossy: bool = False) -> Membership:
+    def subscribe(
+        self, topics: list[str], group: str, consumer_name: str, lossy: bool, now_s: float
+    ) -> Membership:
         """Join a group of each topic; raises ValueError, with nothing changed."""
         if not topics or len(set(topics)) != len(topics):
             raise texts.no_topics(consumer_name, topics)
         joined = Membership(Consumer(consumer_name, self.config.breaker))
         try:
             for topic in [self.topic(name) for name in topics]:
-                joined.join(topic, group, lossy)
+                joined.join(topic, group, lossy, now_s)
         except ValueError:
             joined.leave(0.0)
             raise

@@ -38,8 +38,17 @@ class Group:
         self._on_room = on_room
         self._on_dead = on_dead
         self._hands = Hands()
+        self._attended_s = 0.0
         self._postponed = Agenda(lambda ticket, entry: entry.place is POSTPONED and entry.ticket == ticket)
         self._expiring = Agenda(lambda _, entry: entry.place is not SETTLED)
+
+    # Who is there
+
+    def join(self, consumer: Consumer, now_s: float) -> None:
+        """The caller has seen to it that the name is free."""
+        if not self.consumers:
+            self._attended_s = now_s
+        self.consumers[consumer.name] = consumer
 
     # What comes in
 
@@ -160,11 +169,11 @@ class Group:
     def age_s(self, now_s: float) -> float:
         """Seconds that some message has waited for a consumer, or been in hand without a sign of life.
 
-        0 while nobody is subscribed. A backoff is not counted: it is meant to last."""
+        Time in which nobody was subscribed is not counted, nor is a backoff: it is meant to last."""
         if not self.consumers:
             return 0.0
         oldest = [*self.urgent.heads(), *self.normal.heads(), *self._hands.longest_held()]
-        return now_s - min((entry.since_s for entry in oldest), default=now_s)
+        return now_s - max(min((entry.since_s for entry in oldest), default=now_s), self._attended_s)
 
     def pending_ids(self) -> list[str]:
         """Event ids of what is unsettled, in no particular order."""

@@ -16,9 +16,9 @@ class Membership:
         self._places: list[tuple[Topic, Group]] = []
         self._first = 0
 
-    def join(self, topic: Topic, group: str, lossy: bool) -> None:
+    def join(self, topic: Topic, group: str, lossy: bool, now_s: float) -> None:
         """Raises ValueError, with nothing changed."""
-        self._places.append((topic, topic.join(group, self.consumer, lossy)))
+        self._places.append((topic, topic.join(group, self.consumer, lossy, now_s)))
 
     def leave(self, now_s: float) -> None:
         """Leave all groups; what was in hand goes to the others."""

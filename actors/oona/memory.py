@@ -86,7 +86,7 @@ class MemoryBus:
         if self._closed:
             raise ClosedError(texts.BUS_CLOSED)
         names = [topics] if isinstance(topics, str) else list(topics)
-        membership = self._exchange.subscribe(names, group, consumer, lossy)
+        membership = self._exchange.subscribe(names, group, consumer, lossy, self._clock.monotonic())
         subscription = MemorySubscription(membership, self._clock, self._config.slice_messages)
         self._subscriptions = [each for each in self._subscriptions if not each.closed]
         self._subscriptions.append(subscription)

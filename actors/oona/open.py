@@ -7,12 +7,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from actors.oona.bus import Bus
 from actors.oona.errors import BusError
 from actors.oona.memory import MemoryBus
-from actors.oona.topics import RUN_BUS, run_topics
+from actors.oona.topics import LISTENERS, RUN_BUS, run_topics
 from actors.runtime.clock import Clock
 from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop
@@ -112,6 +113,10 @@ class OpenBus:
     bus: Bus
     retire: Callable[[float], Awaitable[None]]
     """Let all that the back end keeps of it expire after so many seconds, unless that is said again."""
+    succeed: Callable[[], Awaitable[None]]
+    """Go on in place of the run's process that is dead: what its own listeners held is theirs at once.
+
+    Raises a BusError if the back end can't be asked."""
 
 
 @asynccontextmanager
@@ -154,13 +159,17 @@ async def open_registry(way: Door) -> AsyncIterator[Registry | None]:
 
 async def _opened(way: Door, run_id: str, clock: Clock) -> OpenBus:
     if way.is_memory:
-        return OpenBus(MemoryBus(run_topics(), clock, RUN_BUS), _nothing_to_retire)
+        return OpenBus(MemoryBus(run_topics(), clock, RUN_BUS), _nothing_to_retire, _nobody_to_succeed)
     from actors.oona.redis.bus import RedisBus
     from actors.oona.redis.frames import LeylineFrames
 
     frames = LeylineFrames(way.keyring, way.sender, clock)
     bus = await RedisBus.open(way.address, run_id, run_topics(), clock, frames)
-    return OpenBus(bus, bus.retire)
+    return OpenBus(bus, bus.retire, partial(bus.succeed, LISTENERS))
+
+
+async def _nobody_to_succeed() -> None:
+    """It ended with the process."""
 
 
 async def _nothing_to_retire(_: float) -> None:

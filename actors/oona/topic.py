@@ -198,7 +198,7 @@ class Topic:
 
     # Groups
 
-    def join(self, group_name: str, consumer: Consumer, lossy: bool) -> Group:
+    def join(self, group_name: str, consumer: Consumer, lossy: bool, now_s: float) -> Group:
         """Put a consumer into a group, made now if there is none; raises ValueError, with nothing changed."""
         group = self.groups.get(group_name)
         members = {} if group is None else group.consumers
@@ -208,7 +208,7 @@ class Topic:
             raise texts.too_many_consumers(consumer.name, group_name, self.name, len(members))
         if group is None:
             group = self._make_group(group_name, lossy)
-        group.consumers[consumer.name] = consumer
+        group.join(consumer, now_s)
         return group
 
     def leave(self, group: Group, consumer: Consumer, now_s: float) -> None:

@@ -99,9 +99,10 @@ def a_world(seed: int = 0) -> World:
     company = Company(script, around)
 
     async def retire(_: float) -> None: ...
+    async def nobody() -> None: ...
 
     registry, entry = MemoryRegistry(), RunEntry("fake", script.facts, clock.wall_ns(), SITES)
-    presence = Presence(entry, registry, company.witness, OpenBus(bus, retire), spectator, clock)
+    presence = Presence(entry, registry, company.witness, OpenBus(bus, retire, nobody), spectator, clock)
     return World(clock, bus, company, presence, registry, spectator)
 
 

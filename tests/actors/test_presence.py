@@ -87,7 +87,9 @@ def a_world() -> World:
     async def retire(seconds: float) -> None:
         world.retired.append(seconds)
 
-    opened = OpenBus(world.bus, retire)
+    async def nobody() -> None: ...
+
+    opened = OpenBus(world.bus, retire, nobody)
     world.presence = Presence(ENTRY, world.registry, world.witness, opened, world.spectator, clock)
     return world
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from actors.oona.open import door, keeping_house, open_bus
+from actors.presence import BUS_CONSERVATIVE
 from actors.runtime import LoopClock
 from contracts import topics
 from contracts.messages import AdaptationCommand, FieldReport, SystemState, TelemetryPacket
@@ -73,6 +74,7 @@ def test_a_reader_of_its_own_hears_a_killed_and_resumed_run_as_one_that_nothing_
     with stage(tmp_path) as scene:
         said = killed_and_resumed(scene, own_redis.address)
         report = read(scene.run_folder / "report.json")
+        written = scene.run_folder.joinpath("events.jsonl").read_bytes().splitlines()
     once = {(topic, event_id): message for topic, event_id, message in said}
     (resumed,) = report.resumes
     assert resumed.epoch < KILLED_AT, "what was told behind the checkpoint was told again"
@@ -99,5 +101,8 @@ def test_a_reader_of_its_own_hears_a_killed_and_resumed_run_as_one_that_nothing_
     assert set(changes) >= {one for one in entered if one[2] < EPOCHS}
     assert set(changes.values()) == {1}
     assert sum("taken up again" in event.description for event in events) == 1
+    lines = [msgspec.json.decode(line) for line in written]
+    assert {(line["topic"], line["event_id"]) for line in lines if "event_id" in line} >= set(once)
+    assert BUS_CONSERVATIVE not in {one.name for one in report.alerts}, "who is dead is not slow"
     reports = [one.report_id for one in once.values() if isinstance(one, FieldReport)]
     assert reports

@@ -281,6 +281,13 @@ class RedisBus:
         with suppress(RefusedError):
             await self._ask(("retire", seconds), _ANYTHING)
 
+    async def succeed(self, groups: Sequence[str]) -> None:
+        """Go on in place of a process that is dead: who else consumes for `groups` is put out of them.
+
+        What it held is to be had at once. Raises RefusedError, ClosedError: the server can't be asked."""
+        for group in groups:
+            await self._ask(("succeed", list(self._topics), group), _ANYTHING)
+
     async def close(self) -> None:
         """Refuse publishers, end subscriptions, and leave; what is on its way has a moment to arrive."""
         if self._closed:

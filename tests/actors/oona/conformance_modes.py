@@ -94,6 +94,16 @@ class ConservativeConformance:
         await rig.let_pass(20)
         assert not (await rig.metrics()).conservative
 
+    @with_topic(TopicPolicy(groups=("g",), stall_after_s=2))
+    async def test_what_lay_there_before_anybody_came_counts_from_then(self, rig: Rig) -> None:
+        await rig.publish("t", [1])
+        await rig.let_pass(10)
+        rig.bus.subscribe("t", "g", "a")
+        await rig.let_pass(1.9)
+        assert not (await rig.metrics()).conservative
+        await rig.let_pass(0.3)
+        assert (await rig.metrics()).conservative
+
     @with_topic(TopicPolicy(groups=("g",), attempts_max=1, urgent_capacity=1, reroute_capacity=0))
     async def test_a_normal_dead_letter_stays_one_meanwhile(self, rig: Rig) -> None:
         consumer = rig.bus.subscribe("t", "g", "a")

@@ -67,9 +67,10 @@ async def redis_bus(
     config: BusConfig = DEFAULTS,
     options: RedisOptions = OPTIONS,
     clock: HandClock | None = None,
+    namespace: str = "",
 ) -> AsyncIterator[Rig]:
-    """A bus in a namespace of its own."""
-    namespace = f"test {next(_namespaces)}"
+    """A bus in a namespace of its own, or in that one."""
+    namespace = namespace or f"test {next(_namespaces)}"
     clock = HandClock() if clock is None else clock
     bus = await RedisBus.open(server.address, namespace, topics, clock, NoteFrames(), config, options)
     quiet = Quiet(bus, server, namespace)

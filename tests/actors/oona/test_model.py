@@ -48,7 +48,7 @@ class BusMachine(RuleBasedStateMachine):
         self.keys = 0
         self.exchange = Exchange({"t": policy}, config, new_id=lambda: "never asked for")
         self.topic = self.exchange.topics["t"]
-        self.members = {name: self.exchange.subscribe(["t"], name, "a") for name in GROUPS}
+        self.members = {name: self.exchange.subscribe(["t"], name, "a", False, 0.0) for name in GROUPS}
         self.model = Model(policy, config)
         self.delivered: list[tuple[str, Group, Entry, int, Copy]] = []
         self.tickets: dict[str, Ticket] = {}
@@ -137,7 +137,7 @@ class BusMachine(RuleBasedStateMachine):
     def leave_and_come_back(self, name: str) -> None:
         self.members[name].leave(self.now)
         self.model.leave(name, self.now)
-        self.members[name] = self.exchange.subscribe(["t"], name, "a")
+        self.members[name] = self.exchange.subscribe(["t"], name, "a", False, self.now)
 
     @precondition(lambda self: len(self.topic.letters))
     @rule(index=indexes)

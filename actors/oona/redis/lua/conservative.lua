@@ -14,14 +14,35 @@ local function described(group, lane, ledger, capacity)
     .. ledger.waiting .. ' waiting) of at most ' .. capacity
 end
 
--- Seconds that some message has waited for a consumer, or been in hand without a sign of life. While nobody at all
--- could reach the server, nobody could be late.
-local function age_s(group)
-  write_now()
-  if call('HLEN', group_key('c', group)) == 0 then
-    return 0
+-- When each consumer was there last, and when anybody was.
+local function last_signs(group)
+  local signs, newest_s = {}, 0
+  local consumers = call('HGETALL', group_key('c', group))
+  for i = 1, #consumers, 2 do
+    local sign_s = is_mine(consumers[i + 1]) and NOW or last_sign_s(consumers[i + 1])
+    signs[consumers[i]] = sign_s
+    newest_s = math.max(newest_s, sign_s)
   end
-  local oldest_s = NOW
+  return signs, newest_s
+end
+
+local HANDS_LOOKED_AT = 16
+
+-- Seconds that somebody has held something, at most.
+local function longest_held_s(group, signs, from_s)
+  local longest_s = 0
+  for _, number in ipairs(call('ZRANGE', group_key('held', group), 0, HANDS_LOOKED_AT - 1)) do
+    local sign_s = signs[holder_of(group, tonumber(number)) or '']
+    if sign_s then
+      longest_s = math.max(longest_s, sign_s - math.max(from_s, (hand_at(group, number))))
+    end
+  end
+  return longest_s
+end
+
+-- Seconds that something has waited for a consumer, at most.
+local function longest_waited_s(group, until_s, from_s)
+  local oldest_s = until_s
   local function look(record)
     if record and record.since_s < oldest_s then
       oldest_s = record.since_s
@@ -37,12 +58,16 @@ local function age_s(group)
       look(record)
     end
   end
-  local hand = call('ZRANGE', group_key('held', group), 0, 0)[1]
-  local taken_s = hand and hand_at(group, hand)
-  if taken_s and taken_s < oldest_s then
-    oldest_s = taken_s
-  end
-  return NOW - math.max(oldest_s, the_mode().resumed_s)
+  return until_s - math.max(from_s, oldest_s)
+end
+
+-- Seconds that some message has waited for a consumer, or been in hand. Only who is there can be late: it counts up
+-- to the last sign of life, and from when somebody came, or the server was there again.
+local function age_s(group)
+  write_now()
+  local signs, newest_s = last_signs(group)
+  local from_s = math.max(the_mode().resumed_s, group.attended_s or 0)
+  return math.max(longest_held_s(group, signs, from_s), longest_waited_s(group, newest_s, from_s))
 end
 
 local function cause_of(topic)

@@ -70,7 +70,7 @@ local function let_the_silent_go(group)
   local silent = {}
   local consumers = call('HGETALL', group_key('c', group))
   for i = 1, #consumers, 2 do
-    if NOW - tonumber(string.match(consumers[i + 1], '^%S+')) > SETTINGS.dead_after_s then
+    if NOW - last_sign_s(consumers[i + 1]) > SETTINGS.dead_after_s then
       silent[#silent + 1] = consumers[i]
     end
   end

@@ -47,6 +47,16 @@ local function sign_of_life()
   return exact(NOW) .. ' ' .. CLIENT
 end
 
+-- Whether somebody is there to take what comes.
+local function attended(group)
+  for _, member in ipairs(call('HVALS', group_key('c', group))) do
+    if NOW - last_sign_s(member) <= (group.topic.policy.stall_after_s or SETTINGS.dead_after_s) then
+      return true
+    end
+  end
+  return false
+end
+
 -- ["join", topic, group, consumer, lossy]
 function OPS.join(op)
   local topic, name, consumer = topic_of(op[2]), op[3], op[4]
@@ -65,6 +75,10 @@ function OPS.join(op)
     return {'groups_max', stored_groups(topic)}
   end
   group = group or make_group(topic, name, false, op[5] == true)
+  if not attended(group) then
+    group.attended_s = NOW
+    topic.changed = true
+  end
   create('HSET', group_key('c', group), consumer, sign_of_life())
   return true
 end
@@ -157,6 +171,19 @@ function OPS.leave(op)
   local group = group_of(op[2], op[3])
   if group and owned(group, op[4]) then
     leave(group, op[4])
+  end
+  return true
+end
+
+-- ["succeed", [topic...], group]: those of other clients are gone for good, and what they held is to be had at once.
+function OPS.succeed(op)
+  for _, name in ipairs(op[2]) do
+    local group = group_of(name, op[3])
+    for _, consumer in ipairs(group and call('HKEYS', group_key('c', group)) or {}) do
+      if not owned(group, consumer) then
+        leave(group, consumer)
+      end
+    end
   end
   return true
 end

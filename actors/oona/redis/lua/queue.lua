@@ -79,6 +79,17 @@ local function held_in(group, number)
   return list
 end
 
+-- Whose hand it is; nil if nothing is left in it.
+local function holder_of(group, number)
+  local _, entries = hand_at(group, number)
+  for _, entry in ipairs(entries) do
+    local record = record_of(group, entry)
+    if record and record.place == 'h' and record.hand == number then
+      return record.holder
+    end
+  end
+end
+
 local function keep(group, entry, record)
   create('HSET', group_key('m', group), entry, packed(record))
 end

@@ -51,7 +51,7 @@ local function read_group(topic, name)
   return stored
 end
 
-local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors', 'hands'}
+local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors', 'hands', 'attended_s'}
 
 local function write_group(group)
   local stored = {}
@@ -84,10 +84,19 @@ local function group_of(topic_name, group_name)
   return topic and topic.groups[group_name]
 end
 
+-- A member is stored as the seconds of its last sign of life and whose it is.
+local function last_sign_s(member)
+  return tonumber(string.match(member, '^%S+'))
+end
+
+local function is_mine(member)
+  return string.match(member, ' (.*)') == CLIENT
+end
+
 -- Whether this client has the consumer's name; one that was let go may find a successor under it.
 local function owned(group, consumer)
   local member = call('HGET', group_key('c', group), consumer)
-  return member and string.match(member, ' (.*)') == CLIENT
+  return member and is_mine(member)
 end
 
 local function books_of(topic, priority)
