@@ -1,5 +1,6 @@
 """Everything in a model but one module's own: what that module must not touch, and must not share."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -34,11 +35,16 @@ def bystanders_of(module: nn.Module, model: nn.Module) -> Bystanders:
     )
 
 
-def shared_tensors(module: nn.Module, model: nn.Module) -> list[str]:
-    """Names of `module`'s parameters and buffers that lie in the same memory as some of `model`'s.
+def memory_of(model: nn.Module) -> set[int]:
+    """Where `model`'s parameters and buffers lie."""
+    tensors = chain(model.parameters(), model.buffers())
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
+
+
+def shared_tensors(module: nn.Module, taken: Container[int]) -> list[str]:
+    """Names of `module`'s parameters and buffers that lie in `taken` memory.
 
     One without a shape has no memory yet.
     """
-    taken = {t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers()) if t.numel()}
     own = chain(module.named_parameters(), module.named_buffers())
     return [n for n, tensor in own if not is_lazy(tensor) and tensor.untyped_storage().data_ptr() in taken]

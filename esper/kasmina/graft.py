@@ -9,13 +9,14 @@ hook: it costs nothing. Nothing here draws random numbers or touches a host tens
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from contracts.growth import SiteInfo
 from esper.kasmina.anchor import Anchor, find_anchors
-from esper.kasmina.bystanders import Bystanders, bystanders_of, shared_tensors
+from esper.kasmina.bystanders import Bystanders, bystanders_of, memory_of, shared_tensors
 from esper.kasmina.reach import unfit
 from esper.kasmina.registry import Registry
 from esper.kasmina.slot import CHILD, Graft, Slot, graft_of, grow, is_grown, key_of
@@ -73,7 +74,8 @@ class Grafts:
             )
         if site not in self._anchors:
             raise GraftError(f"{site!r} is not a site; the sites are {', '.join(self._anchors) or 'none'}")
-        shared = shared_tensors(module, self.model)
+        memory = memory_of(self.model)
+        shared = shared_tensors(module, memory)
         if shared:
             raise GraftError(
                 f"{seed_id} shares {', '.join(shared)} with the model; give it tensors of its own"
@@ -83,13 +85,13 @@ class Grafts:
             raise GraftError(
                 f"nothing is grafted while the model has foreign parameters: {', '.join(map(str, strangers))}"
             )
-        odd = unfit(module, self.model)
+        odd = unfit(module, self.model, memory)
         if odd:
             raise GraftError(f"{seed_id} {odd}")
         anchor = self._anchors[site]
         slot = Slot(seed_id, module)
         if self._host:
-            slot.to(self._host[0][1])
+            _move(slot, self._host[0][1])
         slot.train(anchor.module.training)
         graft = graft_of(anchor.module)
         if graft is None:
@@ -292,6 +294,13 @@ def ungrown_state_dict(model: nn.Module) -> dict[str, Tensor]:
     for name in [name for name in state if is_grown(name)]:
         del state[name]
     return state
+
+
+def _move(slot: Slot, like: Tensor) -> None:
+    """To the device and floating type of `like`; looking takes less than moving what is there already."""
+    tensors = chain(slot.parameters(), slot.buffers())
+    if any(t.device != like.device or (t.is_floating_point() and t.dtype != like.dtype) for t in tensors):
+        slot.to(like)
 
 
 def _settle(place: _Place) -> None:

@@ -6,18 +6,22 @@ attribute, in a container, bound in a method or closed over by a function.
 
 import functools
 import types
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Container, Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 DEPTH_MAX = 6
 """How deep containers are looked into."""
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes, torch.dtype, torch.device})
+_CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, frozenset})
 _REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
-def unfit(module: nn.Module, model: nn.Module) -> str:
-    """Why `module` can't be grafted into `model`; empty if it can."""
+def unfit(module: nn.Module, model: nn.Module, memory: Container[int]) -> str:
+    """Why `module` can't be grafted into `model`, whose tensors lie in `memory`; empty if it can."""
     lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
     if lazy:
         return f"has no shape yet for {', '.join(lazy)}; run it once before"
@@ -25,15 +29,20 @@ def unfit(module: nn.Module, model: nn.Module) -> str:
     child = next((name for name, part in module.named_modules() if id(part) in theirs), None)
     if child is not None:
         return f"has the model's own module as {child or 'its root'}; give it one of its own"
-    memory = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers()) if t.numel()}
     for name, part in module.named_modules():
         for key, value in vars(part).items():
-            if key not in _REGISTERED and _touches(value, theirs, memory):
+            if not _is_plain(value) and key not in _REGISTERED and _touches(value, theirs, memory):
                 return f"holds something of the model's in {'.'.join(filter(None, (name, key)))}"
     return ""
 
 
-def _touches(value: object, theirs: set[int], memory: set[int]) -> bool:
+def _is_plain(value: object) -> bool:
+    """Nearly everything that modules have: what holds nothing, or nothing yet."""
+    kind = type(value)
+    return kind in _SCALARS or (kind in _CONTAINERS and not value)
+
+
+def _touches(value: object, theirs: Container[int], memory: Container[int]) -> bool:
     """Whether a module or tensor of the model's is in `value`."""
     seen: set[int] = set()
     left: list[tuple[object, int]] = [(value, 0)]

@@ -10,9 +10,9 @@ grew before it. The hook is a function of this module and finds its graft on the
 called for: copies, pickles and exports of the host carry their growth with them.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -148,25 +148,16 @@ def is_grown(name: str) -> bool:
     return CHILD in name.split(".")
 
 
+@lru_cache(maxsize=1_000)
 def key_of(seed_id: str) -> str:
-    """`seed_id` as a name that a module can have: letters, digits and _ only; `id_of` reverses it."""
+    """`seed_id` as a name that a module can have: letters, digits and _ only; each has its own."""
     return "at_" + "".join(_escape(character) for character in seed_id)
-
-
-def id_of(key: str) -> str:
-    """The seed's id that `key_of` made `key` from."""
-    return re.sub(r"__|_x([0-9a-f]+)_", _unescape, key.removeprefix("at_"))
 
 
 def _escape(character: str) -> str:
     if character == "_":
         return "__"
     return character if character.isascii() and character.isalnum() else f"_x{ord(character):x}_"
-
-
-def _unescape(match: re.Match[str]) -> str:
-    code = match.group(1)
-    return chr(int(code, 16)) if code else "_"
 
 
 def _refill(modules: dict[str, M], before: dict[str, M]) -> None:

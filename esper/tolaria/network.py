@@ -5,7 +5,7 @@ write the values. The order of the seeds is part of it, because sums of floats d
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from esper.kasmina.anchor import SiteError, find_anchor
-from esper.kasmina.bystanders import shared_tensors
+from esper.kasmina.bystanders import memory_of, shared_tensors
 from esper.kasmina.graft import Grafts
 from esper.kasmina.slot import CHILD, is_grown, key_of
 from esper.tolaria.groups import copied, fits
@@ -49,14 +49,14 @@ class Network:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def take_network(grafts: Grafts) -> Network:
-    """A copy of the network as it is; the modules of its seeds are not in it."""
+def take_network(grafts: Grafts, copy_of: Callable[[Tensor], Tensor] = copied) -> Network:
+    """A copy of the network as it is, its tensors by `copy_of`; the modules of its seeds are not in it."""
     model = grafts.model
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     planted = (Planted(one, grafts.site_of(one), grafts.alpha(one)) for one in grafts.seed_ids())
     return Network(
         seeds=tuple(planted),
-        tensors={name: copied(tensor) for name, tensor in (*parameters.items(), *model.named_buffers())},
+        tensors={name: copy_of(tensor) for name, tensor in (*parameters.items(), *model.named_buffers())},
         extras={name: _extra(module) for name, module in modules.items() if _has_extra(module)},
         frozen=tuple(name for name, parameter in parameters.items() if not parameter.requires_grad),
         resting=tuple(name for name, module in modules.items() if not module.training),
@@ -81,7 +81,7 @@ def flaw_of_network(grafts: Grafts, network: Network, modules: Mapping[str, nn.M
         except SiteError as error:
             return f"{seed.seed_id} has no place: {error}"
         known = seed.seed_id in grafts.seed_ids() and grafts.module(seed.seed_id) is module
-        if not known and shared_tensors(module, grafts.model):
+        if not known and shared_tensors(module, memory_of(grafts.model)):
             return f"the module of {seed.seed_id} shares tensors with the model"
         if not known:
             module.to(like)  # as it is when it is put in

@@ -6,17 +6,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from esper.kasmina.slot import id_of, is_grown, key_of
+from esper.kasmina.slot import is_grown, key_of
 
 
 @given(st.text())
 @example("layers.1.relu#0")
 @example("keys")
 @example("a__b_x2e_c")
-def test_a_seed_s_key_is_a_module_s_name_and_can_be_read_back(seed_id: str) -> None:
+def test_a_seed_s_key_is_a_module_s_name(seed_id: str) -> None:
     key = key_of(seed_id)
     assert re.fullmatch(r"[A-Za-z0-9_]+", key)
-    assert id_of(key) == seed_id
     modules = nn.ModuleDict({key: nn.Identity()})
     assert list(modules) == [key]
 
