@@ -13,9 +13,11 @@ PIP_LOUD := $(BIN)/python -m pip --disable-pip-version-check install -c constrai
 PIP := $(PIP_LOUD) -qq
 FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
-# Tests run on every processor; one at a time with `make JOBS=0 test`.
+# Tests run on every processor, and one more while others wait; one at a time with `make JOBS=0 test`.
 JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# What Python compiled is kept: the tests start many processes, each of which would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test test-slow check format bench wire setup clean
 

@@ -75,7 +75,7 @@ class RunAlarms:
 
     def _troubles(self, boundary: Boundary) -> Iterator[Trouble | None]:
         assembled, epoch = boundary.assembled, boundary.epoch
-        yield self._times.look(boundary.total_s, epoch)
+        yield self._times.look(boundary.worked_s, epoch)
         changes = int(assembled.state.training_metrics.get(FOREIGN_RATES, 0.0))
         yield foreign_rates(changes, epoch, assembled.foreign)
         yield from self._isolations.look(assembled.figures, epoch)

@@ -111,6 +111,8 @@ class Play:
     """What checkpoints are written with; without it nothing goes to disk."""
     start: Moment | None = None
     """Where the run goes on; None at its beginning."""
+    before: tuple[Moment, ...] = ()
+    """Earlier moments that it may go back to, the oldest first."""
     resumed: ResumeFacts | None = None
     policy_in_thread: bool = False
     """Whether the policy is asked in a thread: yes for one that nobody has measured."""
@@ -280,6 +282,7 @@ class Company:
             breakers=play.engine.guard.memory,
             done=self._done,
             start=play.start,
+            before=play.before,
             prefetch=prefetch,
             stock=play.stock,
         )

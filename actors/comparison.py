@@ -7,6 +7,7 @@ from actors.company import Company, Outcome
 from actors.display import Display
 from actors.lane import JobFailed, Lane
 from actors.nissa.nissa import DISPLAY_EVERY_S
+from actors.watchdog import Stall
 from contracts.config import Config
 from contracts.report import Comparison
 from esper.comparison import Ungrown, compared
@@ -21,6 +22,21 @@ class Stopper:
         self._company = company
         self.control: Ungrown | None = None
         self.reason = ""
+        self.given_up = False
+        """Nobody waits for the comparison any more."""
+
+    @property
+    def progress(self) -> int | None:
+        """Of the comparison, as `Trainer.progress` is of the run; None before it."""
+        return None if self.control is None else self.control.trainer.progress
+
+    def stalled(self, stall: Stall) -> None:
+        """Its watchdog has seen something: the run is complete, and does without a comparison that hangs."""
+        if stall.what == "step" and not stall.over:
+            self.reason, self.given_up = f"given up: {stall.text}", True
+
+    def unwatched(self, reason: str) -> None:
+        """A stop signal ends one that hangs."""
 
     def stop(self) -> None:
         self.reason = "stopped by a signal"
@@ -54,6 +70,8 @@ async def compare(
     try:
         while not (await asyncio.wait([done], timeout=DISPLAY_EVERY_S))[0]:
             display.update(outcome.witness.view())
+            if stopper.given_up:
+                return None
     finally:
         control.trainer.stop()  # it has ended, or nobody waits for it any more
     final = done.result()

@@ -57,8 +57,9 @@ async def decide(counsel: Counsel, assembled: Assembled) -> Decision:
     deadline_s = counsel.budgets.tamiyo_inference_ms / 1e3
     try:
         answer = await counsel.tamiyo.ask(request, deadline_s=deadline_s)
-    except AskTimeout as error:
-        return do_nothing(counsel, assembled, str(error), overdue=True)
+    except AskTimeout:
+        late = f"it took longer than the {counsel.budgets.tamiyo_inference_ms} ms that it may take"
+        return do_nothing(counsel, assembled, f"{late}; nothing changes at this boundary", overdue=True)
     except ActorError as error:
         return do_nothing(counsel, assembled, str(error))
     nonsense = nonsense_in(answer, AdaptationCommand)
@@ -71,7 +72,13 @@ async def adapt(
     """The engine's verdict, or None and why there is none."""
     growth, budgets = assembled.growth, counsel.budgets
     request = Adapt(
-        command, assembled.figures, growth.epoch, counsel.wall_ns(), growth.params, growth.conservative
+        command,
+        assembled.figures,
+        growth.epoch,
+        counsel.wall_ns(),
+        growth.params,
+        conservative=growth.conservative,
+        resting=growth.resting,
     )
     left_s = (budgets.epoch_boundary_ms - GUARD_MS) / 1e3 - (counsel.now() - epoch_ended)
     deadline_s = max(left_s, budgets.adaptation_processing_ms / 1e3)

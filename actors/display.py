@@ -37,7 +37,7 @@ class Display(Protocol):
         """Whether a reader was there and has gone away."""
 
     def start(self, facts: RunFacts) -> None:
-        """The run begins; torch need not be loaded yet."""
+        """The run begins; torch need not be loaded yet. Only the first time counts."""
 
     def update(self, view: RunView) -> None:
         """The run as it is now; as often as one likes."""
@@ -95,6 +95,8 @@ class Picture:
         )
 
     def start(self, facts: RunFacts) -> None:
+        if self._view is not None:
+            return
         self._view = RunView(facts)
         atexit.register(self.close)
         self._live.start(refresh=True)
@@ -106,10 +108,10 @@ class Picture:
         self._events.append(Event(_epoch(epoch, self._view), kind, text))
 
     def finish(self, report: Report) -> None:
-        out = self._view.facts.out if self._view is not None else ""
+        folder = _folder(self._view.facts, report) if self._view is not None else report.run_id
         self._live.transient = True  # the summary stands where the picture was
         self.close()
-        self._console.print(Group(*screen.summary(report, _folder(out, report))))
+        self._console.print(Group(*screen.summary(report, folder)))
 
     def close(self) -> None:
         self._live.stop()
@@ -132,14 +134,16 @@ class _Lines:
         self._said_s = now()
         self._said: tuple[int, str] | None = None
         self._view: RunView | None = None
-        self._out = ""
+        self._facts: RunFacts | None = None
 
     @property
     def unheard(self) -> bool:
         return self._printer.unheard
 
     def start(self, facts: RunFacts) -> None:
-        self._out = facts.out
+        if self._facts is not None:
+            return
+        self._facts = facts
         self._printer.put(self._opening(facts))
 
     def update(self, view: RunView) -> None:
@@ -157,7 +161,8 @@ class _Lines:
         self._printer.put(self._happening(Event(_epoch(epoch, self._view), kind, text)))
 
     def finish(self, report: Report) -> None:
-        self._printer.put(self._closing(report))
+        folder = _folder(self._facts, report) if self._facts is not None else report.run_id
+        self._printer.put(self._closing(report, folder))
         self.close()
 
     def close(self) -> None:
@@ -172,7 +177,7 @@ class _Lines:
     def _happening(self, event: Event) -> str:
         raise NotImplementedError
 
-    def _closing(self, report: Report) -> str:
+    def _closing(self, report: Report, folder: str) -> str:
         raise NotImplementedError
 
 
@@ -188,8 +193,8 @@ class PlainLines(_Lines):
     def _happening(self, event: Event) -> str:
         return oneline.event_line(event)
 
-    def _closing(self, report: Report) -> str:
-        return "\n".join(line.plain for line in screen.summary(report, _folder(self._out, report)))
+    def _closing(self, report: Report, folder: str) -> str:
+        return "\n".join(line.plain for line in screen.summary(report, folder))
 
 
 class JsonLines(_Lines):
@@ -206,7 +211,7 @@ class JsonLines(_Lines):
             progress=view.progress,
             elapsed_s=view.elapsed_s,
             left_s=view.left_s,
-            params=view.params,
+            params=view.params or None,
             spent_flops=view.spent_flops,
             newest=view.epochs[-1] if view.epochs else None,
             boundary=view.boundary,
@@ -217,7 +222,7 @@ class JsonLines(_Lines):
     def _happening(self, event: Event) -> str:
         return _json(kind="event", epoch=event.epoch, event=event.kind, text=event.text)
 
-    def _closing(self, report: Report) -> str:
+    def _closing(self, report: Report, folder: str) -> str:
         return _json(
             kind="finish",
             ended=report.ended,
@@ -227,7 +232,7 @@ class JsonLines(_Lines):
             if report.compare
             else None,
             grafts=report.grafts,
-            folder=_folder(self._out, report),
+            folder=folder,
         )
 
 
@@ -239,6 +244,10 @@ def _epoch(epoch: int | None, view: RunView | None) -> int:
     return epoch if epoch is not None else view.epoch if view is not None else 0
 
 
-def _folder(out: str, report: Report) -> str:
-    """The run's own folder."""
-    return str(Path(out) / report.run_id)
+def _folder(facts: RunFacts, report: Report) -> str:
+    """The run's own folder, which may have got another name than it was to have."""
+    return (
+        str(Path(facts.folder).parent / report.run_id)
+        if facts.folder
+        else str(Path(facts.out) / report.run_id)
+    )

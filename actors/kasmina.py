@@ -22,6 +22,7 @@ class Adapt(Request[Verdict]):
     now_ns: WallNs
     params: int
     conservative: bool = False
+    resting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Kasmina(Actor[Adapt | KernelsFor | Commit | RememberEngine | RecallEngine]
             message.now_ns,
             message.params,
             conservative=message.conservative,
+            resting=message.resting,
         )
 
     @handles

@@ -9,7 +9,7 @@ What was done before the oldest moment that one could go back to is `settled`: n
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -19,8 +19,11 @@ from contracts.config import CheckpointConfig
 from contracts.growth import SeedRecord
 from esper.checkpoint.store import CheckpointStore, Saved
 from esper.moment import About, Moment, from_checkpoint, to_checkpoint
+from esper.tamiyo.observation import SPAN_MAX
 
 MB = 1 << 20
+LATE_S = 1.0
+"""Seconds between two checkpoints, if so many boundaries lie behind the newest that no report is settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,9 @@ class Keeper:
         self._desk = desk if config.every_epochs else None
         self._now = now
         self._writing: Moment | None = None
-        self._saved: Moment | None = None
+        self._newest_saved = False
+        """The newest moment is on disk. An older one is not held on to for being there: with it go the modules of
+        seeds that are gone, and all that they hold."""
         self._next: Moment | None = None
         self._newest: Moment | None = None
         self.on_disk = -1
@@ -86,21 +91,24 @@ class Keeper:
             ways.append(self.on_disk)
         return min(ways, default=math.inf)
 
-    def begin(self, moment: Moment) -> None:
-        """The run goes on from this moment, which is on disk."""
-        self._newest = self._saved = moment
+    def begin(self, moment: Moment, before: Iterable[Moment] = ()) -> None:
+        """The run goes on from this moment, which is on disk; `before` are earlier ones, the oldest first."""
+        self._newest, self._newest_saved = moment, True
         self.written = self.on_disk = moment.epoch
-        self.moments.append(moment)
+        self.moments.extend((*before, moment))
 
     def keep(self, moment: Moment) -> None:
         """A new moment; the run may begin with one that it knows."""
         if self.moments and self.moments[-1].epoch == moment.epoch:
             self.moments.pop()
-        self._newest = moment
+        self._newest, self._newest_saved = moment, False
         self.moments.append(moment)
 
     def write_due(self) -> None:
         """Have the newest moment written if it is due; to be called when training runs again.
+
+        It is, whatever the configuration says, `SPAN_MAX` boundaries behind the newest on disk: what waits
+        until it is settled would be too much.
 
         To put a moment into words takes the interpreter for some milliseconds, which a boundary has not.
         """
@@ -109,14 +117,16 @@ class Keeper:
             self.write_newest()
 
     def _is_due(self, moment: Moment) -> bool:
-        rested = self._now() - self._last_s >= self._config.every_s
-        return rested and moment.epoch % self._config.every_epochs == 0
+        rested_s = self._now() - self._last_s
+        if moment.epoch - self.on_disk >= SPAN_MAX and rested_s >= LATE_S:
+            return True
+        return rested_s >= self._config.every_s and moment.epoch % self._config.every_epochs == 0
 
     def write_newest(self) -> bool:
         """Have the newest moment written now, due or not; False if there is none, or nowhere to write it."""
         if self._desk is None or self._newest is None:
             return False
-        if self._newest is not self._saved and self._newest is not self._writing:
+        if not self._newest_saved and self._newest is not self._writing:
             self._write(self._newest)
         return True
 
@@ -124,7 +134,8 @@ class Keeper:
         """Take note of it, and go on with what waits."""
         moment, self._writing = self._writing, None
         if wrote.saved is not None:
-            self._saved, self.written = moment, wrote.epoch
+            self._newest_saved = self._newest_saved or moment is self._newest
+            self.written = wrote.epoch
             if moment is not self._undone:
                 self.on_disk = wrote.epoch
         waiting, self._next = self._next, None
@@ -177,7 +188,7 @@ class Keeper:
 
     def trim(self) -> None:
         """Let go of what is too old or too much: that takes a while, which a boundary has not."""
-        keep = max(1, self._config.boundaries)
+        keep = max(1, min(self._config.boundaries, SPAN_MAX))
         while len(self.moments) > keep or (len(self.moments) > 1 and self._held() > self._config.memory_mb):
             self.moments.popleft()
 

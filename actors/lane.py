@@ -53,8 +53,12 @@ class ThreadLane:
     def _work(self) -> None:
         self._prepare()
         while (item := self._jobs.get()) is not None:
-            job, deliver = item
-            deliver(_outcome(job))
+            _do(*item)
+            del item  # while it waits for the next one, what the last one held is nobody's any more
+
+
+def _do(job: Job, deliver: Deliver) -> None:
+    deliver(_outcome(job))
 
 
 def _outcome(job: Job) -> object:

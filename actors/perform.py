@@ -17,7 +17,7 @@ from actors.company import Company, Outcome, Play, Surroundings
 from actors.comparison import Stopper, compare
 from actors.display import Display
 from actors.helm import Helm, Rudder
-from actors.keeping import Desk
+from actors.keeping import Desk, Keeper
 from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
 from actors.oona.errors import BusError
@@ -35,6 +35,7 @@ from contracts.report import AlertFacts, BusFigures, Ending, Report, ResumeFacts
 from contracts.view import RunFacts
 from esper.ending import leave, report_of
 from esper.errors import CannotWrite
+from esper.folder import going_on
 from esper.log import logging_to
 from esper.place import Place
 from esper.report import headline
@@ -96,6 +97,7 @@ async def perform(script: Script) -> Report:
             stack.enter_context(logging_to(folder))
             journal = stack.enter_context(_journal(folder))
             company = Company(_play(script, journal, writer), around)
+            display.start(company.facts)
             entry = _entry(company, place, way, clock)
             presence = Presence(entry, registry, company.witness, opened, display, clock)
             for note in journal.notes:
@@ -106,13 +108,12 @@ async def perform(script: Script) -> Report:
             async with StopSignals(stopper.stop, script.again), company.serving():
                 async with _overseen(company, place, clock, governor):
                     outcome = await company.perform()
-                async with keeping_house(opened.bus):
+                async with keeping_house(opened.bus), _watched(_second_watch(place, stopper)):
                     comparison = await compare(config, script.fresh_task, outcome, stopper, display, lane)
         _look_at(journal, outcome, display)
         ended = _ending(outcome, stopper)
-        if ended.kind != "finished" and company.keeper.written >= 0:
-            kept = f"the end of epoch {company.keeper.written} is on disk"
-            display.event(f"{kept}; go on with: python -m esper.run --resume {folder}", "info")
+        if ended.kind != "finished" and (told := way_on(company.keeper, folder)):
+            display.event(told, "info", company.witness.epoch())
         recorded, final = outcome.witness.recorder.recorded, outcome.conclusion.final
         wall_s = outcome.witness.worked_s
         report = report_of(parts, recorded, final, _bus_figures(outcome, way), comparison, ended, wall_s)
@@ -120,8 +121,19 @@ async def perform(script: Script) -> Report:
             leave(folder, parts, report)
         finally:  # what came of it can be read off the screen, whatever the disk does
             display.finish(report)
-        presence.over(ended, headline.sentence(report))
+        presence.over(ended, headline.result(report))
     return report
+
+
+def way_on(keeper: Keeper, folder: Path) -> str:
+    """How to go on with a run that was cut short; empty if nothing of it is on disk."""
+    resume = f"go on with: {going_on(folder)}"
+    if keeper.on_disk >= 0:
+        return f"the end of epoch {keeper.on_disk} is on disk; {resume}"
+    if keeper.written >= 0:
+        undone = f"the disk has only the end of epoch {keeper.written} as it was before the run went back"
+        return f"{undone}; {resume}"
+    return ""
 
 
 @asynccontextmanager
@@ -130,16 +142,30 @@ async def _overseen(
 ) -> AsyncIterator[None]:
     """While the run trains: is its loop alive, does its thread take steps, are memory and disk enough?"""
     emergency, folder = place.about.config.emergency, place.folder
-    farewell = f"the run stood still and was ended; go on with it: python -m esper.run --resume {folder}"
+    farewell = f"the run stood still and was ended; go on with it: {going_on(folder)}"
     overseer = Overseer(company, folder / STALLS, place.parts.trainer)
     watch = Watch(folder / STALLS, emergency, lambda: place.parts.trainer.progress, overseer, farewell)
     signs = vitals(emergency, folder, WorkerThreads())
+    async with (
+        _watched(watch),
+        watching_vitals(company.alarm, signs, clock, governor.boundary_quiet, company.witness.alert),
+        steering(folder, _helm(company, place, clock)),
+    ):
+        yield
+
+
+def _second_watch(place: Place, stopper: Stopper) -> Watch:
+    """Over the comparison."""
+    farewell = "the comparison stood still and was ended; the run itself is complete"
+    emergency = place.about.config.emergency
+    return Watch(place.folder / STALLS, emergency, lambda: stopper.progress, stopper, farewell)
+
+
+@asynccontextmanager
+async def _watched(watch: Watch) -> AsyncIterator[None]:
+    """Watched; a file without stacks does not stay."""
     try:
-        async with (
-            watched(watch),
-            watching_vitals(company.alarm, signs, clock, governor.boundary_quiet, company.witness.alert),
-            steering(folder, _helm(company, place, clock)),
-        ):
+        async with watched(watch):
             yield
     finally:
         with suppress(OSError):
@@ -229,6 +255,7 @@ def _play(script: Script, journal: Journal, writer: ThreadLane) -> Play:
         policy=parts.policy.name,
         seed=run.seed,
         out=run.out,
+        folder=str(place.folder),
         epochs=run.epochs,
         budget_flops=round(run.gflop * 1e9) if run.gflop is not None else None,
         bus=run.bus,
@@ -252,6 +279,7 @@ def _play(script: Script, journal: Journal, writer: ThreadLane) -> Play:
         policy_in_thread=parts.policy_in_thread,
         desk=Desk(place.store, writer, place.about, place.build),
         start=place.start,
+        before=place.before,
         resumed=_resumed(place),
     )
 
@@ -270,7 +298,8 @@ def _ending(outcome: Outcome, stopper: Stopper) -> Ending:
     if outcome.conclusion.interrupted:
         return Ending("interrupted", outcome.conclusion.interrupted)
     if stopper.reason:
-        return Ending("interrupted", f"the run itself is complete, its comparison was {stopper.reason}")
+        told = f"the run itself is complete, its comparison was {stopper.reason}"
+        return Ending("interrupted", told, complete=True)
     return Ending()
 
 

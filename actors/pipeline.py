@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from actors.karn import Karn
 from actors.kasmina import KernelsFor
@@ -14,9 +15,10 @@ from actors.oona.bus import Bus
 from actors.prefetch import Audience, Depot, Prefetch
 from actors.runtime import ActorRef, ActorSystem, Clock
 from actors.tezzeret.actor import Tezzeret
+from actors.tezzeret.confinement import HeadStart
 from actors.tezzeret.requests import Crier, Requests
 from actors.tezzeret.sandbox import Limits
-from actors.tezzeret.shop import Shop
+from actors.tezzeret.shop import HEAD_START, Shop
 from actors.tezzeret.smith import Smith
 from actors.urza import Urza
 from contracts.config import KernelConfig
@@ -25,10 +27,13 @@ from contracts.kernels import Strategy
 from esper.karn.catalogue import Catalogue
 from esper.karn.source import Source
 from esper.kasmina.stock import Stock
+from esper.kernels import MIB, open_library
 from esper.tezzeret.agenda import Policy
 from esper.urza.library import Library
 
-MIB = 1 << 20
+EQUAL = HeadStart(nice=0)
+"""Where training has a processor for itself. Others may want them all, and what is not made now, the next run
+begins anew."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +56,20 @@ class Pipeline:
         Raises:
             Unavailable: it can't be used.
         """
-        config = self.config
-        return Library(
-            self.folder,
-            objects=config.objects or None,
-            limit_bytes=config.store_mb * MIB,
-            catalogue=self.catalogue,
-        )
+        return open_library(self.config, self.folder, self.catalogue)
 
     def shop(self) -> Shop:
-        """How Tezzeret works."""
+        """How Tezzeret works.
+
+        A second compiler that shares a processor with the first only delays it: to start takes as long as a
+        dozen kernels.
+        """
         config, strategy = self.config, Strategy(self.config.strategy)
+        spare = len(os.sched_getaffinity(0)) - 1  # beside the one that trains
         return Shop(
             folder=self.folder,
-            policy=Policy(strategy=strategy, at_most=min(config.workers, _spare_processors())),
+            policy=Policy(strategy=strategy, at_most=min(config.workers, max(1, spare))),
+            head_start=EQUAL if spare else HEAD_START,
             limits=Limits(
                 job_s=config.compile_s,
                 memory_bytes=config.memory_mb * MIB,
@@ -76,16 +81,23 @@ class Pipeline:
         )
 
 
+class Public(Audience, Protocol):
+    """Is told how the compiler does, too."""
+
+    def compiling(self, blueprint_ids: tuple[str, ...], no_process: str) -> None:
+        """Kernels of these are being made; and why no process could be had for that, if none could."""
+
+
 @dataclass(frozen=True)
 class Neighbours:
-    """The actors of the run that prefetching asks, and what it tells."""
+    """The actors of the run that prefetching asks, and whom it tells."""
 
     bus: Bus
     clock: Clock
     stream: random.Random
     tamiyo: ActorRef[Foresee]
     kasmina: ActorRef[KernelsFor]
-    audience: Audience
+    audience: Public
     run_id: str
 
 
@@ -98,6 +110,7 @@ def spawn_pipeline(system: ActorSystem, pipeline: Pipeline, near: Neighbours) ->
         lambda: Tezzeret(
             lambda announce: Smith(pipeline.open_library, pipeline.shop(), near.stream, announce),
             crier.announce,
+            lambda standing: near.audience.compiling(standing.progress.busy, standing.trouble),
         ),
     )
     karn = system.spawn("karn", lambda: Karn(pipeline.catalogue, pipeline.approved))
@@ -114,9 +127,3 @@ def spawn_pipeline(system: ActorSystem, pipeline: Pipeline, near: Neighbours) ->
         run_id=near.run_id,
     )
     return system.spawn("prefetch", lambda: Prefetch(depot))
-
-
-def _spare_processors() -> int:
-    """Beside the one that trains; at least one. A second compiler that shares a processor with the first only
-    delays it: to start takes as long as a dozen kernels."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)

@@ -121,6 +121,7 @@ class Prefetch(Actor[Look | Heard]):
             if not self._unusable:
                 waiting = (one for one in specs if not self._at.stock.holds(one))
                 self._looked_for.update(one.key for one in waiting if one.key not in self._requested)
+            await self._look_up_given_up()
             new = {spec.key for spec in specs if not await self._provided(spec)}
             front = self._front(specs)
             again = set(front) & self._requested.keys() if front != self._ahead else set()
@@ -172,10 +173,24 @@ class Prefetch(Actor[Look | Heard]):
         return reason is None
 
     async def _provided(self, spec: KernelSpec) -> bool:
-        """Whether the kernel is in the stock now, or on its way there."""
-        if self._at.stock.holds(spec) or spec.key in self._requested or self._unusable:
+        """Whether the kernel is in the stock now, or on its way there.
+
+        What was asked for is looked for too: that it is ready may have been told and not have come here.
+        """
+        if self._at.stock.holds(spec) or self._unusable:
             return True
-        return await self._fetch(spec)
+        return await self._fetch(spec) or spec.key in self._requested
+
+    async def _look_up_given_up(self) -> None:
+        """That something can't be made may have been told and not have come here either."""
+        if not self._requested:
+            return
+        given_up = await self._at.urza.ask(GivenUp(), deadline_s=PATIENCE_S)
+        if not isinstance(given_up, dict):
+            return
+        for spec in [one for one in self._requested.values() if one.design.key in given_up]:
+            del self._requested[spec.key]
+            self._leave_out(spec.design.blueprint_id, given_up[spec.design.key])
 
     def _front(self, specs: Sequence[KernelSpec]) -> tuple[str, ...]:
         """The likeliest of those that are not there yet, by key."""
@@ -187,10 +202,12 @@ class Prefetch(Actor[Look | Heard]):
         answer = await self._at.urza.ask(Fetch(spec), deadline_s=PATIENCE_S)
         match answer:
             case Kernel():
+                self._requested.pop(spec.key, None)
                 self._at.stock.put(spec, answer)
                 self._ready += 1
                 self._at.audience.kernels(self._ready, len(self._looked_for))
             case Damaged(reason=reason):
+                self._requested.pop(spec.key, None)
                 self._at.stock.found_damaged()
                 self._at.audience.damaged(spec.design.blueprint_id, reason)
                 return False
@@ -214,6 +231,7 @@ class Prefetch(Actor[Look | Heard]):
             )
             self._at.audience.kernels(self._ready, len(self._looked_for))
         elif wanted is False:
+            self._requested.pop(spec.key, None)
             given_up = await self._at.urza.ask(GivenUp(), deadline_s=PATIENCE_S)
             if isinstance(given_up, dict) and spec.design.key in given_up:
                 reason = f"{given_up[spec.design.key]} (found out by an earlier run)"

@@ -14,7 +14,9 @@ announced again until its reader has acknowledged it. So a reader gets one repor
 | a kill after that, announced or not | that report: the resumed run announces it, as often as need be |
 
 Nobody waits for the disk but what is announced: whoever tells of a decision, or asks what is remembered, is
-answered at once. What a disk does not take waits in the observation, and in the checkpoints.
+answered at once. What a disk does not take waits in the observation, and in the checkpoints. There is room
+for so many; moments and checkpoints lie so close that it is settled before. Where no checkpoint can be
+written for too long, reports are told all the same, and that they are is said.
 """
 
 import asyncio
@@ -118,6 +120,8 @@ class Reports(
         self._broken = ""
         """Why the disk took no reports last; empty once it has taken some."""
         self._lost_count = 0
+        self._hasty_at = -math.inf
+        """What was settled when it was said last that reports are told which may still be undone."""
 
     async def on_start(self) -> None:
         self.context.every(ANNOUNCE_EVERY_S, Announce())
@@ -177,9 +181,17 @@ class Reports(
     def _keep_due(self) -> None:
         """Let what is due go to the disk, unless something is on its way there: then next time will do."""
         settled = self._post.settled()
+        self._look_for_haste(settled)
         if self._observation.due(settled) and self._due not in self._errands:
             self._due = self._run(self._keep(settled))
         self._lost(self._observation.shed())
+
+    def _look_for_haste(self, settled: float) -> None:
+        """Say it once, until more is settled, that reports are told before their time."""
+        if settled != self._hasty_at and self._observation.hasty(settled):
+            self._hasty_at = settled
+            told = "no checkpoint has come to the disk for too long: reports are told that a resume may undo"
+            self._post.alert("field_reports_unsettled", told)
 
     async def _keep(self, settled: float, *, hurry: bool = False) -> None:
         """Write the reports down that are due, then announce them."""

@@ -32,7 +32,8 @@ OPEN_S = 30.0
 CLOSE_S = 10.0
 """Seconds that the disk may take to open the journal, and to take what is left at the end."""
 AGAIN_S = 5.0
-"""Seconds until a disk that was full is looked at again; each time twice as long, at most `AGAIN_MAX_S`."""
+"""Seconds until a disk that was full is looked at again; then twice as long each time, at most `AGAIN_MAX_S`,
+until it has taken something."""
 AGAIN_MAX_S = 300.0
 ROOM_BYTES = 4 << 20
 """Free space that there has to be then."""
@@ -212,6 +213,7 @@ class ThreadScribe:
         try:
             while group := self._next():
                 _carry_out(book, group)
+                self._again_s = AGAIN_S
                 book.trim()
             book.finish()
         except DatabaseUnavailable as error:

@@ -99,6 +99,8 @@ class Tolaria(
         """What the controller still has not answered; empty if nothing."""
         self._way: WayBack | None = None
         """The rollback that is under way."""
+        self._memory_looks = 0
+        """Those that a boundary knew of: what it takes out because of one has not shown before the next."""
         self._life = 0
         """Rollbacks so far."""
         self._came_back = False
@@ -125,7 +127,7 @@ class Tolaria(
         else:
             self._probe = start.memories.probe
             self._prepared = Prepared(max(0, start.epoch - 1), None, await remember(at.minds))
-            at.keeper.begin(start)
+            at.keeper.begin(start, at.before)
             self._take_up(start, behind_break=False)
 
     @handles
@@ -265,7 +267,9 @@ class Tolaria(
             left_out=growth.left_out | frozenset(left_out),
             conservative=growth.conservative or emergencies.conservative,
             resting=emergencies.resting,
+            short_of_memory=emergencies.memory_looks > self._memory_looks,
         )
+        self._memory_looks = emergencies.memory_looks
         return replace(turned, assembled=replace(turned.assembled, growth=growth))
 
     def _keep(self, epoch: int, kept: Snapshot | None) -> None:
@@ -308,14 +312,19 @@ class Tolaria(
         assembled = turned.assembled
         self._decide_from = turned.assembled_at
         decision = await self._decide(assembled)
-        verdict, trouble = await adapt(self._at.counsel, decision.command, assembled, turned.epoch_ended)
+        # The copy is no part of what the budget is for: it rests on the network's size alone.
+        verdict, trouble = await adapt(self._at.counsel, decision.command, assembled, turned.kept_at)
         if verdict is not None:
             self._at.orders.settled(decision.command.command_id, verdict.applied, verdict.refusal)
         plan, probe, self._probe = (verdict.plan if verdict is not None else None), self._probe, None
         self._submit(lambda: turn(self._at.training, plan, probe, self._at.tools))
-        assemble_s = turned.assembled_at - turned.epoch_ended
         self._deciding = Boundary(
-            assembled, decision.command, verdict, decision.fallback or trouble, assemble_s
+            assembled,
+            decision.command,
+            verdict,
+            decision.fallback or trouble,
+            assemble_s=turned.assembled_at - turned.kept_at,
+            keep_s=turned.kept_at - turned.epoch_ended,
         )
         return self._deciding
 

@@ -71,6 +71,8 @@ class Turned:
     apply_began: float
     apply_ended: float
     epoch_ended: float
+    kept_at: float
+    """The copy was made, if one was wanted."""
     assembled_at: float
     trained: bool = True
     """An epoch was trained; else this is where an earlier turn had ended."""
@@ -97,6 +99,7 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
     tools.quiet(True)
     epoch_ended = tools.now()
     kept = training.keep() if tools.keeps and not result.stopped else None
+    kept_at = tools.now()
     assembled = training.assemble()
     finished = training.finished or result.stopped
     if finished:
@@ -111,6 +114,7 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
         apply_began,
         apply_ended,
         epoch_ended,
+        kept_at,
         tools.now(),
         kept=kept,
     )
@@ -136,7 +140,19 @@ def take_up(training: Training, snapshot: Snapshot, behind_break: bool, tools: T
         tools.quiet(False)
     over = tools.now()
     return Turned(
-        result, assembled, None, None, "", finished, began, began, began, over, trained=False, kept=kept
+        result,
+        assembled,
+        None,
+        None,
+        "",
+        finished,
+        began,
+        began,
+        began,
+        began,
+        over,
+        trained=False,
+        kept=kept,
     )
 
 

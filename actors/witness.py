@@ -22,6 +22,7 @@ from contracts.view import BoundaryView, EventKind, KernelProgress, Phase, Probe
 from esper.boundary import Boundary, StageChange, epoch_facts, take_down
 from esper.moment import WitnessMemory
 from esper.observer.standing import Standing, points
+from esper.report.oneline import probed
 from esper.report.record import Recorder
 from esper.tolaria.results import Assembled
 
@@ -58,6 +59,10 @@ class RunWitness:
         self.phase: Phase = "starting"
         self._probing: ProbeProgress | None = None
         self._kernels: KernelProgress | None = None
+        self._making: tuple[str, ...] = ()
+        """Blueprints whose kernels are being made, by name."""
+        self._processless = False
+        """No process can be had to make kernels in."""
         self._run_id = run_id
         self._facts = facts
         self._bus = bus
@@ -100,7 +105,7 @@ class RunWitness:
 
     def last_epoch(self, assembled: Assembled) -> None:
         """The last epoch has no boundary behind it."""
-        self.recorder.epoch(epoch_facts(assembled.state, assembled.growth))
+        self.recorder.epoch(epoch_facts(assembled))
         for seed in seeds_of(assembled.growth):
             self.recorder.gain(seed.record.seed_id, seed.gain)
         self._count_epoch(assembled)
@@ -117,12 +122,7 @@ class RunWitness:
         self.recorder.probe(report)
         self.counters.growth.probes.record(report.wall_s)
         if report.scores:
-            best = report.scores[0]
-            grafts = best.contender.grafts
-            name = self._names.get(grafts[0].blueprint_id, grafts[0].blueprint_id)
-            where = f"{name} at {', '.join(graft.site for graft in grafts)}"
-            text = f"probed {len(report.scores)} contenders: {where} leads, gain {best.gain:.4f}"
-            self._tell([self._event("probe", text)])
+            self._tell([self._event("probe", probed(report.scores, self._names))])
 
     def probing(self, done: int, total: int) -> None:
         """How far a probe is; called from the lane, replaces one value."""
@@ -133,6 +133,17 @@ class RunWitness:
         self._kernels = KernelProgress(ready, wanted)
         if ready == wanted:
             self._tell([self._event("info", f"kernels: all {wanted} that are likely next are ready")])
+
+    def compiling(self, blueprint_ids: tuple[str, ...], no_process: str) -> None:
+        """Kernels of these are being made; and why no process could be had for that, if none could."""
+        self._making = tuple(self._names.get(one, one) for one in blueprint_ids)
+        was, self._processless = self._processless, bool(no_process)
+        if self._processless and not was:
+            told = f"no process can be had to compile kernels in ({no_process})"
+            self.alert("no_compiler", f"{told}; plain modules stand in, with equal bits")
+        elif was and not self._processless:
+            self.regained("no_compiler")
+            self._tell([self._event("info", "kernels are compiled again")])
 
     def left_out(self, blueprint_id: str, reason: str) -> None:
         """A blueprint could not be compiled."""
@@ -293,7 +304,7 @@ class RunWitness:
             sites=growth.sites if growth is not None else (),
             boundary=boundary_view(self._boundaries_ms),
             probe=self._probing,
-            kernels=self._kernels,
+            kernels=replace(self._kernels, making=self._making) if self._kernels is not None else None,
             bus_depth=self._bus.metrics().depth,
             alerts=tuple(alert.text for alert in recorded.alerts[-ALERTS_SHOWN:] if _shown(alert)),
             conservative=growth.conservative if growth is not None else False,
@@ -332,7 +343,7 @@ class RunWitness:
 
     def _count_boundary(self, boundary: Boundary) -> None:
         self.counters.boundary.record(
-            boundary.assemble_s, boundary.decide_s, boundary.apply_s, boundary.total_s
+            boundary.assemble_s, boundary.decide_s, boundary.apply_s, boundary.total_s, boundary.keep_s
         )
         if boundary.fallback:
             self.counters.boundary.decision_timeouts += 1

@@ -123,6 +123,8 @@ class Workplace:
     done: asyncio.Future[Conclusion]
     start: Moment | None = None
     """Where the run goes on; None at its beginning."""
+    before: tuple[Moment, ...] = ()
+    """Earlier moments that it may go back to, the oldest first."""
     prefetch: ActorRef[Look] | None = None
     """Is shown how growth stands after each boundary; None if nothing is fetched ahead."""
     stock: Stock | None = None

@@ -20,6 +20,7 @@ NAMES: dict[str, str] = {
     "bus": "publish, deliver and acknowledge on the memory bus",
     "redis": "publish, deliver and acknowledge on the Redis bus, against the bare server",
     "signing": "sign a frame and admit one, against a bare HMAC of the same bytes",
+    "start": "from a run's first line to its first epoch, with an empty kernel store and with a full one",
     "kernels": "query the catalogue, fetch a kernel, graft it, compile it",
     "codec": "the loop's messages to bytes and back, against protobuf written by hand",
     "boundary": "the pause between two epochs of a real run, part by part",

@@ -23,6 +23,7 @@ def run(size: Size) -> dict[str, object]:
     times = [facts.boundary_ms for facts in recorded.epochs if facts.boundary_ms is not None]
     budget_ms = config.budgets.epoch_boundary_ms
     return {
+        "keep": _part([one.keep for one in times]),
         "assemble": _part([one.assemble for one in times]),
         "decide": _part([one.decide for one in times]),
         "apply": _part([one.apply for one in times]),

@@ -20,6 +20,7 @@ from actors.oona.topics import RUN_BUS, run_topics
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor, governed_loop
 from actors.runtime.interpreter import shared_interpreter
+from actors.turn import Training
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.assembly import Parts, assemble_parts
@@ -44,19 +45,37 @@ def make_parts(config: Config, policy: Policy | None = None) -> Parts:
     return assemble_parts(config, find_workload("mnist1d").task(config.run.seed), "bench", policy)
 
 
-def real_run(parts: Parts, beside: Callable[[], Awaitable[None]] | None = None) -> Outcome:
-    """Play `parts` to the end, as `esper.run` does without a terminal; `beside` runs on the same loop."""
+def meet_nobody(company: Company) -> None:
+    """Nobody wants to know the company."""
+
+
+def real_run(
+    parts: Parts,
+    beside: Callable[[], Awaitable[None]] | None = None,
+    *,
+    training: Training | None = None,
+    meet: Callable[[Company], None] = meet_nobody,
+) -> Outcome:
+    """Play `parts` to the end, as `esper.run` does without a terminal; `beside` runs on the same loop.
+
+    `training` stands in for their trainer, and `meet` is told of the company before it begins.
+    """
     governor = Governor()
     with (
         tempfile.TemporaryDirectory() as folder,
         shared_interpreter(),
         asyncio.Runner(loop_factory=lambda: governed_loop(governor)) as runner,
     ):
-        return runner.run(_perform(parts, governor, Path(folder), beside))
+        return runner.run(_perform(parts, governor, Path(folder), beside, training or parts.trainer, meet))
 
 
 async def _perform(
-    parts: Parts, governor: Governor, folder: Path, beside: Callable[[], Awaitable[None]] | None
+    parts: Parts,
+    governor: Governor,
+    folder: Path,
+    beside: Callable[[], Awaitable[None]] | None,
+    training: Training,
+    meet: Callable[[Company], None],
 ) -> Outcome:
     lane = ThreadLane("training", lambda: torch.set_num_threads(parts.config.run.threads))
     writer = ThreadLane("checkpoints")
@@ -69,7 +88,7 @@ async def _perform(
             run_id="bench",
             config=parts.config,
             facts=RunFacts("mnist1d", parts.policy.name, parts.config.run.seed, ""),
-            training=parts.trainer,
+            training=training,
             samples=parts.trainer.samples,
             engine=parts.engine,
             controller=parts.controller,
@@ -79,9 +98,11 @@ async def _perform(
             journal=journal,
             desk=Desk(store, writer, about_run(parts, "bench"), parts.build),
         )
+        company = Company(play, around)
+        meet(company)
         watcher = asyncio.ensure_future(beside()) if beside is not None else None
         try:
-            return await Company(play, around).perform()
+            return await company.perform()
         finally:
             await bus.close()
             lane.close(LANE_CLOSES_S)

@@ -1,45 +1,69 @@
-"""Going back to an earlier boundary: from memory (`fast`), and from a checkpoint on disk (`full`).
+"""Going back to an earlier boundary as a run does it: from memory (`fast`), and from the disk (`full`).
 
-A host of 0.1, 1 and 10 million parameters with Adam and a live seed. Between two rollbacks the seed is taken
-out and an epoch trained, so that each has to put the module back as well as the numbers. `full` is all of it:
-find the newest checkpoint, verify its digests, read it, build the seed anew, restore. After each the network
-is compared with what was kept, bit for bit; that is not timed.
+A run with all its actors trains a host of 0.1, 1 or 10 million parameters with Adam and a live seed. Again
+and again its seed is taken out, an epoch is trained, and the run has to go back: for `fast` since an operator
+wants it to, for `full` since training broke and nothing is left in memory. A time is the run's own, as its
+report has it: from the decision to go back, over Tamiyo, Kasmina and Tolaria, until those are told who only
+listen.
+
+    restore      of that, the network and its optimizer brought back
+    keep         of that, the copy that the run could go back to next
+    to_training  from the end of the epoch, or the break, until training runs again, with the next decision
+
+After each the network is compared with what was kept, bit for bit; that is not timed.
 """
 
-import tempfile
+import asyncio
+import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
 from torch import nn
 
+from actors.company import Company
 from bench.measure import Budget, Size, percentiles
+from bench.real_run import real_run
 from contracts.budgets import PerformanceBudgets
-from contracts.config import Config, RunConfig, TrainConfig
-from contracts.growth import Candidate, SeedRecord, SiteInfo
-from contracts.lifecycle import Stage
-from esper.checkpoint.store import Checkpoint, CheckpointStore
+from contracts.config import (
+    BudgetConfig,
+    CheckpointConfig,
+    Config,
+    EmergencyConfig,
+    GateConfig,
+    GrowthConfig,
+    GuardConfig,
+    RunConfig,
+    TrainConfig,
+)
+from contracts.growth import Candidate, GrowthView, Path, ProbePlan, ProbeReport
+from contracts.messages import SystemState
+from esper.assembly import Parts, assemble_parts
 from esper.karn.catalogue import CATALOGUE
-from esper.kasmina.graft import Grafts
-from esper.kasmina.plan import GraftPlan, Insert, Remove, SetAlpha
-from esper.kasmina.sites import find_sites
-from esper.tolaria.record import from_record, to_record
+from esper.kasmina.plan import GraftPlan, Remove
+from esper.tamiyo.action import Action, Germinate, Wait
+from esper.tamiyo.baselines import NeverGrow
+from esper.tamiyo.passage import due
+from esper.tolaria.errors import TrainingDiverged
+from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
 from esper.tolaria.snapshot import Snapshot
 from esper.tolaria.task import Task, Tensors
-from esper.tolaria.trainer import Trainer
 
 WIDTHS = {"0.1M": 290, "1M": 980, "10M": 3_140}
 """Of the host's square layer, by parameters."""
 SIZES = {Size.SMALL: ("0.1M",), Size.FULL: tuple(WIDTHS)}
-ROUNDS = {Size.SMALL: 3, Size.FULL: 30}
-WARM = 2
-"""Rollbacks before the first that is measured."""
+ROUNDS = {Size.SMALL: {"fast": 3, "full": 1}, Size.FULL: {"fast": 30, "full": 10}}
+WARM = {Size.SMALL: 1, Size.FULL: 2}
+"""Rollbacks of each kind before the first that is measured."""
 FEATURES, CLASSES, BATCH, STEPS = 64, 10, 8, 2
-SITE, SEED_ID, BLUEPRINT = "1", "1#0", "BP008"
+SITE, BLUEPRINT = "1", "BP008"
+WRITTEN_S = 60.0
+"""Longest wait for a checkpoint."""
+LOOK_EVERY_S = 0.001
+FOR_EVER = 1_000_000
+"""Epochs, rollbacks and milliseconds that never come."""
 _LIMITS = PerformanceBudgets()
 BUDGETS = tuple(
     Budget(f"{way}.{size}.p99_ms", limit)
@@ -48,66 +72,156 @@ BUDGETS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Rig:
-    """A trainer with a live seed, and what it is brought back to."""
+class Sower(NeverGrow):
+    """Has one seed, which comes into the forward pass and stays there."""
 
-    trainer: Trainer
-    model: nn.Module
-    record: SeedRecord
-    kept: Snapshot
+    def act(self, state: SystemState, view: GrowthView) -> Action:
+        site = view.sites[0]
+        if site.free and not view.active:
+            settings = CATALOGUE.get(BLUEPRINT).fit(site.site, 8 * site.site.channels)
+            assert settings is not None
+            return Germinate(Candidate(site.site.name, BLUEPRINT, settings), Path(0, FOR_EVER, 0, 0))
+        return due(view) or Wait()
 
-    def wander(self) -> None:
-        """Away from what was kept: the seed goes, and an epoch is trained."""
-        gone = Remove(self.record, rollback=False)
-        self.trainer.apply(GraftPlan("out", (gone,)))
-        self.trainer.run_epoch()
-        assert not self.is_back()
 
-    def is_back(self) -> bool:
-        """Every tensor of network and optimizer has the bits that were kept."""
-        now = self.trainer.keep()
-        return _bits(now) == _bits(self.kept)
+@dataclass
+class Wanderer:
+    """The trainer, as its lane uses it: once the seed is live it goes astray in every epoch, until all is
+    measured."""
+
+    parts: Parts
+    left: list[str]
+    """Kinds of the rollbacks that are still to come, the next one last."""
+    kept: Snapshot | None = None
+    """What the run goes back to; None until the seed is live."""
+    went_s: float = 0.0
+    restores_s: list[float] = field(default_factory=list)
+    keeps_s: list[float] = field(default_factory=list)
+    """Of the copy behind each restore."""
+    to_training_s: list[float] = field(default_factory=list)
+    company: Company | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def meet(self, company: Company) -> None:
+        """The run that it works for, on the running loop."""
+        self.company, self._loop = company, asyncio.get_running_loop()
+
+    @property
+    def finished(self) -> bool:
+        return self.parts.trainer.finished
+
+    def run_epoch(self) -> EpochResult:
+        self._come_back()
+        live = bool(self.parts.grafts.live_ids())
+        if self.kept is not None and self.left:
+            return self._astray(self.left.pop())
+        if self.kept is not None:
+            self._tell(lambda company: company.halt("all is measured"))
+        result = self.parts.trainer.run_epoch()
+        if live and self.kept is None:
+            self.kept = self.parts.trainer.keep()
+        return result
+
+    def _come_back(self) -> None:
+        """A turn begins: the first one behind a rollback goes on from what was kept."""
+        if len(self.restores_s) == len(self.to_training_s):
+            return
+        self.to_training_s.append(perf_counter() - self.went_s)
+        assert self.kept is not None
+        assert _bits(self.parts.trainer.keep()) == _bits(self.kept), "the run is not what it was"
+
+    def _astray(self, kind: str) -> EpochResult:
+        """The seed goes, and an epoch is trained; behind it the run goes back."""
+        trainer = self.parts.trainer
+        seeds = [trainer._machine.parts.growth.seeds[one] for one in self.parts.grafts.live_ids()]
+        trainer.apply(GraftPlan("out", tuple(Remove(seed.record, rollback=False) for seed in seeds)))
+        result = trainer.run_epoch()
+        assert self.kept is not None
+        assert _bits(trainer.keep()) != _bits(self.kept), "it is somewhere else"
+        self._wait_for_the_disk()
+        if kind == "fast":
+            self._tell(lambda company: company.go_back("to measure it"))
+        else:
+            self._tell(lambda company: company.keeper.moments.clear())
+        self.went_s = perf_counter()
+        if kind == "full":
+            raise TrainingDiverged(trainer._at.step, "training loss")
+        return result
+
+    def _wait_for_the_disk(self) -> None:
+        assert self.company is not None
+        keeper, until_s = self.company.keeper, perf_counter() + WRITTEN_S
+        while keeper.writing or keeper.on_disk < 0:
+            assert perf_counter() < until_s, "no checkpoint is written"
+            threading.Event().wait(LOOK_EVERY_S)
+
+    def _tell(self, act: Callable[[Company], object]) -> None:
+        """Done on the loop before it hears how this epoch ended."""
+        assert self.company is not None
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(act, self.company)
+
+    def restore(self, snapshot: Snapshot, *, behind_break: bool) -> EpochResult | None:
+        began = perf_counter()
+        result = self.parts.trainer.restore(snapshot, behind_break=behind_break)
+        self.restores_s.append(perf_counter() - began)
+        return result
+
+    def keep(self) -> Snapshot:
+        began = perf_counter()
+        snapshot = self.parts.trainer.keep()
+        if len(self.restores_s) > len(self.keeps_s):
+            self.keeps_s.append(perf_counter() - began)
+        return snapshot
+
+    def apply(self, plan: GraftPlan) -> Applied:
+        self._come_back()
+        return self.parts.trainer.apply(plan)
+
+    def probe(self, plan: ProbePlan, tell: Callable[[int, int], None]) -> ProbeReport:
+        return self.parts.trainer.probe(plan, tell)
+
+    def assemble(self) -> Assembled:
+        return self.parts.trainer.assemble()
+
+    def final(self) -> FinalFigures:
+        return self.parts.trainer.final()
+
+    def stop(self) -> None:
+        self.parts.trainer.stop()
 
 
 def run(size: Size) -> dict[str, object]:
     """Latency of both ways back, by the host's size."""
-    fast: dict[str, object] = {}
-    full: dict[str, object] = {}
+    result: dict[str, dict[str, object]] = {
+        part: {} for part in ("fast", "full", "restore", "keep", "to_training")
+    }
     parameters: dict[str, object] = {}
     digest = 0
     for name in SIZES[size]:
-        rig = _rig(WIDTHS[name])
-        parameters[name] = rig.trainer.params
-        fast[name] = _measured(rig, ROUNDS[size], partial(rig.trainer.restore, rig.kept))
-        with tempfile.TemporaryDirectory() as folder:
-            store = CheckpointStore(Path(folder), keep=1)
-            record, tensors = to_record(rig.kept)
-            store.save(Checkpoint(1, record, tensors))
-            rounds = max(1, ROUNDS[size] // 3)
-            full[name] = _measured(rig, rounds, partial(_from_disk, rig, store))
-        digest = zlib.crc32(repr(_bits(rig.trainer.keep())).encode(), digest)
-    return {"fast": fast, "full": full, "parameters": parameters, "digest": f"{digest:08x}"}
+        parts = _parts(WIDTHS[name])
+        kinds = [kind for kind, rounds in ROUNDS[size].items() for _ in range(WARM[size] + rounds)]
+        wanderer = Wanderer(parts, kinds[::-1])
+        outcome = real_run(parts, training=wanderer, meet=wanderer.meet)
+        told = outcome.witness.recorder.recorded.rollbacks
+        assert [one.kind for one in told] == kinds
+        assert wanderer.kept is not None
+        parameters[name] = wanderer.kept.position.params
+        for kind in ROUNDS[size]:
+            measured = [number for number, one in enumerate(kinds) if one == kind][WARM[size] :]
+            result[kind][name] = percentiles([told[one].took_ms / 1e3 for one in measured]).figures("ms")
+            for part, took_s in (
+                ("restore", wanderer.restores_s),
+                ("keep", wanderer.keeps_s),
+                ("to_training", wanderer.to_training_s),
+            ):
+                figures = percentiles([took_s[one] for one in measured]).figures("ms")
+                result[part][f"{kind}.{name}"] = figures
+        digest = zlib.crc32(repr(_bits(wanderer.kept)).encode(), digest)
+    return {**result, "parameters": parameters, "digest": f"{digest:08x}"}
 
 
-def _measured(rig: Rig, rounds: int, go_back: Callable[[], object]) -> dict[str, object]:
-    took_s = []
-    for _ in range(WARM + rounds):
-        rig.wander()
-        started = perf_counter()
-        go_back()
-        took_s.append(perf_counter() - started)
-        assert rig.is_back(), "the run is not what it was"
-    return percentiles(took_s[WARM:]).figures("ms")
-
-
-def _from_disk(rig: Rig, store: CheckpointStore) -> None:
-    found = store.newest().checkpoint
-    assert found is not None
-    rig.trainer.restore(from_record(found.record, found.tensors, rig.trainer.rebuild))
-
-
-def _rig(width: int) -> Rig:
+def _parts(width: int) -> Parts:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(
@@ -119,26 +233,26 @@ def _rig(width: int) -> Rig:
         )
         data = Tensors(torch.randn(4 * BATCH, FEATURES), torch.randint(CLASSES, (4 * BATCH,)))
     task = Task(model, data, data, data, nn.functional.cross_entropy)
-    sites = find_sites(model, (SITE,), data.inputs[:2])
-    config = Config(
-        run=RunConfig(epochs=1_000_000),
+    torch.set_num_threads(1)
+    return assemble_parts(_config(), task, "bench", Sower())
+
+
+def _config() -> Config:
+    """Nothing in it holds the seed up, and all goes to the disk."""
+    return Config(
+        run=RunConfig(epochs=FOR_EVER, threads=1),
         train=TrainConfig(batch_size=BATCH, epoch_steps=STEPS, learning_rate=1e-4),
+        growth=GrowthConfig(
+            sites=(SITE,),
+            max_params=10**9,
+            shadow_every=1,
+            gates=GateConfig(rms_ratio_max=1e6, grad_norm_min=0.0, grad_norm_max=1e9),
+            guard=GuardConfig(graft_ms=0.0, change_ms=0.0, rollback_ms=0.0),
+        ),
+        checkpoint=CheckpointConfig(every_s=0.0, boundaries=2, keep=1),
+        budgets=BudgetConfig(epoch_boundary_ms=FOR_EVER, tamiyo_inference_ms=FOR_EVER),
+        emergency=EmergencyConfig(rollbacks_max=FOR_EVER),
     )
-    trainer = Trainer(task, Grafts(model, sites), config, "bench", build=CATALOGUE.build)
-    seed, module = _seed(sites[0])
-    trainer.run_epoch()
-    trainer.apply(GraftPlan("in", (Insert(seed, module), SetAlpha(seed, 1.0))))
-    trainer.run_epoch()
-    return Rig(trainer, model, seed, trainer.keep())
-
-
-def _seed(site: SiteInfo) -> tuple[SeedRecord, nn.Module]:
-    settings = CATALOGUE.get(BLUEPRINT).fit(site, 8 * site.channels)
-    assert settings is not None
-    candidate = Candidate(site.name, BLUEPRINT, settings)
-    module = CATALOGUE.build(site, candidate, torch.Generator().manual_seed(0))
-    record = SeedRecord(SEED_ID, site.name, Stage.PROBATIONARY, BLUEPRINT, parameters=settings, alpha=1.0)
-    return record, module
 
 
 def _bits(snapshot: Snapshot) -> dict[str, int]:

@@ -289,7 +289,8 @@ class EmergencyConfig(_Section, frozen=True):
     calm_epochs: Annotated[int, Meta(ge=2)] = 3
     """Quiet boundaries after which the emergency level falls by one."""
     slow_boundaries: Positive = 3
-    """Boundaries running over their budget that are told; at four times as many growth is conservative."""
+    """Boundaries running over their budget, the copy of the run not counted, that are told; at four times as
+    many growth is conservative."""
     memory_mb: Positive | None = None
     """Resident memory the process may have; if not given, 90 % of the machine's or its control group's."""
     memory_hard_ratio: Annotated[float, Meta(gt=1)] = 1.08

@@ -309,6 +309,8 @@ class GrowthView(msgspec.Struct, frozen=True):
     conservative: bool = False
     resting: bool = False
     """Something is wrong: nothing is germinated until it is not."""
+    short_of_memory: bool = False
+    """The process was found above its memory's budget since the boundary before."""
     left_out: frozenset[str] = frozenset()
     """Blueprints that could not be compiled: nothing of them is grown."""
 

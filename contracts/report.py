@@ -25,6 +25,9 @@ class BoundaryFacts(msgspec.Struct, frozen=True):
     decide: float
     apply: float
     total: float
+    """All of it, the copy too."""
+    keep: float = 0.0
+    """Copying what the run goes on from."""
 
 
 class EpochFacts(msgspec.Struct, frozen=True):
@@ -43,6 +46,9 @@ class EpochFacts(msgspec.Struct, frozen=True):
     """All training FLOPs spent by the end of the epoch."""
     conflict: ConflictFacts | None = None
     """What several live seeds did to each other; None if they were not compared."""
+    steps: int = 0
+    """Steps that `train_loss` is the mean of; fewer in an epoch that the end of the run cut short. 0 if that
+    is not known."""
 
 
 class StageFacts(msgspec.Struct, frozen=True):
@@ -189,6 +195,7 @@ class BoundaryQuantiles(msgspec.Struct, frozen=True):
     decide: PartQuantiles | None = None
     apply: PartQuantiles | None = None
     total: PartQuantiles | None = None
+    keep: PartQuantiles | None = None
 
 
 class AlertFacts(msgspec.Struct, frozen=True):
@@ -255,6 +262,8 @@ class Ending(msgspec.Struct, frozen=True):
 
     kind: Literal["finished", "interrupted", "halted"] = "finished"
     reason: str = ""
+    complete: bool = False
+    """Training itself came to its end: what was cut short is the comparison behind it."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -275,7 +284,8 @@ class Report(msgspec.Struct, frozen=True):
     ended: Ending
     boundary: BoundaryQuantiles
     flops: dict[str, int]
-    """Training FLOPs by account; they add up to `final.train_flops`."""
+    """Training FLOPs by account; they add up to `final.train_flops`, without `validation` where no decision
+    goes by it."""
     probes: tuple[ProbeFacts, ...]
     commands: CommandFacts
     verdicts: VerdictFacts

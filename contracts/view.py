@@ -32,7 +32,8 @@ class RunFacts(msgspec.Struct, frozen=True):
     bus: str = "memory"
     """Where messages travel, without a password."""
     boundary_budget_ms: float = 18.0
-    resumed_from: str = ""
+    folder: str = ""
+    """The run's own folder; empty where nobody has said."""
 
 
 class ProbeProgress(msgspec.Struct, frozen=True):
@@ -68,6 +69,8 @@ class KernelProgress(msgspec.Struct, frozen=True):
 
     ready: int
     wanted: int
+    making: tuple[str, ...] = ()
+    """Names of the blueprints that are being compiled."""
 
 
 class RunView(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from torch import nn
 
 from contracts.config import Config
 from contracts.growth import SeedRecord, SiteInfo
+from esper.errors import BadSetup
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.permit import builder
 from esper.kasmina.engine import Engine
@@ -15,12 +16,14 @@ from esper.kasmina.graft import Grafts
 from esper.kasmina.limits import burden_of
 from esper.kasmina.sites import find_sites
 from esper.kasmina.stock import Stock
+from esper.report.words import gflop_above
 from esper.tamiyo.caretaker import Caretaker
 from esper.tamiyo.choice import make_policy
 from esper.tamiyo.controller import Controller
 from esper.tamiyo.foresight import forecast
 from esper.tamiyo.observation import Observation
 from esper.tamiyo.policy import Policy
+from esper.tolaria.budget import FLOP_PER_GFLOP
 from esper.tolaria.task import Task
 from esper.tolaria.trainer import Trainer
 
@@ -69,9 +72,12 @@ def assemble_parts(
     Raises:
         SiteError: a pattern of `config.growth.sites` names no place where something can grow.
         BadData: the task's data can't be trained on.
+        BadSetup: the limit of parameters is below the host's own.
     """
     sites = find_sites(task.model, config.growth.sites, task.train.inputs[:EXAMPLES], config.growth.layouts)
+    catalogue.get_ready(sites)
     grafts = Grafts(task.model, sites)
+    _check_room(config, grafts)
     chosen = make_policy(config, catalogue) if policy is None else policy
     stock = Stock()
     trainer = Trainer(
@@ -110,3 +116,31 @@ def assemble_parts(
         trainer=trainer,
         catalogue=catalogue,
     )
+
+
+def _check_room(config: Config, grafts: Grafts) -> None:
+    """See that the host itself is within the limit of parameters.
+
+    Raises:
+        BadSetup: it is not.
+    """
+    most, host = config.growth.max_params, sum(p.numel() for _, p in grafts.host_named_parameters())
+    if most is not None and most < host:
+        raise BadSetup(
+            f"growth.max_params {most} is below the host's own {host} parameters; give more than {host}, the "
+            "host included"
+        )
+
+
+def check_length(parts: Parts) -> None:
+    """See that the budget of a run that begins has room for a step.
+
+    Raises:
+        BadSetup: it has not.
+    """
+    gflop = parts.config.run.gflop
+    if gflop is not None and round(gflop * FLOP_PER_GFLOP) < parts.trainer.shortest:
+        least = gflop_above(parts.trainer.shortest)
+        raise BadSetup(
+            f"run.gflop {gflop:g} is less than the {least} GFLOP that one step takes; give at least that"
+        )

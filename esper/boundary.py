@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contracts.growth import GrowthView, SeedRecord
-from contracts.lifecycle import Stage
-from contracts.messages import AdaptationCommand, CommandSeedOperation, SystemState
+from contracts.growth import SeedRecord
+from contracts.lifecycle import SeedOperation, Stage
+from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType
 from contracts.report import AlertFacts, BoundaryFacts, EpochFacts
 from esper.kasmina.plan import Note, Pause, Remove, Resume, Verdict
 from esper.report.record import Recorder
@@ -26,18 +26,26 @@ class Boundary:
     fallback: str
     """Why "do nothing" stood in for a decision; empty where one came in time."""
     assemble_s: float
+    """Assembling the state alone: the copy that came before it is apart."""
     decide_s: float = 0.0
     apply_s: float = 0.0
     notes: tuple[str, ...] = ()
     """What the trainer could not do as the plan asked, and why."""
+    keep_s: float = 0.0
+    """Copying what the run goes on from: it rests on the network's size alone."""
 
     @property
     def epoch(self) -> int:
         return self.assembled.growth.epoch
 
     @property
-    def total_s(self) -> float:
+    def worked_s(self) -> float:
+        """What it took beyond the copy."""
         return self.assemble_s + self.decide_s + self.apply_s
+
+    @property
+    def total_s(self) -> float:
+        return self.keep_s + self.worked_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +57,16 @@ class StageChange:
     reason: str = ""
 
 
-def epoch_facts(state: SystemState, growth: GrowthView, boundary: Boundary | None = None) -> EpochFacts:
+def epoch_facts(assembled: Assembled, boundary: Boundary | None = None) -> EpochFacts:
     """One epoch for the report; the last epoch has no boundary behind it."""
-    times = None
+    state, growth, times = assembled.state, assembled.growth, None
     if boundary is not None:
         times = BoundaryFacts(
             assemble=boundary.assemble_s * 1e3,
             decide=boundary.decide_s * 1e3,
             apply=boundary.apply_s * 1e3,
             total=boundary.total_s * 1e3,
+            keep=boundary.keep_s * 1e3,
         )
     return EpochFacts(
         epoch=growth.epoch,
@@ -69,6 +78,7 @@ def epoch_facts(state: SystemState, growth: GrowthView, boundary: Boundary | Non
         params=growth.params,
         train_flops=growth.spent_flops,
         conflict=growth.conflict,
+        steps=assembled.steps,
     )
 
 
@@ -80,7 +90,7 @@ def take_down(
     `names` are the blueprints' by id.
     """
     assembled, epoch = boundary.assembled, boundary.epoch
-    recorder.epoch(epoch_facts(assembled.state, assembled.growth, boundary))
+    recorder.epoch(epoch_facts(assembled, boundary))
     for site in assembled.growth.sites:
         for seed in (*site.fossils, *((site.seed,) if site.seed is not None else ())):
             recorder.gain(seed.record.seed_id, seed.gain)
@@ -106,10 +116,25 @@ def stage_changes(verdict: Verdict, epoch: int, reason: str) -> tuple[StageChang
 
 
 def operation_of(command: AdaptationCommand) -> str:
-    """A command's operation in one word, for counting: a seed operation, or the kind of command."""
+    """A command's operation in one word, for counting: what it asks of a seed, or the kind of command.
+
+    Termination and going on have no type of their own on the wire: their annotations tell them apart.
+    """
+    notes = command.annotations
     if isinstance(command.payload, CommandSeedOperation):
-        return command.payload.operation.name
-    return "WAIT" if command.annotations.get("action") == "wait" else command.command_type.name
+        terminates = command.payload.operation is SeedOperation.CULL and notes.get("terminate") == "true"
+        return "TERMINATE" if terminates else command.payload.operation.name
+    if command.command_type is not CommandType.PAUSE:
+        return command.command_type.name
+    if not command.target_seed_id:
+        return "WAIT" if notes.get("action") == "wait" else CommandType.PAUSE.name
+    return "RESUME" if notes.get("resume") == "true" else CommandType.PAUSE.name
+
+
+def target_of(command: AdaptationCommand) -> str:
+    """What a command is about: a seed, the site of one to come, or the operation of a breaker."""
+    notes = command.annotations
+    return command.target_seed_id or notes.get("site", "") or notes.get("operation", "")
 
 
 def _entered(change: object) -> bool:
@@ -122,7 +147,10 @@ def _trouble(recorder: Recorder, boundary: Boundary, budget_s: float) -> None:
         recorder.late()
         recorder.alert(AlertFacts("decision_missing", boundary.epoch, boundary.fallback))
     if boundary.total_s > budget_s:
-        text = f"the boundary took {boundary.total_s * 1e3:.1f} ms; the budget is {budget_s * 1e3:g} ms"
+        text = (
+            f"the boundary took {boundary.total_s * 1e3:.1f} ms, {boundary.keep_s * 1e3:.1f} of them to copy "
+            f"the run; the budget is {budget_s * 1e3:g} ms"
+        )
         recorder.alert(AlertFacts("boundary_over_budget", boundary.epoch, text, "info"))
     for note in boundary.notes:
         recorder.alert(AlertFacts("plan_not_followed", boundary.epoch, note))
@@ -133,7 +161,6 @@ def _judged(recorder: Recorder, boundary: Boundary, verdict: Verdict) -> None:
     if verdict.applied:
         recorder.applied(operation)
     else:
-        target = command.target_seed_id or command.annotations.get("site", "")
-        recorder.refused(boundary.epoch, operation, target, verdict.refusal)
+        recorder.refused(boundary.epoch, operation, target_of(command), verdict.refusal)
     for gate in verdict.gates:
         recorder.verdict(boundary.epoch, gate.seed_id, gate)

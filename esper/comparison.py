@@ -18,8 +18,8 @@ from esper.tolaria.trainer import Trainer
 class Ungrown:
     """The control run: same host, seed, order of data and training FLOPs, and no growth.
 
-    Where the run had a budget of FLOPs it gets the same, not what was left over of it by less than a step: the
-    schedule follows the budget, and a run that grew nothing is to come out as its control, bit for bit.
+    Where the run had a budget of FLOPs it gets the same, not what was left over of it by less than a step:
+    the schedule follows the budget, and a run that grew nothing is to come out as its control, bit for bit.
     """
 
     def __init__(self, config: Config, task: Task, train_flops: int) -> None:
@@ -43,7 +43,7 @@ class Ungrown:
                 self.stopped = True
                 return None
             assembled = self.trainer.assemble()
-            self.epochs.append(epoch_facts(assembled.state, assembled.growth))
+            self.epochs.append(epoch_facts(assembled))
             tell(self.epochs[-1])
         return self.trainer.final()
 

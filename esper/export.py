@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from contracts.growth import SeedRecord, SiteInfo
 from contracts.lifecycle import LIVE
+from esper.karn.blueprint import is_dangerous
 from esper.karn.catalogue import CATALOGUE, Catalogue
-from esper.karn.query import is_dangerous
 from esper.kasmina.graft import Grafts
 from esper.tolaria.plain import NotPlain
 from esper.tolaria.typed import DamagedRecord, Reader, Writer

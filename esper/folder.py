@@ -1,18 +1,46 @@
 """A run's folder: whether it can be made, making it under a free name, and writing whole files into it."""
 
 import os
+import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from esper.checkpoint.errors import CheckpointError
+from esper.checkpoint.listing import FOLDER, listing_of
 from esper.checkpoint.lock import holding
 from esper.errors import BadSetup
 
 CONFIG = "config.toml"
 NAMES_MAX = 1_000
 """Folders of one name, numbered from the second on."""
+
+
+def name_of(workload: str, policy: str, seed: int, now: datetime) -> str:
+    """What a run's folder is called: what is trained, who decides, from which seed, and when (UTC)."""
+    plain = re.sub(r"[^\w.-]+", "-", f"{workload}-{policy}-s{seed}")
+    return f"{plain}-{now:%Y%m%dT%H%M%S%f}"[:-3]
+
+
+def with_name(folder: Path) -> Path:
+    """The same folder by a path that ends with its name: `.` and `..` in full."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether something to go on from lies in a run's folder, sound or not."""
+    try:
+        return bool(listing_of(os.listdir(folder / FOLDER)).numbers)
+    except OSError:
+        return False
+
+
+def going_on(folder: Path) -> str:
+    """What to type to go on with the run in `folder`."""
+    return f"python -m esper.run --resume {shlex.quote(str(folder))}"
 
 
 def check_folder(out: Path) -> None:

@@ -4,7 +4,9 @@
            └─ memories   the loop's half: policy, grafting engine, observation windows, the report so far
 
 Both halves are of one boundary, taken before anything is decided at it. In memory a moment is the way back;
-written to disk, with `About` beside it, it is what a new process goes on from.
+written to disk, with `About` beside it, it is what a new process goes on from. It takes the moments before
+that one into memory as well, as far as they are on disk: so a break that one step back does not help against
+is gone back from further in a resumed run too, and to the same moment where every boundary was written.
 
 Bus positions. What a run publishes has ids that rest on what it is (its epoch, its command, its words) and on
 the rollbacks before it, which `Recorded` counts: so the epoch is the publisher's position. A resumed run
@@ -73,6 +75,8 @@ class About(msgspec.Struct, frozen=True):
     policy: str
     data: dict[str, str] = {}
     """A digest of each split, from its shape and some of its examples."""
+    optimizer: dict[str, str] = {}
+    """What it was at the beginning."""
 
 
 @dataclass(frozen=True)

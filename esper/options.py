@@ -15,6 +15,7 @@ from contracts.growth import Layout
 
 BAD_USAGE = 2
 OBSERVE, DRILL, BLUEPRINTS, STEER, EVENTS = "observe", "drill", "blueprints", "steer", "events"
+KERNELS, STORE_ORDERS = "kernels", ("show", "tag", "untag", "collect", "program")
 SEED_ORDERS = ("pause", "resume", "cull", "terminate")
 ORDERS = (
     *("status", "elevated", "conservative", "hold", "release", "rollback", "checkpoint", "halt"),
@@ -109,8 +110,8 @@ def listing_parser() -> argparse.ArgumentParser:
     new = _Parser(
         prog=f"python -m esper.run {BLUEPRINTS}",
         description="List the blueprints: what can be grafted, where it grows, and what has to be so first.",
-        epilog="Without options all of them, also those that are grown in drills alone. Exit codes: 0 done, "
-        "2 bad usage.",
+        epilog="Without options all of them, also those that are grown in drills alone; of settings only "
+        "growth.blueprints matters, which adds blueprints of your own. Exit codes: 0 done, 2 bad usage.",
         allow_abbrev=False,
     )
     new.add_argument("--layout", type=_layout, metavar="NAME", help=f"those that grow on {_names(Layout)}")
@@ -134,6 +135,7 @@ def listing_parser() -> argparse.ArgumentParser:
         metavar="WORD",
         help="those with this tag (an unknown one lists them all); repeatable",
     )
+    _add_settings(new, new)
     new.add_argument("--json", action="store_true", help="print one JSON array")
     return new
 
@@ -160,9 +162,10 @@ def steering_parser() -> argparse.ArgumentParser:
     new.add_argument(
         "words",
         nargs="*",
+        default=[],
         metavar="WORD",
-        help=f"with {', '.join(SEED_ORDERS)}: the seed's id, such as relu1#0; with breaker: status, open, "
-        "close or try, and the operation",
+        help=f"with {', '.join(SEED_ORDERS)}: the seed's id, such as relu1#0; with breaker: open, close or "
+        "try and the operation, or nothing to hear how all of them are; with other orders none",
     )
     new.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     return new
@@ -183,6 +186,52 @@ def events_parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="write it to DIR/events.jsonl, as a run does at its end"
     )
     return new
+
+
+def kernels_parser() -> argparse.ArgumentParser:
+    """The options of `kernels`."""
+    new = _Parser(
+        prog=f"python -m esper.run {KERNELS}",
+        description="Look after the kernel store: show lists what is in it, each file compared with its "
+        "digest, and what is yet to be made; tag and untag put words on an artifact and take them off, and "
+        "show lists what has a word on it; collect makes the store as small as kernels.store_mb, the longest "
+        "unused first, and leaves what a run holds; program writes to a new file what was compiled natively "
+        "for a kernel, once the store's seal on it was checked.",
+        epilog="Of settings the section kernels matters, and growth.blueprints, which says where blueprints "
+        "of your own are. States: ready; old, made by other code or versions; damaged; wanted; given up; and "
+        "held, by a run that lives. Looking makes nothing. Exit codes: 0 done, 2 bad usage, no store there, "
+        "or nothing of that name in it.",
+        allow_abbrev=False,
+    )
+    new.add_argument(
+        "order",
+        nargs="?",
+        default="show",
+        choices=STORE_ORDERS,
+        metavar="ORDER",
+        help=f"{', '.join(STORE_ORDERS)} (default: show)",
+    )
+    new.add_argument(
+        "words",
+        nargs="*",
+        default=[],
+        metavar="WORD",
+        help="with show: a tag, or nothing; with tag and untag: the beginning of a name, then the tags; with "
+        "program: the beginning of a name, then the file; with collect none",
+    )
+    new.add_argument("--store", type=_some, metavar="DIR", help="the store's folder (default: kernels.store)")
+    new.add_argument("--dry-run", action="store_true", help="with collect: only say what would be removed")
+    _add_settings(new, new)
+    new.add_argument("--json", action="store_true", help="with show: print one JSON object")
+    return new
+
+
+def _add_settings(new: argparse.ArgumentParser, beginning: argparse._ActionsContainer) -> None:
+    """Settings from a file, which may be one of several ways to begin, and single ones."""
+    beginning.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
+    new.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeatable"
+    )
 
 
 def _layout(text: str) -> Layout:
@@ -214,9 +263,20 @@ def parser() -> argparse.ArgumentParser:
         f"`python -m esper.run {BLUEPRINTS}` lists what can be grown; "
         f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained; "
         f"`python -m esper.run {STEER}` steers a run that lives on this machine; "
-        f"`python -m esper.run {EVENTS}` prints what a run has told.",
+        f"`python -m esper.run {EVENTS}` prints what a run has told; "
+        f"`python -m esper.run {KERNELS}` shows what the kernel store holds. Each of them has a --help; "
+        f"{DRILL}, {STEER} and {EVENTS} have an exit code 1 too: a drill that was not contained, an order "
+        "that was not done, an event log that is damaged.",
         allow_abbrev=False,
     )
+    _add_training(new)
+    _add_places(new)
+    _add_extras(new)
+    return new
+
+
+def _add_training(new: argparse.ArgumentParser) -> None:
+    """What is trained, for how long, and who decides."""
     new.add_argument("--workload", type=_some, metavar="NAME", help="what to train (default: mnist1d)")
     length = new.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="N", help="length in epochs of train.epoch_steps steps")
@@ -227,6 +287,10 @@ def parser() -> argparse.ArgumentParser:
         "--seed", type=int, metavar="N", help="initial weights, order of the data, growth (default: 0)"
     )
     new.add_argument("--policy", metavar="NAME", help="who decides: none, random or heuristic (default)")
+
+
+def _add_places(new: argparse.ArgumentParser) -> None:
+    """Where messages go, where files lie, and where the settings come from."""
     new.add_argument(
         "--bus",
         metavar="ADDRESS",
@@ -241,7 +305,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder under which the run's own folder is made (default: runs)",
     )
     beginning = new.add_mutually_exclusive_group()
-    beginning.add_argument("--config", type=_some, metavar="FILE", help="a TOML file of settings")
+    _add_settings(new, beginning)
     beginning.add_argument(
         "--resume",
         type=_some,
@@ -249,9 +313,10 @@ def parser() -> argparse.ArgumentParser:
         help="go on with the run that has left this folder, from its newest checkpoint, as if it had never "
         "been broken off; other options then change what it goes on with, and what that means is told",
     )
-    new.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeatable"
-    )
+
+
+def _add_extras(new: argparse.ArgumentParser) -> None:
+    """What is done beside training, and what is printed."""
     new.add_argument(
         "--compare",
         action=argparse.BooleanOptionalAction,
@@ -266,4 +331,3 @@ def parser() -> argparse.ArgumentParser:
     )
     new.add_argument("--json", action="store_true", help="print one JSON object a line, for machines")
     new.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return new

@@ -1,7 +1,7 @@
 """The folder of a run, new or taken up again: locked, with its configuration in it, its checkpoints found."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import nn
 from contracts.config import Config
 from contracts.growth import SeedRecord
 from contracts.report import Ending
-from esper.assembly import Parts
+from esper.assembly import Parts, check_length
 from esper.checkpoint.errors import CheckpointError
 from esper.checkpoint.lock import holding
 from esper.checkpoint.store import CheckpointStore
@@ -48,6 +48,8 @@ class Place:
     store: CheckpointStore
     start: Moment | None = None
     """None at the run's beginning."""
+    before: tuple[Moment, ...] = ()
+    """Earlier moments, the oldest first: what the run could go back to in memory, as far as it is on disk."""
     differences: tuple[Difference, ...] = ()
     passed_over: tuple[str, ...] = ()
     """Checkpoints that are damaged, with what is wrong with them."""
@@ -68,11 +70,12 @@ def new_place(out: Path, name: str, config: Config, assemble: Assemble) -> Itera
     """A new folder for a new run; it is gone again if the parts can't be put together.
 
     Raises:
-        BadSetup: it can't be made.
+        BadSetup: it can't be made, or the run's budget has no room for a step.
         ValueError: the parts do not fit.
     """
     with new_folder(out, name) as folder:
         parts = assemble(folder.name)
+        check_length(parts)
         write_whole(folder / CONFIG, to_toml(config).encode())
     with _held(folder):
         yield _place(folder, parts)
@@ -104,12 +107,28 @@ def _taken_up(place: Place) -> Place:
         start, aside = _past_a_stall(place.folder, from_checkpoint(found.checkpoint, place.build)[1])
     except (CheckpointError, DamagedRecord) as error:
         raise BadSetup(f"{place.folder}: {error}") from None
-    odd += _recall(place.parts, start)
+    odd += recall(place.parts, start)
     _leave_out(place)
     _try_out(place, start)
     _not_too_short(place, start, odd)
     write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
-    return replace(place, start=start, differences=odd, passed_over=found.passed_over, set_aside=aside)
+    return replace(
+        place,
+        start=start,
+        before=() if aside else _before(place, start),
+        differences=odd,
+        passed_over=found.passed_over,
+        set_aside=aside,
+    )
+
+
+def _before(place: Place, start: Moment) -> tuple[Moment, ...]:
+    """The moments that the run had in memory besides, as far as they are on disk."""
+    moments: list[Moment] = []
+    for checkpoint in place.store.before(start.epoch, place.about.config.checkpoint.boundaries - 1):
+        with suppress(DamagedRecord):  # it would be passed over on the way back
+            moments.insert(0, from_checkpoint(checkpoint, place.build)[1])
+    return tuple(moments)
 
 
 def _past_a_stall(folder: Path, start: Moment) -> tuple[Moment, tuple[str, ...]]:
@@ -139,8 +158,8 @@ def _begun_anew(place: Place, passed_over: tuple[str, ...]) -> Place:
     """The place of a run that was broken off before its first checkpoint.
 
     Raises:
-        BadSetup: there are checkpoints, none of them sound, or the run has finished. What lies there is more
-            than a run that begins anew may write over.
+        BadSetup: there are checkpoints, none of them sound, or the run has finished: what lies there is more
+            than a run that begins anew may write over. Or its budget has no room for a step.
     """
     if passed_over:
         raise BadSetup(
@@ -148,6 +167,7 @@ def _begun_anew(place: Place, passed_over: tuple[str, ...]) -> Place:
             "begin a new run, or take its checkpoints away to begin anew in this folder"
         )
     _not_complete(place.folder, ())
+    check_length(place.parts)
     _leave_out(place)
     write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
     return place
@@ -160,7 +180,8 @@ def about_run(parts: Parts, run_id: str) -> About:
     splits = (("training", task.train), ("validation", task.validation), ("test", task.test))
     data = {name: digest_of(split) for name, split in splits}
     cpu = {CPU: torch.backends.cpu.get_cpu_capability()}
-    return About(run_id, parts.config, versions() | cpu, host, parts.policy.version, data)
+    optimizer = parts.trainer.ingredients
+    return About(run_id, parts.config, versions() | cpu, host, parts.policy.version, data, optimizer)
 
 
 def _place(folder: Path, parts: Parts) -> Place:
@@ -227,7 +248,7 @@ def _try_out(place: Place, start: Moment) -> None:
         raise BadSetup(f"{place.folder}: the run can't go on like this: {error}") from None
 
 
-def _recall(parts: Parts, start: Moment) -> tuple[Difference, ...]:
+def recall(parts: Parts, start: Moment) -> tuple[Difference, ...]:
     """Give those on the loop what they remembered; the trainer goes back in its own lane."""
     memories = start.memories
     parts.observation.recall(memories.windows)

@@ -12,6 +12,7 @@ import msgspec
 from contracts.config import Config
 from esper.errors import BadSetup
 from esper.moment import About
+from esper.tolaria.recipe import RATE
 
 LAST_BITS = "its numbers may differ in their last bits from those of a run that was never interrupted"
 FROM_HERE = "from here on its numbers are others than they would have been"
@@ -49,14 +50,15 @@ def differences(about: About, now: About) -> tuple[Difference, ...]:
         BadSetup: the run can't go on like this; nothing has changed.
     """
     _same_host(about.host, now.host)
-    settings = tuple(_settings(about.config, now.config))
-    for one in settings:
-        if one.name in KEPT:
+    settings, optimizer = tuple(_settings(about.config, now.config)), tuple(_optimizer(about, now))
+    for one in (*settings, *optimizer):
+        if one.name in KEPT or (one in optimizer and not one.name.startswith(RATE)):
             raise BadSetup(
                 f"{one.name} was {one.was} when the run began and can't become {one.now} on its way"
             )
     others = (*_versions(about.versions, now.versions), *_policy(about, now), *_data(about, now))
-    return (*others, *settings)
+    told = any(one.name == "train.learning_rate" for one in settings)
+    return (*others, *settings, *(() if told else optimizer))
 
 
 def _same_host(was: Mapping[str, tuple[int, ...]], now: Mapping[str, tuple[int, ...]]) -> None:
@@ -89,6 +91,13 @@ def _data(was: About, now: About) -> Iterator[Difference]:
     for split, digest in now.data.items():
         if was.data.get(split, digest) != digest:
             yield Difference(f"the {split} data", was.data[split], digest, FROM_HERE)
+
+
+def _optimizer(was: About, now: About) -> Iterator[Difference]:
+    """What it was made with; a setting that only one torch knows is none that somebody has changed."""
+    for name, before in was.optimizer.items():
+        if now.optimizer.get(name, before) != before:
+            yield Difference(name, before, now.optimizer[name], FROM_HERE)
 
 
 def _settings(was: Config, now: Config) -> Iterator[Difference]:

@@ -3,7 +3,8 @@
 `python -m esper.run observe` follows such a run live from another process. `python -m esper.run drill
 blueprints` lets dangerous blueprints loose in runs of its own, to show that the safety checks hold. `python
 -m esper.run blueprints` lists what can be grown. `python -m esper.run steer` steers a run that lives on this
-machine. `python -m esper.run events` prints what a run has told.
+machine. `python -m esper.run events` prints what a run has told. `python -m esper.run kernels` shows
+what the kernel store holds.
 
 Exit codes: 0 done, 1 a drill that was not contained, an order that was not done or an event log that is
 damaged, 2 bad usage or configuration or a folder that can't be written, 3 halted by an emergency, 130
@@ -17,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -27,15 +29,17 @@ from contracts.address import masked
 from contracts.config import Config
 from contracts.view import RunFacts
 from esper.errors import BadSetup, CannotWrite
-from esper.folder import CONFIG, check_folder, check_left
+from esper.folder import CONFIG, check_folder, check_left, going_on, has_checkpoint, name_of, with_name
 from esper.options import (
     BLUEPRINTS,
     DRILL,
     EVENTS,
+    KERNELS,
     OBSERVE,
     STEER,
     drilling_parser,
     events_parser,
+    kernels_parser,
     listing_parser,
     observing_parser,
     parser,
@@ -77,12 +81,14 @@ def start(config: Config, arguments: argparse.Namespace) -> int:
     from actors.display import make_display
 
     display = make_display(json=arguments.json, quiet=arguments.quiet, out=sys.stdout)
-    with leaving_at_once(display.close):
-        display.start(facts_of(config))
+    resume = folder_of(arguments)
+    folder = with_name(resume) if resume is not None else new_folder_of(config)
+    with leaving_at_once(display.close, folder):
+        display.start(facts_of(config, folder))
         try:
             from esper.session import run
 
-            ended = run(config, display, folder_of(arguments))
+            ended = run(config, display, folder, resume=resume is not None)
         except (BadSetup, CannotWrite) as error:
             display.close()
             return refuse([str(error)])
@@ -152,8 +158,9 @@ def drill(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def leaving_at_once(close: Callable[[], object]) -> Iterator[None]:
-    """A stop signal ends the process, unless someone inside knows better: `close` is called, one line said.
+def leaving_at_once(close: Callable[[], object], folder: Path) -> Iterator[None]:
+    """A stop signal ends the process, unless someone inside knows better: `close` is called, one line said,
+    which names the way to go on with the run in `folder` if there is one.
 
     An exception would not do: raised while torch loads or while a thread is inside it, it may be
     swallowed, or bring the interpreter down.
@@ -164,7 +171,8 @@ def leaving_at_once(close: Callable[[], object]) -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
         close()
         with suppress(OSError):
-            os.write(2, b"esper: interrupted before the run was complete\n")
+            way = f"; go on with: {going_on(folder)}" if has_checkpoint(folder) else ""
+            os.write(2, f"esper: interrupted before the run was complete{way}\n".encode())
         os._exit(128 + number)
 
     before: dict[signal.Signals, Any] = {}  # what signal.signal gives back and takes
@@ -218,17 +226,29 @@ def file_of(arguments: argparse.Namespace) -> Path | None:
     if folder is not None:
         check_left(folder)
         return folder / CONFIG
+    return given_file(arguments)
+
+
+def given_file(arguments: argparse.Namespace) -> Path | None:
+    """The file of settings that was named."""
     return Path(arguments.config) if arguments.config is not None else None
 
 
-def facts_of(config: Config) -> RunFacts:
+def new_folder_of(config: Config) -> Path:
+    """The folder that a new run gets."""
+    run = config.run
+    return Path(run.out) / name_of(run.workload, run.policy, run.seed, datetime.now(UTC))
+
+
+def facts_of(config: Config, folder: Path) -> RunFacts:
     """What can be shown before torch is loaded."""
     run = config.run
     return RunFacts(
         workload=run.workload,
         policy=run.policy,
         seed=run.seed,
-        out=run.out,
+        out=str(folder.parent),
+        folder=str(folder),
         epochs=run.epochs,
         budget_flops=round(run.gflop * 1e9) if run.gflop is not None else None,
         bus=masked(run.bus),
@@ -241,21 +261,25 @@ def blueprints(arguments: argparse.Namespace) -> int:
     from esper.karn.blueprint import BlueprintError
     from esper.karn.catalogue import CATALOGUE
     from esper.karn.query import Query
+    from esper.karn.source import absolute, with_own
     from esper.report.listing import listed, site_of, text
 
-    everybody = frozenset(one.blueprint_id for one in CATALOGUE)
     try:
+        places = load(given_file(arguments), arguments.set, {}).growth.blueprints
+        catalogue = with_own(CATALOGUE, map(absolute, places))
         site = site_of(arguments.layout, arguments.shape)
+        if arguments.max_params is not None and site is None:
+            raise ValueError("--max-params needs a site to count at: give --layout and --shape too")
         query = Query(
             layout=arguments.layout,
             site=site,
             max_params=arguments.max_params,
             max_stage=arguments.stage,
             tags=tuple(arguments.tag),
-            approved=everybody,
-            drill=True,
         )
-        lines = listed(CATALOGUE.query(query), site)
+        lines = listed(catalogue.describe(query))
+    except ConfigError as error:
+        return refuse(error.problems)
     except (BlueprintError, ValueError) as error:
         return refuse([str(error)])
     if arguments.json:
@@ -263,7 +287,7 @@ def blueprints(arguments: argparse.Namespace) -> int:
     elif lines:
         sys.stdout.writelines(f"{line}\n" for line in text(lines))
     else:
-        tags = sorted({tag for one in CATALOGUE for tag in one.tags})
+        tags = sorted({tag for one in catalogue for tag in one.tags})
         print(f"no blueprint is so; the tags are: {', '.join(tags)}")
     return DONE
 
@@ -292,12 +316,26 @@ def events(arguments: argparse.Namespace) -> int:
     return tell_events(Path(arguments.folder), write=arguments.write)
 
 
+def kernels(arguments: argparse.Namespace) -> int:
+    """Look after the kernel store."""
+    from esper.kernels import look_after
+
+    try:
+        look_after(load(given_file(arguments), arguments.set, {"kernels.store": arguments.store}), arguments)
+    except ConfigError as error:
+        return refuse(error.problems)
+    except BadSetup as error:
+        return refuse([str(error)])
+    return DONE
+
+
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {
     OBSERVE: (observing_parser, observe),
     DRILL: (drilling_parser, drill),
     BLUEPRINTS: (listing_parser, blueprints),
     STEER: (steering_parser, steer),
     EVENTS: (events_parser, events),
+    KERNELS: (kernels_parser, kernels),
 }
 
 

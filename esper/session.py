@@ -7,7 +7,6 @@ grown.model, grown.report.final.test_accuracy, grown.folder / "report.html"
 
 import dataclasses
 import os
-import re
 import shutil
 import signal
 from collections.abc import Sequence
@@ -31,15 +30,16 @@ from contracts.config import Config
 from contracts.report import Ending, Report
 from esper.assembly import Parts, assemble_parts
 from esper.errors import BadSetup
-from esper.folder import check_folder, check_left
+from esper.folder import check_folder, check_left, name_of, with_name
+from esper.karn import source
 from esper.karn.catalogue import CATALOGUE, Catalogue
-from esper.karn.source import NotImportable, absolute, gathered, own_in, source_of
+from esper.karn.source import NotImportable, absolute, own_in, source_of
+from esper.kernels import kernel_store
 from esper.place import Place, new_place, old_place
 from esper.settings import ConfigError, load
 from esper.tamiyo.policy import Policy
 from esper.tolaria.task import Task
 from esper.tolaria.trial import try_out
-from esper.workloads.cache import cache_folder
 from esper.workloads.registry import UnknownWorkload, find_workload
 
 
@@ -66,10 +66,12 @@ class Job:
     catalogue: Catalogue = CATALOGUE
     resume: Path | None = None
     """The folder of the run to go on with; None begins a new one."""
+    name: str = ""
+    """What a new run's folder is called; empty if that is not said yet."""
 
 
-def run(config: Config, display: Display, resume: Path | None = None) -> Ending:
-    """Run a configured workload and leave its folder, or go on in the folder `resume`.
+def run(config: Config, display: Display, folder: Path, *, resume: bool) -> Ending:
+    """Run a configured workload and leave its `folder`, or go on in it.
 
     Raises:
         BadSetup: nothing was written.
@@ -79,12 +81,13 @@ def run(config: Config, display: Display, resume: Path | None = None) -> Ending:
         workload = find_workload(config.run.workload)
     except UnknownWorkload as error:
         raise BadSetup(str(error)) from None
-    config = at_home(workload.complete(config), resume)
-    check_places(config, resume)
+    there = folder if resume else None
+    config = at_home(workload.complete(config), there)
+    check_places(config, there)
     catalogue = with_own(CATALOGUE, config)
     task = workload.task(config.run.seed)
     again = workload.task(config.run.seed) if config.run.compare else None
-    job = Job(config, task, again, catalogue=catalogue, resume=resume)
+    job = Job(config, task, again, catalogue=catalogue, resume=there, name=folder.name)
     return play(job, display).report.ended
 
 
@@ -191,7 +194,7 @@ def _performed(job: Job, place: Place, way: Door, display: Display) -> Grown:
 
 
 def check_places(config: Config, resume: Path | None) -> None:
-    """See that a run's folder can be made, or is there to be taken up, and its port be had.
+    """See that a run's folder can be made, or is there to be taken up; its kernel store and its port be had.
 
     Raises:
         BadSetup: one of them can't.
@@ -200,6 +203,8 @@ def check_places(config: Config, resume: Path | None) -> None:
         check_folder(Path(config.run.out))
     else:
         check_left(resume)
+    if config.kernels.prefetch:
+        kernel_store(config.kernels)
     if config.serve.enabled:
         try:
             listen(config.serve.host, config.serve.port).close()
@@ -213,11 +218,9 @@ def with_own(catalogue: Catalogue, config: Config) -> Catalogue:
     Raises:
         BadSetup: they can't be had.
     """
-    if not config.growth.blueprints:
-        return catalogue
     try:
-        return Catalogue((*catalogue, *gathered(config.growth.blueprints)))
-    except ValueError as error:  # or two have the same id
+        return source.with_own(catalogue, config.growth.blueprints)
+    except ValueError as error:
         raise BadSetup(f"growth.blueprints: {error}") from None
 
 
@@ -228,8 +231,7 @@ def at_home(config: Config, resume: Path | None) -> Config:
     config = replace(config, growth=replace(config.growth, blueprints=blueprints))
     if resume is None:
         return config
-    folder = resume if resume.name not in ("", "..") else resume.resolve()
-    return replace(config, run=replace(config.run, out=str(folder.parent)))
+    return replace(config, run=replace(config.run, out=str(with_name(resume).parent)))
 
 
 def without_password(config: Config) -> Config:
@@ -238,11 +240,10 @@ def without_password(config: Config) -> Config:
 
 
 def _name(job: Job) -> str:
-    """What a run's folder is called: what is trained, who decides, from which seed, and when."""
-    run, now = job.config.run, datetime.now(UTC)
+    """What the run's folder is called, unless that was said before."""
+    run = job.config.run
     policy = run.policy if job.policy is None else job.policy.name
-    plain = re.sub(r"[^\w.-]+", "-", f"{run.workload}-{policy}-s{run.seed}")
-    return f"{plain}-{now:%Y%m%dT%H%M%S%f}"[:-3]
+    return job.name or name_of(run.workload, policy, run.seed, datetime.now(UTC))
 
 
 def _room(model: nn.Module) -> int:
@@ -255,7 +256,7 @@ def _pipeline(job: Job, parts: Parts) -> Pipeline | None:
     config = job.config.kernels
     if not config.prefetch:
         return None
-    folder = Path(config.store).expanduser() if config.store else cache_folder() / "kernels"
+    folder = kernel_store(config)
     approved = frozenset(job.config.growth.approved)
     sources = {}
     for blueprint in own_in(job.catalogue):

@@ -1,13 +1,16 @@
 """Settings that all tests share."""
 
 import gc
+import logging
 import os
+import sys
 from collections.abc import Generator, Iterator
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
+from actors.runtime.interpreter import YOUNG_MAX
 from tests.actors.oona.faults.ledger import Counts, FaultLedger
 from tests.actors.oona.redis_server import RedisServer
 from tests.examples import THOROUGH
@@ -20,6 +23,12 @@ settings.register_profile(THOROUGH, settings.get_profile("esper"), max_examples=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "esper"))
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One worker more than processors: many tests wait for a server, a process or the disk."""
+    return (yield) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """What is imported stays until the end: the collector need not walk through it again and again."""
@@ -27,8 +36,18 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            _load_torch()
         gc.freeze()
+        gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
         gc.enable()
+
+
+def _load_torch() -> None:
+    """All of it that tests use, its compiler too, which it loads with the first optimizer."""
+    import torch
+
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +56,18 @@ def _one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol() -> None:
+    """Torch's forty loggers hand on what they hear, so that pytest finds it at the root of all loggers.
+
+    To each logger that does not, pytest attaches itself anew in every phase of every test.
+    """
+    if "torch" in sys.modules and not logging.getLogger("torch").propagate:
+        for name, logger in logging.Logger.manager.loggerDict.items():
+            if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger):
+                logger.propagate = True
 
 
 @pytest.fixture(scope="session")

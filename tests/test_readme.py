@@ -9,10 +9,16 @@ import torch
 from actors.nissa.instruments import metrics_table
 from contracts.growth import Layout, SiteInfo
 from contracts.lifecycle import diagram
+from contracts.report import KernelFacts
+from contracts.view import RunFacts
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.query import Query
 from esper.report.configtable import config_table
+from esper.report.headline import kernels
+from esper.report.oneline import opening
+from esper.report.screen import summary
 from esper.session import Grown
+from tests.esper.report.made_up import a_report
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +51,22 @@ def test_every_file_that_is_named_exists() -> None:
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"`?make (?:\w+=\S+ )*(\w+)", README)) <= targets
+
+
+def test_the_demo_is_shown_as_a_run_prints_it() -> None:
+    printed = section("demo").split("```")[1].strip().splitlines()
+    folder = printed[-1].removeprefix("report  ").removesuffix("/report.html")
+    facts = RunFacts("mnist1d", "heuristic", 0, "runs", budget_flops=12 * 10**9, folder=folder)
+    assert printed[0] == f"Esper  {opening(facts)}"
+    summed_up = [line.plain for line in summary(a_report(), folder)]
+    for line in printed:
+        if line.startswith(("  ", "seed ", "report ")):
+            assert line in summed_up
+        if line.startswith("kernels "):
+            used, fetched = (int(re.findall(r"\d+", line)[n]) for n in (0, -1))
+            assert line == f"kernels {kernels(KernelFacts(used=used, fetched=fetched))}"
+        if line.startswith("epoch ") and "  probe  " not in line:
+            assert re.fullmatch(r"epoch \d+  (\w+)  .* \(\d+ parameters\) at relu\d#\d: \1( \(.*\))?", line)
 
 
 @pytest.mark.real

@@ -84,12 +84,16 @@ class BoundaryCounters:
     assemble: Histogram = field(default_factory=lambda: Histogram(PART_BUCKETS_S))
     decide: Histogram = field(default_factory=lambda: Histogram(PART_BUCKETS_S))
     apply: Histogram = field(default_factory=lambda: Histogram(PART_BUCKETS_S))
+    keep: Histogram = field(default_factory=lambda: Histogram(PART_BUCKETS_S))
     over_budget: int = 0
     decision_timeouts: int = 0
     """Boundaries that went on with "do nothing" because no decision came in time."""
 
-    def record(self, assemble_s: float, decide_s: float, apply_s: float, total_s: float) -> None:
-        """Count one boundary and its three parts, in seconds."""
+    def record(
+        self, assemble_s: float, decide_s: float, apply_s: float, total_s: float, keep_s: float = 0.0
+    ) -> None:
+        """Count one boundary and its parts, in seconds."""
+        self.keep.record(keep_s)
         self.assemble.record(assemble_s)
         self.decide.record(decide_s)
         self.apply.record(apply_s)

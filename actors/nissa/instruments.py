@@ -49,6 +49,7 @@ def _verdicts(reading: Reading) -> Iterable[Sample]:
 
 def _parts(reading: Reading) -> Iterable[Distribution]:
     return [
+        *spread(lambda run: run.boundary.keep, part="keep")(reading),
         *spread(lambda run: run.boundary.assemble, part="assemble")(reading),
         *spread(lambda run: run.boundary.decide, part="decide")(reading),
         *spread(lambda run: run.boundary.apply, part="apply")(reading),
@@ -61,7 +62,7 @@ SPREADS: tuple[Spread, ...] = (
            "Pause between two epochs, validation not counted.",
            spread(lambda run: run.boundary.duration)),
     Spread("esper.boundary.part.duration", ("part",),
-           "Time that assembling the state, deciding and applying take in a boundary.",
+           "Time that copying the run, assembling the state, deciding and applying take in a boundary.",
            _parts),
     Spread("esper.probe.duration", (),
            "Time that one probe of candidates took.",

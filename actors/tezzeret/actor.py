@@ -1,4 +1,4 @@
-"""Tezzeret's shell: has a smith make what is asked for, and announces what came of it."""
+"""Tezzeret's shell: has a smith make what is asked for, announces what came of it and tells how it stands."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from actors.runtime import Actor, ActorStopped, MailboxFull, handles
 from actors.tezzeret.shop import Announce, Announcement, Standing
 from actors.tezzeret.smith import Smith
 from contracts.kernels import KernelSpec
-from contracts.request import Request
 
 STOP_S: Final = 0.2
 """Seconds for the smith to end; its processes are dead by then, its thread is left to itself after that."""
@@ -31,11 +30,6 @@ class Conservative:
 
 
 @dataclass(frozen=True, slots=True)
-class AskStanding(Request[Standing]):
-    """How far is it?"""
-
-
-@dataclass(frozen=True, slots=True)
 class Heard:
     """The smith has something to announce."""
 
@@ -44,21 +38,28 @@ class SmithBroke(RuntimeError):
     """The smith's thread ended with an error; a restart makes another smith."""
 
 
-class Tezzeret(Actor[Prefetch | Conservative | AskStanding | Heard]):
+class Tezzeret(Actor[Prefetch | Conservative | Heard]):
     """Never waits for a compiler: a smith of its own threads does, made anew with each start.
 
-    `announce` gets what becomes known of each kernel, on the event loop.
+    `announce` gets what becomes known of each kernel, and `stands` how the smith stands whenever that has
+    changed; both on the event loop.
     """
 
     critical = False
     mailbox_size = 64
 
-    def __init__(self, make_smith: MakeSmith, announce: Callable[[Announcement], None]) -> None:
+    def __init__(
+        self,
+        make_smith: MakeSmith,
+        announce: Callable[[Announcement], None],
+        stands: Callable[[Standing], None],
+    ) -> None:
         self._make_smith = make_smith
         self._announce = announce
+        self._stands = stands
         self._heard: deque[Announcement] = deque()
+        self._standing = self._told = Standing()
         self._posted = False
-        self._broken = ""
         self._smith: Smith | None = None
 
     async def on_start(self) -> None:
@@ -81,25 +82,24 @@ class Tezzeret(Actor[Prefetch | Conservative | AskStanding | Heard]):
         self._smith.conserve(message.on)
 
     @handles
-    async def on_ask_standing(self, message: AskStanding) -> Standing:
-        assert self._smith is not None, "started before the first message"
-        return self._smith.standing
-
-    @handles
     async def on_heard(self, message: Heard) -> None:
         self._posted = False  # before they are taken: one that comes now is either taken or posted for
         while self._heard:
             self._announce(self._heard.popleft())
-        if self._broken:
-            raise SmithBroke(self._broken)
+        standing = self._standing
+        if standing != self._told:
+            self._told = standing
+            self._stands(standing)
+        if standing.broken:
+            raise SmithBroke(standing.broken)
 
     def _hear(self, told: Announcement | Standing) -> None:
         """From the smith's thread: one wake-up of the loop for all that waits there."""
         if isinstance(told, Standing):
-            self._broken = told.broken
+            self._standing = told
         else:
             self._heard.append(told)
-        if self._posted or not (self._heard or self._broken):
+        if self._posted:
             return
         self._posted = True
         try:

@@ -46,7 +46,7 @@ class Bench:
             assert isinstance(outcome, Forged | JobFailed)
             finish(Finished(task, outcome.error if isinstance(outcome, JobFailed) else outcome))
 
-        limits = replace(self._shop.limits, head_start=head_start)
+        limits = replace(self._shop.limits, head_start=self._shop.head_start if head_start else None)
         self._lane.submit(lambda: self._made(task, limits), hand_in)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from actors.lane import JobFailed, ThreadLane
-from actors.tezzeret.confinement import Terms
+from actors.tezzeret.confinement import HeadStart, Terms
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Child:
         *,
         fork: bool,
         background: bool,
-        head_start: bool,
+        head_start: HeadStart | None,
         scratch: Path | None,
     ) -> None:
         self.fork = fork

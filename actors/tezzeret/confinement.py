@@ -22,8 +22,6 @@ from actors.tezzeret import seccomp
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 NICE: Final = 19
-HEAD_START_NICE: Final = 10
-"""Of a process that has a head start: about a tenth of a busy processor, which is not starving."""
 FILES_MAX: Final = 256
 """Open files of the process."""
 FILE_BYTES_MAX: Final = 1 << 30
@@ -36,6 +34,21 @@ _STARTS: Final = frozenset(
 
 refusals: Counter[str] = Counter()
 """What Python's code in this process tried and was refused so far, by the name of the audit event."""
+
+
+class HeadStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a process in the background begins, before it gives way to everybody.
+
+    Beside others who keep every processor busy, one that gives way has next to none; and all that it has done
+    is lost when the run ends before its first kernel. What it takes is the same however nice it is; only how
+    soon it is done with it differs.
+    """
+
+    nice: int
+    """Beside one that is not, 10 is about a tenth of a processor."""
+    processor_s: float = 12.0
+    """Seconds of processor after which it is over: imports take three to four, and all kernels for the demo's
+    sites as much again."""
 
 
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +65,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """RLIMIT_DATA: what the process may allocate."""
     fork: bool
     background: bool
-    head_start: bool = False
-    """In the background, the first job and all before it are only nice."""
+    head_start: HeadStart | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,8 +86,8 @@ def confine(terms: Terms) -> Hello:
     _limit(resource.RLIMIT_NOFILE, FILES_MAX)
     _limit(resource.RLIMIT_FSIZE, FILE_BYTES_MAX)
     _limit_soft(resource.RLIMIT_DATA, terms.data_bytes)
-    if terms.background and terms.head_start:
-        step_back()
+    if terms.background and terms.head_start is not None:
+        _begin(terms.head_start)
     elif terms.background:
         give_way()
     sys.addaudithook(_hook(_NETWORK if terms.fork else _NETWORK | _STARTS))
@@ -86,10 +98,12 @@ def confine(terms: Terms) -> Hello:
     return Hello(filtered=True)
 
 
-def step_back() -> None:
-    """Take a small share of a processor that others want too."""
-    os.nice(HEAD_START_NICE)
-    _nice_session(HEAD_START_NICE)
+def _begin(head_start: HeadStart) -> None:
+    """Give way only later; nothing asks the process for that, as a job may take as long as it likes."""
+    os.nice(head_start.nice)
+    _nice_session(head_start.nice)
+    signal.signal(signal.SIGPROF, lambda number, frame: give_way())
+    signal.setitimer(signal.ITIMER_PROF, head_start.processor_s)
 
 
 def give_way() -> None:

@@ -23,7 +23,7 @@ from typing import Final, Self
 import msgspec
 
 from actors.tezzeret.child import Child
-from actors.tezzeret.confinement import Hello
+from actors.tezzeret.confinement import HeadStart, Hello
 from actors.tezzeret.conversation import Answer, Conversation
 from actors.tezzeret.failures import Closed, Garbled, JobRaised, NotStarted, SandboxFailed, Unconfined
 from actors.tezzeret.frames import Frame, Kind, encode
@@ -47,9 +47,8 @@ class Limits:
     """Whether it may start other processes, as native compilers do."""
     background: bool = True
     """Whether it gives way to whoever else wants the processor."""
-    head_start: bool = False
-    """Whether a process in the background gives way only after its first job: its imports alone take seconds
-    of processor, and where others keep every processor busy it would have none for long."""
+    head_start: HeadStart | None = None
+    """How a process that is started in the background begins; None is giving way from the beginning."""
 
 
 class Sandbox:

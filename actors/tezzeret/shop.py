@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from actors.oona.policy import BreakerPolicy
+from actors.tezzeret.confinement import HeadStart
 from actors.tezzeret.sandbox import Limits
 from contracts.kernels import (
     Certificate,
@@ -25,6 +26,7 @@ from esper.urza.names import ArtifactRef
 POLICY = Policy()
 LIMITS = Limits()
 BREAKER = BreakerPolicy(failures_max=3, open_s=120.0)
+HEAD_START = HeadStart(nice=10)
 IDLE_S = 20.0
 """Seconds without work after which the processes are let go: each holds a torch of its own."""
 
@@ -54,6 +56,8 @@ class Shop:
     policy: Policy = POLICY
     limits: Limits = LIMITS
     breaker: BreakerPolicy = BREAKER
+    head_start: HeadStart = HEAD_START
+    """Of the processes that are started before the first kernel was made."""
     worker: str = "actors.tezzeret.worker"
     """Module that the processes run."""
     catalogue: Catalogue = CATALOGUE
@@ -70,7 +74,7 @@ class Standing(msgspec.Struct, frozen=True):
     progress: Progress = Progress()
     conservative: bool = False
     trouble: str = ""
-    """Why the store can't be used at present, or why no process can be had to make anything in."""
+    """Why no process could be had to make anything in, when one was needed last."""
     broken: str = ""
     """The error that ended the smith; another has to be made."""
 

@@ -132,7 +132,6 @@ class Smith:
                         self._turn(store)
             except Unavailable as unavailable:
                 log.warning("the kernel store can't be used: %s", unavailable)
-                self._tell_standing(str(unavailable))
                 self._stopping.wait(STORE_REST_S)
 
     def _forgotten(self, store: Store) -> tuple[KernelSpec, ...]:
@@ -295,8 +294,8 @@ class Smith:
     def _set_conservative(self, on: bool, store: Store) -> None:
         self._agenda.conservative = on
 
-    def _tell_standing(self, trouble: str = "") -> None:
-        standing = Standing(self._agenda.progress(), self._agenda.conservative, trouble or self._no_process)
+    def _tell_standing(self) -> None:
+        standing = Standing(self._agenda.progress(), self._agenda.conservative, self._no_process)
         if standing != self.standing:
             self.standing = standing
             self._announce(standing)

@@ -9,8 +9,8 @@ import torch
 
 from actors.tezzeret.orders import decode_order, encode_delivery
 from actors.tezzeret.worker_side import Handle, Tell, serve
+from esper.karn.blueprint import is_dangerous
 from esper.karn.catalogue import CATALOGUE, Catalogue
-from esper.karn.query import is_dangerous
 from esper.karn.source import Source, blueprint_at
 from esper.tezzeret.forge import forge
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from actors.tezzeret.confinement import Terms, confine, give_way
+from actors.tezzeret.confinement import Terms, confine
 from actors.tezzeret.frames import SMALL_BYTES_MAX, Decoder, Frame, Kind, encode
 
 Tell: TypeAlias = Callable[[bytes], None]
@@ -29,17 +29,12 @@ ERROR_CHARACTERS_MAX = 4000
 def serve(handle: Handle) -> None:
     """Answer jobs one after the other until the sandbox closes; an error of the handler is an answer."""
     terms = _terms()
-    ahead = terms.background and terms.head_start
     with os.fdopen(terms.reads, "rb", buffering=0) as jobs:
         decoder = Decoder()
         _send(terms, encode(Frame(Kind.READY, b"")))
         while data := jobs.read(READ_BYTES):
             for job in decoder.feed(data):
-                answer = _answered(handle, job, terms)
-                if ahead:
-                    ahead = False
-                    give_way()
-                _send(terms, answer)
+                _send(terms, _answered(handle, job, terms))
 
 
 def _answered(handle: Handle, job: Frame, terms: Terms) -> bytes:

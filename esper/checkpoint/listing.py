@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
+FOLDER: Final = "checkpoints"
+"""In a run's folder."""
 NUMBER_MAX: Final = 10**12 - 1
 _OURS: Final = re.compile(r"(\.?)([0-9]{8,12})\.(json|safetensors)(\.new)?", re.ASCII)
 

@@ -1,23 +1,22 @@
 """The checkpoints of a run: saves the newest, keeps so many, and finds the newest that is good."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Final
 
 from torch import Tensor
 
 from esper.checkpoint.errors import CheckpointError, Damaged
 from esper.checkpoint.files import REAL_FILES, Files
+from esper.checkpoint.listing import FOLDER as FOLDER
 from esper.checkpoint.listing import manifest_name, superseded
 from esper.checkpoint.manifest import EPOCH_MAX, RECORD_BYTES_MAX, TENSOR_BYTES_MAX
 from esper.checkpoint.reader import Reader
 from esper.checkpoint.saying import told
 from esper.checkpoint.tensors import Layout, lay_out
 from esper.checkpoint.writer import Writer
-
-FOLDER: Final = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,24 @@ class CheckpointStore:
                     wrong.append(str(error))
         reasons = "; ".join(wrong) or "none is damaged"
         raise CheckpointError(f"there is no good checkpoint of epoch {epoch} in {self._folder}: {reasons}")
+
+    def before(self, epoch: int, most: int) -> tuple[Checkpoint, ...]:
+        """The good checkpoints of earlier epochs through which the run came to this one, the newest first; at
+        most so many. What was gone back from since, and what is damaged, is passed over.
+
+        Raises:
+            CheckpointError: the folder can't be listed.
+        """
+        found: list[Checkpoint] = []
+        with self._removing:
+            for number in reversed(self._reader.numbers()):
+                if len(found) >= most:
+                    break
+                with suppress(Damaged):
+                    if self._reader.head(number).epoch < epoch:
+                        found.append(self._loaded(number))
+                        epoch = found[-1].epoch
+        return tuple(found)
 
     def _trim(self, numbers: tuple[int, ...]) -> None:
         sound = [number for number in numbers if self._epoch(number) is not None]

@@ -127,7 +127,8 @@ def _let_through(facts: Facts) -> str:
 
 def _accuracy(facts: Facts) -> str:
     if facts.accuracy is None or facts.accuracy_control is None:
-        return ""
+        whose = "its own" if facts.accuracy is None else "the control run's"
+        return f"there are no accuracies to compare: {whose} was not measured"
     lost = facts.accuracy_control - facts.accuracy
     if lost > facts.noise:
         return f"{lost:.1%} of accuracy lost, and chance moves it by {facts.noise:.1%}"

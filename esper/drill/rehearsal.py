@@ -13,9 +13,9 @@ from contracts.kernels import Design
 from esper.drill.policy import TrialDesk
 from esper.drill.report import TrialReport
 from esper.karn.blueprints.hazard import Hazard
+from esper.karn.permission import DrillPermission
 from esper.kasmina.footprint import same_bits
 from esper.kasmina.graft import Grafts
-from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import GraftPlan, Insert, Remove, SetAlpha
 from esper.kasmina.slot import is_grown
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures, SetAside

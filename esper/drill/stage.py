@@ -16,10 +16,10 @@ from esper.drill.programme import ASKED_AT, PARAMS_MAX, TERMS, Drill, onset_pass
 from esper.drill.rehearsal import Rehearsal, host_of, same_host
 from esper.drill.report import Trial, TrialReport
 from esper.drill.trial import Subject
+from esper.karn.permission import DrillPermission
 from esper.kasmina.draw import draw_of
 from esper.kasmina.engine import Engine
 from esper.kasmina.graft import Grafts
-from esper.kasmina.permission import DrillPermission
 from esper.kasmina.sites import find_sites
 from esper.report.record import Recorded
 from esper.tamiyo.controller import Controller

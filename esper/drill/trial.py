@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from contracts.growth import SiteInfo
 from esper.drill.report import Trial, TrialReport, TrialTerms
 from esper.karn.catalogue import Catalogue
+from esper.karn.permission import DrillPermission
 from esper.kasmina.aside import spared_buffers
 from esper.kasmina.footprint import same_bits
 from esper.kasmina.gauge import jump_of
@@ -114,7 +115,8 @@ class _Course:
         self.grafts = Grafts(model, subject.sites)
         design = trial.spec.design
         generator = torch.Generator().manual_seed(trial.spec.draw)
-        self.module = catalogue.get(design.blueprint_id).build(design.site, design.parameters, generator)
+        blueprint = catalogue.get(design.blueprint_id)
+        self.module = blueprint.build(design.site, design.parameters, generator, DrillPermission())
         self.grafts.insert(SEED_ID, trial.site, self.module)
         self.monitor = IsolationMonitor(self.grafts)
         self.path = ShadowPath(self.grafts, SEED_ID, subject.loss_fn, RandomStream(STREAM_SEED, SEED_ID))

@@ -15,12 +15,18 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from contracts.blueprint import BlueprintDescriptor
+from contracts.blueprint import BlueprintDescriptor, BlueprintTier
 from contracts.growth import Layout, SiteInfo
+from esper.karn.permission import DrillPermission
 
 EVERY_LAYOUT = frozenset(Layout)
-_DIMENSIONS = {Layout.VECTOR: 1, Layout.SEQUENCE: 2, Layout.IMAGE: 3, Layout.TOKENS: 2}
-"""Dimensions of one example."""
+_SIZES = {
+    Layout.VECTOR: ("channels",),
+    Layout.SEQUENCE: ("channels", "length"),
+    Layout.IMAGE: ("channels", "height", "width"),
+    Layout.TOKENS: ("tokens", "channels"),
+}
+"""The shape of one example, without the batch."""
 
 
 class BlueprintError(ValueError):
@@ -54,18 +60,32 @@ class Blueprint(ABC):
     @abstractmethod
     def _forward_flops(self, site: SiteInfo, size: Mapping[str, int]) -> int: ...
 
-    def build(self, site: SiteInfo, parameters: Mapping[str, float], generator: torch.Generator) -> nn.Module:
+    def build(
+        self,
+        site: SiteInfo,
+        parameters: Mapping[str, float],
+        generator: torch.Generator,
+        permission: DrillPermission | None = None,
+    ) -> nn.Module:
         """The module f for `site`: takes and gives (B, *site.shape), gives exactly 0 at the start.
 
         Raises:
-            BlueprintError: the layout or the settings are not this blueprint's. The generator and the
-                global random stream are unchanged then; the global stream is never drawn from.
+            BlueprintError: it is for drills alone and there is no permission, or the layout or the settings
+                are not this blueprint's. The generator and the global random stream are unchanged then; the
+                global stream is never drawn from.
         """
+        if is_dangerous(self.descriptor) and permission is None:
+            raise BlueprintError(f"{self._label} is grown in drills alone: to build it takes a permission")
         return self._build(site, self.check(site, parameters), generator)
 
     def params(self, site: SiteInfo, parameters: Mapping[str, float]) -> int:
         """Trainable parameters of `build(site, parameters)`, exactly."""
         return self._params(site, self.check(site, parameters))
+
+    def costs(self, site: SiteInfo, parameters: Mapping[str, float]) -> tuple[int, int]:
+        """Its `params` and `forward_flops`, in one go."""
+        size = self.check(site, parameters)
+        return self._params(site, size), self._forward_flops(site, size)
 
     def forward_flops(self, site: SiteInfo, parameters: Mapping[str, float]) -> int:
         """FLOPs of one example's forward pass as torch.utils.flop_counter counts them.
@@ -150,19 +170,34 @@ class Blueprint(ABC):
     def _check_layout(self, site: SiteInfo) -> None:
         if site.layout not in self.layouts:
             raise BlueprintError(
-                f"{self._label} does not grow on a {site.layout} (site {site.name}); "
+                f"{self._label} does not grow on {_named(site)}, a {site.layout}; "
                 f"it grows on {_listed(self.layouts)}"
             )
-        dimensions, with_batch = _DIMENSIONS[site.layout], (1, *site.shape)
-        known = len(site.shape) == dimensions and min(site.shape) >= 1
-        if not known or with_batch[channel_dim(site.layout)] != site.channels:
-            raise BlueprintError(
-                f"site {site.name} is not a {site.layout}: shape {site.shape} with {site.channels} channels"
-            )
+        check_shape(site)
 
     @property
     def _label(self) -> str:
         return f"{self.descriptor.blueprint_id} ({self.descriptor.name})"
+
+
+def is_dangerous(about: BlueprintDescriptor) -> bool:
+    """For drills alone, whoever asks."""
+    return about.tier is BlueprintTier.HIGH_RISK or about.quarantine_only
+
+
+def check_shape(site: SiteInfo) -> None:
+    """See that a site's shape is one of its layout.
+
+    Raises:
+        BlueprintError: it is not; the message says what such a shape is.
+    """
+    sizes = _SIZES[site.layout]
+    known = len(site.shape) == len(sizes) and min(site.shape) >= 1
+    if not known or (1, *site.shape)[channel_dim(site.layout)] != site.channels:
+        raise BlueprintError(
+            f"{_named(site)} is no {site.layout}: its shape is {site.shape} with {site.channels} channels; "
+            f"that of a {site.layout} is ({', '.join(sizes)})"
+        )
 
 
 def whole(value: object) -> int | None:
@@ -180,6 +215,11 @@ def channel_dim(layout: Layout) -> int:
 def positions(site: SiteInfo) -> int:
     """How many places of one example share the weights: 1, L, H · W or T."""
     return math.prod(site.shape) // site.channels
+
+
+def _named(site: SiteInfo) -> str:
+    """A site as messages have it; the cores ask about some that have no name."""
+    return f"site {site.name}" if site.name else "this site"
 
 
 def _listed(names: Mapping[str, object] | frozenset[Layout]) -> str:

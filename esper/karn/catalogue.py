@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from contracts.growth import Candidate, SiteInfo
-from esper.karn.blueprint import Blueprint, BlueprintError
+from esper.karn.blueprint import Blueprint
 from esper.karn.blueprints.adversarial_noise import AdversarialNoise
 from esper.karn.blueprints.bottleneck import Bottleneck
 from esper.karn.blueprints.channel_attention import ChannelAttention
@@ -58,7 +58,7 @@ from esper.karn.blueprints.sudden_nan import SuddenNan
 from esper.karn.blueprints.temporal_convolution import TemporalConvolution
 from esper.karn.blueprints.transformer_block import TransformerBlock
 from esper.karn.blueprints.vanishing_gradient import VanishingGradient
-from esper.karn.query import Index, Query, is_dangerous
+from esper.karn.query import Description, Index, Query
 
 
 class UnknownBlueprint(KeyError):
@@ -105,13 +105,17 @@ class Catalogue:
 
         Raises:
             UnknownBlueprint: there is none of that id.
-            BlueprintError: the site or the settings are not the blueprint's, or it is one that is grown in
-                drills alone: those are not built for whoever asks.
+            BlueprintError: the site or the settings are not the blueprint's, or it is for drills alone.
         """
-        blueprint = self.get(candidate.blueprint_id)
-        if is_dangerous(blueprint.descriptor):
-            raise BlueprintError(f"{candidate.blueprint_id} is grown in drills alone")
-        return blueprint.build(site, candidate.parameters, generator)
+        return self.get(candidate.blueprint_id).build(site, candidate.parameters, generator)
+
+    def get_ready(self, sites: Iterable[SiteInfo]) -> None:
+        """Count costs at these sites now: the first query about a shape takes ten times as long as others.
+
+        Raises:
+            BlueprintError: one of them is not what its layout says.
+        """
+        self._index.get_ready(sites)
 
     def query(self, query: Query) -> tuple[Blueprint, ...]:
         """Every blueprint that the query allows, in the order of curriculum stage, risk and id.
@@ -120,6 +124,14 @@ class Catalogue:
             BlueprintError: the query's site is not what its layout says.
         """
         return self._index.find(query)
+
+    def describe(self, query: Query) -> tuple[Description, ...]:
+        """What there is that satisfies the query, whoever may grow it: to be read, not to be built.
+
+        Raises:
+            BlueprintError: the query's site is not what its layout says.
+        """
+        return self._index.describe(query)
 
     def __iter__(self) -> Iterator[Blueprint]:
         return iter(self._by_id.values())

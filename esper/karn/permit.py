@@ -8,9 +8,9 @@ from torch import nn
 
 from contracts.growth import Candidate, SiteInfo
 from contracts.kernels import Design, design_of
-from esper.karn.blueprint import BlueprintError
+from esper.karn.blueprint import BlueprintError, is_dangerous
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
-from esper.karn.query import Query, is_dangerous
+from esper.karn.query import Query
 
 Build: TypeAlias = Callable[[SiteInfo, Candidate, torch.Generator], nn.Module]
 

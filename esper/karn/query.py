@@ -2,7 +2,7 @@
 
     trusted    SAFE: for everybody
     approved   EXPERIMENTAL, or its descriptor asks for approval: only those whose ids the query names
-    drill      HIGH_RISK, or for quarantine only: only for a drill, whatever else the query says
+    drill      HIGH_RISK, or for quarantine only: only with a drill's permission, whatever else the query says
 
 The answer is in the order of curriculum stage, then risk, then id: what to try first comes first.
 """
@@ -10,11 +10,12 @@ The answer is in the order of curriculum stage, then risk, then id: what to try 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from contracts.blueprint import BlueprintDescriptor, BlueprintTier
 from contracts.growth import Layout, SiteInfo
-from esper.karn.blueprint import Blueprint
+from esper.karn.blueprint import Blueprint, check_shape, is_dangerous
+from esper.karn.permission import DrillPermission
 
 CONSERVATIVE_RISK_MAX = 0.1
 """The lowest-risk pool: safe blueprints of at most this risk."""
@@ -50,14 +51,24 @@ class Query:
     """Only safe ones of at most `CONSERVATIVE_RISK_MAX`."""
     approved: frozenset[str] = frozenset()
     """Ids of the experimental blueprints that may be answers."""
-    drill: bool = False
-    """High-risk blueprints may be answers too."""
+    drill: DrillPermission | None = None
+    """The permission of the drill that asks: high-risk blueprints may be answers too."""
 
     def __post_init__(self) -> None:
         if self.site is None and (self.max_params is not None or self.max_flops is not None):
             raise ValueError("max_params and max_flops need a site: costs are counted for its shape")
         if self.site is not None and self.layout not in (None, self.site.layout):
-            raise ValueError(f"site {self.site.name} is a {self.site.layout}, not a {self.layout}")
+            raise ValueError(f"site {self.site.name} is a {self.site.layout}, no {self.layout}")
+
+
+class Description(NamedTuple):
+    """What there is to know of a blueprint; nothing can be built from it."""
+
+    about: BlueprintDescriptor
+    layouts: frozenset[Layout]
+    tags: tuple[str, ...]
+    cost: Cost | None
+    """At the site that was asked about; None if none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +100,48 @@ class Index:
             BlueprintError: the query's site is not what its layout says.
         """
         if query.site is None:
-            known = self._all if query.layout is None else self._by_layout[query.layout]
-            return tuple([one.blueprint for one in known if _allowed(one, query)])
-        site = query.site
-        costs = self._costs(site.layout, site.shape, site.channels)
+            return tuple(
+                [one.blueprint for one in self._known(query) if _trusted(one, query) and _asked(one, query)]
+            )
         return tuple(
             [
                 one.blueprint
-                for one, cost in zip(self._by_layout[site.layout], costs, strict=True)
-                if cost is not None and _allowed(one, query) and _within(cost, query)
+                for one, cost in zip(self._known(query), self._costs_at(query.site), strict=True)
+                if cost is not None and _trusted(one, query) and _asked(one, query) and _within(cost, query)
             ]
         )
+
+    def describe(self, query: Query) -> tuple[Description, ...]:
+        """What the answers would be if everybody were trusted with everything; in the same order.
+
+        Raises:
+            BlueprintError: the query's site is not what its layout says.
+        """
+        if query.site is None:
+            return tuple(_described(one, None) for one in self._known(query) if _asked(one, query))
+        costs = zip(self._known(query), self._costs_at(query.site), strict=True)
+        return tuple(
+            _described(one, cost)
+            for one, cost in costs
+            if cost is not None and _asked(one, query) and _within(cost, query)
+        )
+
+    def _known(self, query: Query) -> tuple[_Entry, ...]:
+        layout = query.layout if query.site is None else query.site.layout
+        return self._all if layout is None else self._by_layout[layout]
+
+    def get_ready(self, sites: Iterable[SiteInfo]) -> None:
+        """Count the costs at these sites now, so that no query has to wait for that.
+
+        Raises:
+            BlueprintError: one of them is not what its layout says.
+        """
+        for site in sites:
+            self._costs_at(site)
+
+    def _costs_at(self, site: SiteInfo) -> tuple[Cost | None, ...]:
+        check_shape(site)
+        return self._costs(site.layout, site.shape, site.channels)
 
     def _count(self, layout: Layout, shape: tuple[int, ...], channels: int) -> tuple[Cost | None, ...]:
         """Costs of all blueprints of this layout; None for one that can't grow at this size."""
@@ -111,11 +153,6 @@ def stated_order(blueprint: Blueprint) -> tuple[int, float, str]:
     """What answers are sorted by: curriculum stage, risk, id."""
     about = blueprint.descriptor
     return about.stage, about.risk, about.blueprint_id
-
-
-def is_dangerous(about: BlueprintDescriptor) -> bool:
-    """For drills alone, whoever asks."""
-    return about.tier is BlueprintTier.HIGH_RISK or about.quarantine_only
 
 
 def _entry(blueprint: Blueprint) -> _Entry:
@@ -131,21 +168,25 @@ def _entry(blueprint: Blueprint) -> _Entry:
     )
 
 
+def _described(entry: _Entry, cost: Cost | None) -> Description:
+    return Description(entry.about, entry.blueprint.layouts, entry.blueprint.tags, cost)
+
+
 def _cost(blueprint: Blueprint, site: SiteInfo) -> Cost | None:
     if blueprint.refusal(site):
         return None
-    smallest = blueprint.smallest()
-    return blueprint.params(site, smallest), blueprint.forward_flops(site, smallest)
+    return blueprint.costs(site, blueprint.smallest())
 
 
-def _allowed(entry: _Entry, query: Query) -> bool:
-    """Trust first: a blueprint that is not simply trusted needs the query to say so."""
-    about = entry.about
+def _trusted(entry: _Entry, query: Query) -> bool:
+    """A blueprint that is not simply trusted needs the query to say so."""
     if entry.dangerous:
-        if not query.drill:
-            return False
-    elif entry.needs_approval and about.blueprint_id not in query.approved:
-        return False
+        return query.drill is not None
+    return not entry.needs_approval or entry.about.blueprint_id in query.approved
+
+
+def _asked(entry: _Entry, query: Query) -> bool:
+    about = entry.about
     return (
         about.tier in query.tiers
         and (query.max_stage is None or about.stage <= query.max_stage)

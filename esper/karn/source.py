@@ -7,6 +7,7 @@ of it then rests on its source.
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
@@ -90,9 +91,19 @@ def gathered(places: Iterable[str]) -> tuple[Blueprint, ...]:
     return tuple(blueprint for place in places for blueprint in _defined_at(place))
 
 
+def with_own(catalogue: Catalogue, places: Iterable[str]) -> Catalogue:
+    """The catalogue with the blueprints of some modules.
+
+    Raises:
+        ValueError: they can't be had (NotImportable), or two have the same id.
+    """
+    own = gathered(places)
+    return Catalogue((*catalogue, *own)) if own else catalogue
+
+
 def absolute(place: str) -> str:
-    """A place that means the same from any folder."""
-    return str(Path(place).expanduser().absolute()) if place.endswith(".py") else place
+    """A place that means the same from any folder; a home that nobody has is taken for a folder's name."""
+    return str(Path(os.path.expanduser(place)).absolute()) if place.endswith(".py") else place
 
 
 def _defined_at(place: str) -> list[Blueprint]:

@@ -20,6 +20,7 @@ from contracts.lifecycle import ACTIVE, LIVE, OPERATION_TARGET, SeedOperation, S
 from contracts.messages import AdaptationCommand, CommandSeedOperation, CommandType, WallNs
 from esper.breaker import BreakerMemory
 from esper.karn.catalogue import Catalogue
+from esper.karn.permission import DrillPermission
 from esper.kasmina.admissible import check_fresh, check_issuer, check_operator
 from esper.kasmina.advance import advance, cull, expelled, fine_tune
 from esper.kasmina.draft import Draft, Records, Refused, after, legal, number, slot
@@ -29,7 +30,6 @@ from esper.kasmina.guard import Guard, check_changes, postponed
 from esper.kasmina.limits import ADAMS, Burden
 from esper.kasmina.outcomes import Outcome, Outcomes
 from esper.kasmina.pause import pause, resume
-from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import GraftPlan, Note, Remove, Setting, Verdict
 from esper.kasmina.stock import Stock
 from esper.kasmina.switch import setting_of
@@ -61,6 +61,7 @@ class _Situation:
     params_now: int
     config: GrowthConfig
     conservative: bool
+    resting: bool
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class Engine:
         params_now: int,
         *,
         conservative: bool = False,
+        resting: bool = False,
     ) -> Verdict:
         """Judge `command` and plan this boundary, housekeeping first; nothing changes until `commit`.
 
@@ -130,14 +132,14 @@ class Engine:
         asks for the housekeeping alone; with one it pauses that seed, or lets it go on where
         `annotations["resume"]` is "true" (the wire has no other type for it). So a CULL with
         `annotations["terminate"]` takes a seed down for good, from any stage, which only an operator may:
-        unlike a culled one it makes no place for another, and a site without a seed closes. While the run
-        is `conservative` nothing is germinated, and the gates are those of `gates.tightened`. A refused
-        command changes nothing.
+        unlike a culled one it makes no place for another, and a site without a seed closes. While growth
+        is `resting`, or the run `conservative`, nothing is germinated, whoever asks; while it is
+        `conservative` the gates are those of `gates.tightened`. A refused command changes nothing.
         """
         due = postponed(self.guard, upkeep(self._records, figures, self._config, epoch), epoch)
         records = after(self._records, due.changes)
         config = self._careful if conservative else self._config
-        now = _Situation(records, figures, epoch, now_ns, params_now, config, conservative)
+        now = _Situation(records, figures, epoch, now_ns, params_now, config, conservative, resting)
         known = self._outcomes.get(command.command_id)
         if known is not None:
             return self._offer_again(known, command, due, epoch)
@@ -265,6 +267,8 @@ class Engine:
         """Nothing that a blueprint's own code raises goes further than the refusal."""
         if now.conservative:
             raise Refused("the run is in conservative mode: nothing is germinated until it has left it")
+        if now.resting:
+            raise Refused("growth rests after a trouble: nothing is germinated until that is over")
         for operation in (Operation.GERMINATE, Operation.INSERT):
             self.guard.check(operation, now.epoch)
         try:

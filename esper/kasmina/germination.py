@@ -15,10 +15,10 @@ from contracts.lifecycle import ACTIVE, RESTING, Stage
 from contracts.messages import AdaptationCommand, CommandSeedOperation
 from esper.karn.blueprint import Blueprint, BlueprintError, whole
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
+from esper.karn.permission import DrillPermission
 from esper.kasmina.draft import Records, Refused, legal, next_slot, number
 from esper.kasmina.draw import draw_of, stream_of
 from esper.kasmina.limits import ADAMS, Burden, Limits
-from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import Insert
 from esper.kasmina.stock import Stock
 
@@ -98,7 +98,8 @@ class Germination:
         kernel = self.stock.take(spec) if self.stock is not None else None
         if kernel is not None:
             return Insert(msgspec.structs.replace(record, kernel=kernel.ref.ref), kernel.module)
-        return Insert(record, blueprint.build(site, record.parameters, stream_of(spec.draw)))
+        stream = stream_of(spec.draw)
+        return Insert(record, blueprint.build(site, record.parameters, stream, self.permission))
 
     def _spec(
         self, site: SiteInfo, blueprint_id: str, parameters: Mapping[str, float], seed_id: str

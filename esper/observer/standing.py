@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.growth import Layout, SeedFigures, SeedRecord, SeedView, SiteInfo, SiteView
 from contracts.lifecycle import Stage
@@ -21,6 +22,8 @@ from contracts.view import BoundaryView
 
 _FIGURES = ("train_loss", "val_loss", "val_accuracy")
 _PARTS = ("assemble", "decide", "apply", "total")
+_COPY = "keep"
+"""A part that no packet had at first: one without it took no time."""
 _STAGES: Mapping[str, Stage] = {stage.name: stage for stage in Stage}
 
 
@@ -86,7 +89,7 @@ def _of_facts(facts: EpochFacts) -> Iterator[MetricPoint]:
     yield MetricPoint("params", facts.params)
     yield MetricPoint("train_flops", facts.train_flops)
     if facts.boundary_ms is not None:
-        for part in _PARTS:
+        for part in (*_PARTS, _COPY):
             yield MetricPoint("boundary_ms", getattr(facts.boundary_ms, part), attributes={"part": part})
 
 
@@ -113,13 +116,15 @@ def _of_seeds(seeds: Sequence[SeedView]) -> Iterator[MetricPoint]:
 def _facts(epoch: int, plain: Mapping[str, float], parts: Mapping[tuple[str, str], float]) -> EpochFacts:
     times = [_finite(parts.get(("boundary_ms", part))) for part in _PARTS]
     whole = [time for time in times if time is not None]
+    copying = _finite(parts.get(("boundary_ms", _COPY))) or 0.0
+    boundary = replace(BoundaryFacts(*whole), keep=copying) if len(whole) == len(_PARTS) else None
     return EpochFacts(
         epoch=epoch,
         train_loss=_finite(plain.get("train_loss")),
         val_loss=_finite(plain.get("val_loss")),
         val_accuracy=_finite(plain.get("val_accuracy")),
         learning_rate=_finite(plain.get("learning_rate")) or 0.0,
-        boundary_ms=BoundaryFacts(*whole) if len(whole) == len(_PARTS) else None,
+        boundary_ms=boundary,
         params=_whole(plain.get("params")),
         train_flops=_whole(plain.get("train_flops")),
     )

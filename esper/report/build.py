@@ -113,6 +113,7 @@ def boundary(epochs: Sequence[EpochFacts], budget_ms: float) -> BoundaryQuantile
         decide=_quantiles([time.decide for time in times]),
         apply=_quantiles([time.apply for time in times]),
         total=_quantiles([time.total for time in times]),
+        keep=_quantiles([time.keep for time in times]),
     )
 
 

@@ -15,7 +15,10 @@ from esper.report.scale import Scale
 
 _ROW, _LABELS = 24.0, 168.0
 _SEEDS_MOST = 60
-_SITE_MOST = 18
+_SEED_MOST = 18
+VALIDATION = "validation"
+"""The account of what the validation after each epoch takes."""
+SHORTER = "training, shorter epoch"
 _LOSSES_LOG_FROM = 25.0
 """Greatest over least loss from which losses are drawn on a logarithmic axis."""
 
@@ -58,10 +61,12 @@ def _curve(report: Report, *, over_flops: bool, losses: bool) -> Drawing:
         log_from=_LOSSES_LOG_FROM if losses else math.inf,
         least_span=0.0 if losses else 0.05,
     )
-    keys = [(f"line {entry.class_}", entry.name) for entry in reversed(series)]
+    keys = [
+        (f"{'box dot' if entry.dotted else 'line'} {entry.class_}", entry.name) for entry in reversed(series)
+    ]
     if report.grafts:
         keys.append(("line mark", "a seed germinates"))
-    return Drawing(title, draw(chart), tuple(keys))
+    return Drawing(title, draw(chart), tuple(keys), _shorter_note(report) if losses else "")
 
 
 def _series(report: Report, x: Callable[[EpochFacts], float], *, losses: bool) -> tuple[Series, ...]:
@@ -77,9 +82,34 @@ def _series(report: Report, x: Callable[[EpochFacts], float], *, losses: bool) -
     if report.compare:
         found.append(of("ungrown host", report.compare.epochs, "ungrown", validation))
     if losses:
-        found.append(of("training", report.epochs, "training", lambda facts: facts.train_loss))
+        usual = report.config.train.epoch_steps
+        whole = [None if shorter(facts, usual) else facts.train_loss for facts in report.epochs]
+        cut = [facts.train_loss if shorter(facts, usual) else None for facts in report.epochs]
+        xs = [x(facts) for facts in report.epochs]
+        found.append(Series("training", tuple(zip(xs, whole, strict=True)), "training"))
+        if any(loss is not None for loss in cut):
+            found.append(Series(SHORTER, tuple(zip(xs, cut, strict=True)), "shorter", dotted=True))
     found.append(of("validation" if losses else "this run", report.epochs, "grown", validation))
     return tuple(found)
+
+
+def shorter(facts: EpochFacts, usual: int) -> bool:
+    """Whether an epoch had fewer than the usual number of steps: the end of the run, or of its budget, cut it
+    short."""
+    return 0 < facts.steps < usual
+
+
+def _shorter_note(report: Report) -> str:
+    """What is to be known of the newest shorter epoch's training loss; empty if there is none."""
+    usual = report.config.train.epoch_steps
+    found = [facts for facts in report.epochs if shorter(facts, usual) and facts.train_loss is not None]
+    if not found:
+        return ""
+    newest = found[-1]
+    return (
+        f"Epoch {words.count(newest.epoch)} had {newest.steps} of {usual} steps. Its training loss is a mean "
+        "over fewer examples than that of the others, so it is drawn apart."
+    )
 
 
 def _marks(report: Report, x: Callable[[EpochFacts], float]) -> tuple[Mark, ...]:
@@ -97,16 +127,23 @@ def _marks(report: Report, x: Callable[[EpochFacts], float]) -> tuple[Mark, ...]
 
 
 def boundary(report: Report) -> Drawing | None:
-    """The boundary's time at each epoch against its budget; None if there was none."""
-    times = [(float(f.epoch), f.boundary_ms.total) for f in report.epochs if f.boundary_ms is not None]
+    """The boundary's time at each epoch against its budget, and its copy's; None if there was none."""
+    facts = [(float(one.epoch), one.boundary_ms) for one in report.epochs if one.boundary_ms is not None]
+    times = [(epoch, took.total) for epoch, took in facts]
+    copying = [(epoch, took.keep or None) for epoch, took in facts]
     total = report.boundary.total
     if not times or total is None:
         return None
     budget = report.boundary.budget_ms
+    series = [Series("boundary", tuple(times), "grown", dotted=True)]
+    keys = [("box dot grown", "all of it")]
+    if any(took for _, took in copying):
+        series.append(Series("of it to copy the run", tuple(copying), "training"))
+        keys.append(("line training", "of it to copy the run"))
     chart = Chart(
         title="Boundary times",
         x_name="epoch",
-        series=(Series("boundary", tuple(times), "grown", dotted=True),),
+        series=tuple(series),
         wording=words.milliseconds,
         unit=" ms",
         levels=(
@@ -118,7 +155,7 @@ def boundary(report: Report) -> Drawing | None:
     )
     above = words.percent(report.boundary.share_above_budget, 2)
     note = f"{above} of {words.count(len(times))} boundaries were above the budget"
-    return Drawing("Boundary: how long training stood still", draw(chart), note=note)
+    return Drawing("Boundary: how long training stood still", draw(chart), tuple(keys), note)
 
 
 def timelines(report: Report) -> Drawing | None:
@@ -157,11 +194,13 @@ def _row(graft: GraftFacts, index: int, scale: Scale) -> list[Markup]:
 
 def flops(report: Report) -> Drawing | None:
     """Training FLOPs by account as one bar; None if none were counted."""
-    total = sum(report.flops.values())
+    beside = _uncounted(report)
+    counted = {name: spent for name, spent in report.flops.items() if name != VALIDATION or not beside}
+    total = sum(counted.values())
     if total <= 0:
         return None
     parts, keys, left = [], [], 0.0
-    for index, (name, spent) in enumerate(sorted(report.flops.items(), key=lambda item: -item[1])):
+    for index, (name, spent) in enumerate(sorted(counted.items(), key=lambda item: -item[1])):
         if not spent:
             continue
         width = WIDTH * spent / total
@@ -170,7 +209,18 @@ def flops(report: Report) -> Drawing | None:
         keys.append((f"box a{index % 8}", said))
         left += width
     title = "Where the training FLOPs went"
-    return Drawing(title, svg.drawing(WIDTH, 26.0, title, *parts), tuple(keys))
+    note = (
+        f"Validation took {words.flops(beside)} beside that: no decision went by it, so it is not counted."
+        if beside
+        else ""
+    )
+    return Drawing(title, svg.drawing(WIDTH, 26.0, title, *parts), tuple(keys), note)
+
+
+def _uncounted(report: Report) -> int:
+    """FLOPs of a validation that is no part of what the run spent; 0 if it is."""
+    validation = report.flops.get(VALIDATION, 0)
+    return validation if sum(report.flops.values()) - validation == report.final.train_flops else 0
 
 
 def label(graft: GraftFacts) -> str:
@@ -179,6 +229,6 @@ def label(graft: GraftFacts) -> str:
 
 
 def _short(graft: GraftFacts) -> str:
-    """The same, short enough for a drawing: the end of the site's name tells sites apart."""
-    site = graft.site if len(graft.site) <= _SITE_MOST else f"…{graft.site[1 - _SITE_MOST :]}"
-    return f"{site} {graft.blueprint_id}"
+    """Seed and blueprint, short enough for a drawing: the end of a seed's id tells seeds apart."""
+    seed = graft.seed_id if len(graft.seed_id) <= _SEED_MOST else f"…{graft.seed_id[1 - _SEED_MOST :]}"
+    return f"{seed} {graft.blueprint_id}"

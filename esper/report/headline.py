@@ -20,7 +20,12 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def sentence(report: Report) -> str:
-    """What came of the run."""
+    """What came of the run, and where it was cut short."""
+    return f"{_cut_short(report)}{result(report)}"
+
+
+def result(report: Report) -> str:
+    """What came of the run, however it ended."""
     start, end = report.host.params, report.final.params
     if start == end:
         text = f"{report.workload} stayed at {words.count(start)} parameters"
@@ -35,11 +40,19 @@ def sentence(report: Report) -> str:
 
 
 def ending(report: Report) -> str:
-    """How the run ended, if not as planned; else empty."""
+    """Why the run did not end as planned; empty if it did."""
     if report.ended.kind == "finished":
         return ""
-    after = f"{report.ended.kind.capitalize()} after {words.counted(len(report.epochs), 'epoch', 'epochs')}"
-    return f"{after}: {report.ended.reason}" if report.ended.reason else f"{after}."
+    kind = report.ended.kind.capitalize()
+    return f"{kind}: {report.ended.reason}" if report.ended.reason else f"{kind}."
+
+
+def _cut_short(report: Report) -> str:
+    """What stands before the result of a run that did not come to its end."""
+    if report.ended.kind == "finished" or report.ended.complete:
+        return ""
+    epoch = report.epochs[-1].epoch if report.epochs else 0
+    return f"{report.ended.kind.capitalize()} at epoch {words.count(epoch)}: "
 
 
 def kernels(facts: KernelFacts) -> str:

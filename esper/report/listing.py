@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from contracts.blueprint import BlueprintDescriptor
 from contracts.growth import Layout, SiteInfo
-from esper.karn.blueprint import Blueprint
+from esper.karn.blueprint import is_dangerous
+from esper.karn.query import Description
 from esper.report import words
 
 
@@ -35,14 +37,14 @@ def site_of(layout: Layout | None, shape: tuple[int, ...] | None) -> SiteInfo | 
     if shape is None:
         return None
     if layout is None:
-        raise ValueError("a shape needs its layout: give --layout too")
+        raise ValueError("--shape needs its layout: give --layout too")
     name = f"of shape {'x'.join(map(str, shape))}"
     return SiteInfo(name, layout, shape, shape[-1] if layout is Layout.TOKENS else shape[0], 0)
 
 
-def listed(blueprints: Sequence[Blueprint], site: SiteInfo | None) -> list[Line]:
+def listed(blueprints: Sequence[Description]) -> list[Line]:
     """The blueprints in their order; without a site nothing is said of costs."""
-    return [_line(blueprint, site) for blueprint in blueprints]
+    return [_line(one) for one in blueprints]
 
 
 def text(lines: Sequence[Line]) -> list[str]:
@@ -67,9 +69,9 @@ def _cells(line: Line) -> tuple[str, ...]:
     return line.blueprint_id, line.name, line.tier, standing, *costs, " ".join(line.layouts)
 
 
-def _line(blueprint: Blueprint, site: SiteInfo | None) -> Line:
-    about = blueprint.descriptor
-    smallest = blueprint.smallest() if site is not None else {}
+def _line(blueprint: Description) -> Line:
+    about = blueprint.about
+    params, flops = blueprint.cost or (None, None)
     return Line(
         blueprint_id=about.blueprint_id,
         name=about.name,
@@ -78,16 +80,15 @@ def _line(blueprint: Blueprint, site: SiteInfo | None) -> Line:
         risk=about.risk,
         layouts=[layout.value for layout in Layout if layout in blueprint.layouts],
         tags=list(blueprint.tags),
-        needs=_needs(blueprint),
-        params=blueprint.params(site, smallest) if site is not None else None,
-        flops=blueprint.forward_flops(site, smallest) if site is not None else None,
+        needs=_needs(about),
+        params=params,
+        flops=flops,
         description=about.description,
     )
 
 
-def _needs(blueprint: Blueprint) -> str:
-    about = blueprint.descriptor
-    if about.quarantine_only:
+def _needs(about: BlueprintDescriptor) -> str:
+    if is_dangerous(about):
         return "a drill"
     if about.approval_required:
         return f"""--set 'growth.approved=["{about.blueprint_id}"]' --set growth.max_stage={about.stage}"""

@@ -13,7 +13,7 @@ from contracts.lifecycle import Stage
 from contracts.report import EpochFacts, KernelFacts, Report
 from contracts.view import RunView
 from esper.report import headline, words
-from esper.report.oneline import length
+from esper.report.oneline import length, place
 
 _BAR, _SPARK, _TAIL = 24, 40, 400
 _SITES_MOST = 12
@@ -23,7 +23,7 @@ _OTHERS = 12
 _EVENTS_MOST = 6
 _GRAFTS_MOST = 20
 _COLUMNS = (24, 16, 18, 11, 10)
-"""Widths of site, stage, blueprint, parameters and gain."""
+"""Widths of seed, stage, blueprint, parameters and gain."""
 
 _STAGE_STYLES = {
     Stage.GERMINATED: "white",
@@ -83,8 +83,7 @@ def _head(view: RunView) -> Iterator[Text]:
     yield Text.assemble(
         ("Esper ", "bold green"),
         (facts.workload, "bold"),
-        f" · policy {facts.policy} · seed {facts.seed} · {facts.out}",
-        (f" · resumed from {facts.resumed_from}" if facts.resumed_from else "", "dim"),
+        f" · policy {facts.policy} · seed {facts.seed} · {place(facts)}",
         (f" · {view.phase}", "bold cyan"),
         (_mode(view), "bold yellow"),
     )
@@ -150,6 +149,8 @@ def _machinery(view: RunView) -> Iterator[Text]:
         told = (
             f" {words.count(kernels.ready)} of {words.count(kernels.wanted)} ready for what may be grown next"
         )
+        if kernels.making:
+            told += f"; now {', '.join(kernels.making)}"
         yield _labelled("kernels", (words.bar(share, _BAR // 2), "cyan"), told)
     probe = view.probe
     if probe is not None:
@@ -168,16 +169,17 @@ def _labelled(label: str, *parts: str | tuple[str, str]) -> Text:
 
 
 def _sites(sites: Sequence[SiteView], most: int) -> Iterator[Text]:
-    """A line for each seed on a site, `most` at most; dormant sites are the first to be left out."""
+    """A line for each seed, `most` at most, and for each site without one; these are the first to be left
+    out."""
     if not sites:
         return
     seeds = [(site, seed) for site in sites for seed in (*site.fossils, site.seed) if seed is not None]
     live = [(site, seed) for site, seed in seeds if seed.record.stage is not Stage.DORMANT]
     grown = {site.site.name for site, _ in live}
     dormant = [site for site in sites if site.site.name not in grown]
-    yield Text(_row("site", "stage", "blueprint", "parameters", "gain"), "dim")
-    for site, seed in live[-most:]:
-        yield _seed(site, seed)
+    yield Text(_row("seed or site", "stage", "blueprint", "parameters", "gain"), "dim")
+    for _, seed in live[-most:]:
+        yield _seed(seed)
     room = max(0, most - len(live))
     for site in dormant[:room]:
         yield Text(_row(site.site.name, "dormant", "", "", ""), "dim")
@@ -186,20 +188,20 @@ def _sites(sites: Sequence[SiteView], most: int) -> Iterator[Text]:
         yield Text(f"and {left_out[0]} more seeds, {left_out[1]} more dormant sites", "dim")
 
 
-def _seed(site: SiteView, seed: SeedView) -> Text:
+def _seed(seed: SeedView) -> Text:
     record = seed.record
     stage = record.stage.name.lower()
     if record.stage is Stage.BLENDING:
         stage += f" α {record.alpha:.2f}"
-    cells = (site.site.name, stage, record.blueprint_id, words.count(record.params), words.signed(seed.gain))
+    cells = (record.seed_id, stage, record.blueprint_id, words.count(record.params), words.signed(seed.gain))
     text = Text(_row(*cells))
     text.stylize(_STAGE_STYLES.get(record.stage, ""), _COLUMNS[0], _COLUMNS[0] + len(stage))
     return text
 
 
-def _row(site: str, stage: str, blueprint: str, params: str, gain: str) -> str:
+def _row(seed: str, stage: str, blueprint: str, params: str, gain: str) -> str:
     a, b, c, d, e = _COLUMNS
-    name = site if len(site) < a else f"…{site[2 - a :]}"
+    name = seed if len(seed) < a else f"…{seed[2 - a :]}"
     kind = blueprint if len(blueprint) < c else f"{blueprint[: c - 2]}…"
     return f"{name:<{a}}{stage:<{b}}{kind:<{c}}{params:>{d}}{gain:>{e}}".rstrip()
 
@@ -230,10 +232,10 @@ def _grafts(report: Report) -> Iterator[Text]:
     if not report.grafts:
         return
     yield Text()
-    yield Text(_row("graft", "outcome", "blueprint", "parameters", "gain"), "dim")
+    yield Text(_row("seed", "outcome", "blueprint", "parameters", "gain"), "dim")
     for graft in report.grafts[-_GRAFTS_MOST:]:
         blueprint = f"{graft.blueprint_id} {graft.blueprint_name}".rstrip()
-        cells = (graft.site, graft.outcome, blueprint, words.count(graft.params), words.signed(graft.gain))
+        cells = (graft.seed_id, graft.outcome, blueprint, words.count(graft.params), words.signed(graft.gain))
         text = Text(_row(*cells))
         style = _OUTCOME_STYLES.get(graft.outcome, "")
         text.stylize(style, _COLUMNS[0], _COLUMNS[0] + len(graft.outcome))

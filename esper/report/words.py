@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from decimal import Decimal
 
 ABSENT = "—"
 _BARS = "▁▂▃▄▅▆▇█"
@@ -22,13 +23,21 @@ def counted(value: int, one: str, many: str) -> str:
 
 def flops(value: int) -> str:
     """`12_345_000_000` as `12.3 GFLOP`."""
-    size, unit = flops_unit(abs(value))
+    size, unit = flops_unit(int(float(f"{abs(value):.3g}")))  # as rounded: no 1,000 of a unit
     return f"{value} FLOP" if size == 1.0 else f"{significant(value / size)} {unit}"
 
 
 def flops_unit(greatest: int) -> tuple[float, str]:
     """The unit in which values up to `greatest` are read best, and its size."""
     return next(((size, unit) for size, unit in _FLOPS if greatest >= size), (1.0, "FLOP"))
+
+
+def gflop_above(value: int) -> str:
+    """The least number with three digits that is, in GFLOP, no less than `value` FLOPs (1 or more): `704_001`
+    as `0.000705`."""
+    digits = max(0, len(str(value)) - 3)
+    rounded = Decimal(-(-value // 10**digits) * 10**digits).scaleb(-9)
+    return f"{rounded.normalize():f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

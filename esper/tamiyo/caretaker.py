@@ -3,12 +3,14 @@
     nothing is germinated, and no seed that the host has not run with yet is let into it
     a live seed on probation that its gates would not let in again is taken out at once
     a probation that ends is decided by the gate alone: what gains stays, what does not is taken out
+    while the process has more memory than its budget, the newest seed is taken out, as it may be what holds
+    the memory; and the next one only when that one is gone with all that it held
 
 It goes by the figures of the seeds under the tightened gates, and remembers nothing.
 """
 
 from contracts.config import GateConfig
-from contracts.growth import GateVerdict, GrowthView, ProbePlan, SeedView
+from contracts.growth import GateVerdict, GrowthView, ProbePlan, SeedView, SiteView
 from contracts.lifecycle import Gate, SeedOperation, Stage
 from contracts.messages import SystemState
 from esper.kasmina.gates import breach, judge, tightened
@@ -18,6 +20,7 @@ from esper.tamiyo.passage import next_step, patience
 
 WATCHED = {Stage.BLENDING: Gate.G2_STABILITY, Stage.PROBATIONARY: Gate.G3_INTERFACE}
 """The gate that a live seed has to be fit for at every boundary, by its stage."""
+LEAVING = {Stage.CULLED, Stage.EMBARGOED, Stage.RESETTING}
 
 
 class Caretaker:
@@ -37,6 +40,9 @@ class Caretaker:
 
     def act(self, state: SystemState, view: GrowthView) -> Action:
         """What the first seed that is due for something is due for."""
+        if view.short_of_memory and view.active and not any(map(_is_leaving, view.sites)):
+            newest = max(view.active, key=lambda seed: seed.record.born_epoch)
+            return _cull(newest, "the process has more memory than its budget, and this seed is the newest")
         for seed in view.active:
             action = self._tend(seed, view.epoch)
             if action is not None:
@@ -74,6 +80,11 @@ class Caretaker:
             return None
         verdict = judge(Gate.G4_SYSTEM_IMPACT, seed.record, seed.figures, self._tight)
         return step if verdict.passed else _cull(seed, verdict.reason)
+
+
+def _is_leaving(site: SiteView) -> bool:
+    """A seed was taken out a short while ago: moments that the run may go back to still hold its module."""
+    return site.seed is not None and site.seed.record.stage in LEAVING
 
 
 def _cull(seed: SeedView, reason: str) -> Cull:

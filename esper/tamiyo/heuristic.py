@@ -8,6 +8,7 @@ Growing early beats waiting for a plateau: a graft needs time to pay, and forks 
 the cheapest races. The plateau decides only over growth that comes after a failure.
 """
 
+import math
 from collections import deque
 from statistics import fmean
 from typing import TypeGuard
@@ -19,12 +20,22 @@ from contracts.growth import Candidate, GrowthView, ProbePlan, SeedView
 from contracts.lifecycle import ACTIVE, SeedOperation, Stage
 from contracts.messages import SystemState
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
+from esper.report.words import gflop_above
 from esper.tamiyo.action import Action, Advance, Cull, Germinate, Wait
 from esper.tamiyo.foresight import on_offer
 from esper.tamiyo.offer import offered
 from esper.tamiyo.passage import next_step, patience
 from esper.tamiyo.policy import BadMemory
-from esper.tamiyo.race import SHORT_LIST, best_kinds, fitted, kind_race, site_order, site_race
+from esper.tamiyo.race import (
+    SHORT_LIST,
+    best_kinds,
+    enough_for_kinds,
+    epoch_flops,
+    fitted,
+    kind_race,
+    site_order,
+    site_race,
+)
 
 CULLS_MAX = 2
 """Culls in a row after which the network is taken to be as large as it should be."""
@@ -82,6 +93,8 @@ class Heuristic:
         """The next race, if one is due."""
         if self._wants_nothing(view) or view.active or self._sites or not self._due(view):
             return None
+        if not any(site.free for site in view.sites):
+            return None  # all of them rest: what pays there shows when one takes a seed again
         if self._awaited and view.epoch - self._asked_at < ANSWER_EPOCHS:
             return None
         self._tries += 1
@@ -213,11 +226,19 @@ class Heuristic:
 
     def _obstacle(self, view: GrowthView) -> str:
         """Why there can be no race."""
-        room = view.max_params - view.params
+        room, left = max(0, view.max_params - view.params), self._left(view)
+        left_for = f"the {room} parameters that are left for {left} {'seed' if left == 1 else 'seeds'}"
         free = [site.site for site in view.sites if site.free]
-        if not offered(self._catalogue, free, self._growth, self._allotment(view), view):
-            return f"no blueprint fits the {room} parameters that are left for {self._left(view)} seeds"
-        return "the budget is too small to find out what pays; give the run more epochs or GFLOP"
+        allotment = self._allotment(view)
+        if not offered(self._catalogue, free, self._growth, allotment, view):
+            return f"no blueprint fits {left_for}"
+        if self._kinds:
+            return f"no blueprint that won its race fits {left_for}"
+        enough = enough_for_kinds(view, self._catalogue, self._growth, self._config, allotment)
+        if enough is None:
+            return f"there are no two blueprints that fit {left_for}, so there is nothing to compare"
+        length = _length(enough, view)
+        return f"the budget is too small to find out what pays: {length} would do"
 
     def _read(self, view: GrowthView) -> None:
         """Take over what the race that was asked for has shown."""
@@ -304,6 +325,13 @@ class Heuristic:
                 self._won()
             elif stage not in ACTIVE:
                 self._lost()
+
+
+def _length(flops: int, view: GrowthView) -> str:
+    """So long a run, in the unit in which the present one's length is given."""
+    if view.budget_flops is not None:
+        return f"{gflop_above(flops)} GFLOP"
+    return f"{math.ceil(flops / epoch_flops(view))} epochs"
 
 
 def _ends(action: Action) -> TypeGuard[Advance | Cull]:

@@ -23,9 +23,12 @@ from contracts.messages import CommandSeedOperation, FieldReport, FieldReportOut
 
 GAIN_THAT_COUNTS = 0.002
 """Share of the validation loss that a gain has to reach, either way, to be more than neutral."""
-UNSETTLED_MAX = 200
+UNSETTLED_MAX = 1_000
 """Closed reports that wait for what can't be undone; with more the oldest are due all the same."""
-CLOSED_MAX = 2 * UNSETTLED_MAX
+SPAN_MAX = UNSETTLED_MAX // 2
+"""Boundaries behind which whoever keeps the ways back leaves none: a boundary closes one report, and the rest
+is room for what rollbacks undo."""
+CLOSED_MAX = UNSETTLED_MAX + 200
 """Closed reports in all, with those that wait for the disk."""
 UNDONE = "undone: the run went back to before it"
 """What the report on an undone command notes."""
@@ -95,11 +98,21 @@ class Observation:
 
         `settled` is the epoch of the oldest moment that the run may still go back to, infinite if there is
         none: a report that was closed at an earlier boundary is part of every future. With more than
-        `UNSETTLED_MAX` that are not, the oldest are due too, and may be of epochs that are undone later.
+        `UNSETTLED_MAX` in all the oldest are due too, and may be of epochs that are undone later; see
+        `hasty`.
         """
         over = len(self._closed) - UNSETTLED_MAX
         due = takewhile(lambda one: one[0] < over or one[1].epoch < settled, enumerate(self._closed))
         return tuple(closed.report for _, closed in due)
+
+    def hasty(self, settled: float) -> bool:
+        """Whether a report is due only since too many wait: no checkpoint has come to the disk for too long.
+
+        No moment in memory is from before it. A process that resumes from so long ago trains the same epochs
+        again with the same numbers, and so reports the same; only if the run has gone back meanwhile it may
+        not, and what its reader has then stays.
+        """
+        return len(self._closed) > UNSETTLED_MAX and self._closed[0].epoch >= settled
 
     def kept(self, report_ids: Collection[str]) -> None:
         """These are on the disk."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from contracts.config import GrowthConfig
 from contracts.growth import GrowthView, SiteInfo
-from esper.karn.blueprint import Blueprint
+from esper.karn.blueprint import Blueprint, is_dangerous
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
-from esper.karn.query import Query, is_dangerous, stated_order
+from esper.karn.query import Query, stated_order
 
 
 class NotGrown(ValueError):

@@ -6,6 +6,7 @@ favour sites near the output, where little can be learned quickly. So the questi
 first each blueprint at every site at once, then the finalists at one site at a time.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from contracts.config import GrowthConfig, HeuristicConfig
@@ -46,22 +47,47 @@ def kind_race(
     properly, in the order of a query; where it can't pay for the first stage, the short list races alone.
     None if there are fewer than two to compare, or if the budget is too small even for that.
     """
+    entered, fewest = _entered(view, catalogue, growth, allotment)
+    costs = [_step_flops(one, view, catalogue) for one in entered]
+    for size in range(len(entered), fewest - 1, -1):
+        first = _steps(config.kind_shares[0], costs[:size], view, stretch=size == fewest)
+        if first >= STEPS_MIN:
+            return _kind_plan(_by_id(entered[:size]), first, view, catalogue, config)
+    favourites = _favourites(entered)
+    first = steps_for(config.kind_shares[0], favourites, view, catalogue)
+    if len(favourites) >= 2 and first >= STEPS_MIN:
+        return _kind_plan(_by_id(favourites), first, view, catalogue, config)
+    return None
+
+
+def enough_for_kinds(
+    view: GrowthView, catalogue: Catalogue, growth: GrowthConfig, config: HeuristicConfig, allotment: int
+) -> int | None:
+    """Training FLOPs of the smallest budget with which blueprints race; None if there are fewer than two."""
+    entered, fewest = _entered(view, catalogue, growth, allotment)
+    favourites = _favourites(entered)
+    fields = [entered[:fewest]] if len(entered) >= fewest else []
+    fields += [favourites] if len(favourites) >= 2 else []
+    share = 2 * config.kind_shares[0] / STEPS_MIN
+    sums = [sum(_step_flops(one, view, catalogue) for one in field) + view.step_flops for field in fields]
+    return min((math.ceil(steps / share) for steps in sums), default=None)
+
+
+def _entered(
+    view: GrowthView, catalogue: Catalogue, growth: GrowthConfig, allotment: int
+) -> tuple[list[Contender], int]:
+    """Each blueprint on offer at every site that it fits, and how many of them race at least."""
     sites = [site.site for site in view.sites if site.free]
     room = int(allotment / SPREAD)
     kinds = offered(catalogue, sites, growth, room, view)
     entered = [one for kind in kinds if (one := _everywhere(kind, sites, room)) is not None]
     always = sum(kind.descriptor.stage <= FIRST_STAGE for kind in kinds)
-    costs = [_step_flops(one, view, catalogue) for one in entered]
-    fewest = max(always, 2)
-    for size in range(len(entered), fewest - 1, -1):
-        first = _steps(config.kind_shares[0], costs[:size], view, stretch=size == fewest)
-        if first >= STEPS_MIN:
-            return _kind_plan(_by_id(entered[:size]), first, view, catalogue, config)
-    favourites = [one for one in entered if one.grafts[0].blueprint_id in SHORT_LIST]
-    first = steps_for(config.kind_shares[0], favourites, view, catalogue)
-    if len(favourites) >= 2 and first >= STEPS_MIN:
-        return _kind_plan(_by_id(favourites), first, view, catalogue, config)
-    return None
+    return entered, max(always, 2)
+
+
+def _favourites(entered: Iterable[Contender]) -> list[Contender]:
+    """Those of the short list."""
+    return [one for one in entered if one.grafts[0].blueprint_id in SHORT_LIST]
 
 
 def _kind_plan(
@@ -159,8 +185,12 @@ def budget_flops(view: GrowthView) -> float:
     """
     if view.budget_flops is not None:
         return float(view.budget_flops)
-    steps = view.epoch_steps * view.epoch / max(view.progress, 1e-9)
-    return steps * view.step_flops * min(GROWTH_MAX, view.max_params / view.params)
+    return epoch_flops(view) * view.epoch / max(view.progress, 1e-9)
+
+
+def epoch_flops(view: GrowthView) -> float:
+    """Training FLOPs of an epoch's steps once the network is as large as it may grow."""
+    return view.epoch_steps * view.step_flops * min(GROWTH_MAX, view.max_params / view.params)
 
 
 def _by_id(contenders: Iterable[Contender]) -> list[Contender]:

@@ -164,15 +164,32 @@ def compare(trained: nn.Module, reopened: nn.Module, design: Design) -> tuple[fl
             theirs = run(reopened, h)
         except (RuntimeError, AssertionError) as error:
             raise Unsound(f"the exported program does not take a batch of {batch}: {error}") from error
-        output_error = max(output_error, difference({"output": ours.output}, {"output": theirs.output}))
-        gradient_error = max(gradient_error, difference(ours.gradients, theirs.gradients))
+        apart = _apart(ours, theirs)
+        output_error, gradient_error = max(output_error, apart[0]), max(gradient_error, apart[1])
+    _check_tolerance("after the round trip", output_error, gradient_error)
+    return output_error, gradient_error
+
+
+def check_same(trained: nn.Module, native: Pass, h: Tensor) -> None:
+    """What was computed from `h` in another way is what `trained` computes.
+
+    Raises:
+        Unsound: an output or a gradient differs by more than the tolerance.
+    """
+    _check_tolerance("compiled natively", *_apart(run(trained, h), native))
+
+
+def _apart(ours: Pass, theirs: Pass) -> tuple[float, float]:
+    """Largest relative error of the output and of the gradients."""
+    output_error = difference({"output": ours.output}, {"output": theirs.output})
+    return output_error, difference(ours.gradients, theirs.gradients)
+
+
+def _check_tolerance(when: str, output_error: float, gradient_error: float) -> None:
     tolerance = EPSILONS * torch.finfo(torch.get_default_dtype()).eps
     for name, apart in (("outputs", output_error), ("gradients", gradient_error)):
         if not apart <= tolerance:
-            raise Unsound(
-                f"after the round trip its {name} differ by {apart:.2g}; {tolerance:.2g} is allowed"
-            )
-    return output_error, gradient_error
+            raise Unsound(f"{when} its {name} differ by {apart:.2g}; {tolerance:.2g} is allowed")
 
 
 def _largest(value: Tensor) -> float:

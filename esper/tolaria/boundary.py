@@ -51,6 +51,7 @@ def assemble(
         growth=view(standing, growth, result.epoch, result.conflict),
         figures=growth.figures(),
         foreign=result.foreign,
+        steps=result.steps,
     )
 
 

@@ -69,6 +69,8 @@ class Emergencies:
         self._quiet = 0
         self._reason = ""
         self._since = 0
+        self.memory_looks = 0
+        """How often the process was found above its memory's budget; of this process alone."""
         self._open: dict[str, Trouble] = {}
         self._rollbacks: list[int] = []
         self._told: dict[str, int] = {}
@@ -129,6 +131,7 @@ class Emergencies:
         if before is Level.HALT:
             return self._ordered(before, trouble.text, trouble.epoch)
         rule, key = RULES[trouble.trigger], _key(trouble.trigger, trouble.subject)
+        self.memory_looks += trouble.trigger is Trigger.MEMORY
         level, text, back = _level(trouble, rule), trouble.text, 0
         if rule.rolls_back:
             back, refusal = self._go_back(trouble.epoch)

@@ -5,7 +5,7 @@ entry   what the optimizer keeps of one parameter: tensors, numbers, None
 """
 
 import copy
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -40,8 +40,13 @@ class OptimizerState:
         return sum(value.nbytes for value in values if isinstance(value, Tensor))
 
 
-def take_optimizer(optimizer: Optimizer, parameters: Parameters) -> OptimizerState:
-    """A copy of the state of `optimizer` over `parameters`, the model's; of others it says nothing."""
+def take_optimizer(
+    optimizer: Optimizer, parameters: Parameters, copy_of: Callable[[Any], Any]
+) -> OptimizerState:
+    """A copy of the state of `optimizer` over `parameters`, the model's; of others it says nothing.
+
+    What it keeps of a parameter is copied by `copy_of`.
+    """
     names = {id(parameter): name for name, parameter in parameters.items()}
     groups = []
     for group in optimizer.param_groups:
@@ -49,7 +54,7 @@ def take_optimizer(optimizer: Optimizer, parameters: Parameters) -> OptimizerSta
         members = (names.get(id(parameter)) for parameter in group[PARAMS])
         groups.append(Group(tuple(name for name in members if name is not None), settings))
     entries = {
-        names[id(parameter)]: {key: copied(value) for key, value in kept.items()}
+        names[id(parameter)]: {key: copy_of(value) for key, value in kept.items()}
         for parameter, kept in optimizer.state.items()
         if id(parameter) in names
     }
@@ -69,14 +74,19 @@ def flaw_of_optimizer(optimizer: Optimizer, state: OptimizerState, names: Set[st
     return ""
 
 
-def put_optimizer(optimizer: Optimizer, state: OptimizerState, parameters: Parameters) -> None:
+def put_optimizer(
+    optimizer: Optimizer,
+    state: OptimizerState,
+    parameters: Parameters,
+    replaced: Collection[nn.Parameter] = (),
+) -> None:
     """Have `optimizer` go on from `state`.
 
     Where there is room for a value it is copied there; the list of groups and a group that has kept its
     name stay the same objects, since a scheduler may hold them. A parameter that is not the model's stays in
-    such a group, with what the optimizer keeps of it.
+    such a group, with what the optimizer keeps of it; not so the `replaced`, which were the model's.
     """
-    ours = {id(parameter) for parameter in parameters.values()}
+    ours = {id(parameter) for parameter in (*parameters.values(), *replaced)}
     present = {group.get("name"): group for group in optimizer.param_groups}
     groups, others = [], []
     for kept in state.groups:

@@ -22,7 +22,7 @@ from esper.tolaria.trial import WRONG
 
 
 def keep(machine: Machine, at: Position) -> Snapshot:
-    """Copy the run as it is; `at` says what the machine does not know."""
+    """Copy the run as it is, into what is spare; `at` says what the machine does not know."""
     parts, point = machine.parts, machine.safe_point
     position = replace(
         at,
@@ -31,10 +31,14 @@ def keep(machine: Machine, at: Position) -> Snapshot:
         version=point.version,
         counts=machine.costs.state(),
     )
+    parameters = dict(parts.grafts.model.named_parameters())
+    with machine.spare.copying() as copy_of:
+        network = take_network(parts.grafts, copy_of)
+        optimizer = take_optimizer(parts.optimizer, parameters, copy_of)
     return Snapshot(
-        network=take_network(parts.grafts),
+        network=network,
         modules=modules_of(parts.grafts),
-        optimizer=take_optimizer(parts.optimizer, dict(parts.grafts.model.named_parameters())),
+        optimizer=optimizer,
         rates=parts.rates.state(),
         loader=parts.loader.state(),
         seeds=parts.growth.copies(point.shape),
@@ -95,9 +99,11 @@ def flaw_of(machine: Machine, snapshot: Snapshot) -> str:
 
 def _put(machine: Machine, snapshot: Snapshot) -> None:
     parts, position, point = machine.parts, snapshot.position, machine.safe_point
+    model = parts.grafts.model
+    before = tuple(model.parameters())
     regrow(parts.grafts, snapshot.network.seeds, snapshot.modules)
     put_network(parts.grafts, snapshot.network)
-    put_optimizer(parts.optimizer, snapshot.optimizer, dict(parts.grafts.model.named_parameters()))
+    put_optimizer(parts.optimizer, snapshot.optimizer, dict(model.named_parameters()), before)
     parts.growth.restore(snapshot.seeds)
     parts.rates.restore(snapshot.rates)  # of the groups that there are now
     put_settings(parts.optimizer, snapshot.optimizer)  # what somebody had changed is found at the next step

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from esper.tolaria.comparison import Comparison
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.gradients import FiniteCheck, drop_gradients, gradients_of, norm
+from esper.tolaria.level import Opening
 from esper.tolaria.loader import Loader
 from esper.tolaria.rates import Rates
 from esper.tolaria.task import LossFn
@@ -120,6 +121,8 @@ class StepLoop:
     stop_requested: bool = False
     loss_limit: float = math.inf
     """A step whose loss is above it is not taken."""
+    opening: Opening | None = None
+    """In the first epoch, what the limit follows."""
     grad_norm: float = 0.0
     """Of the newest step that was sampled, in whichever epoch."""
     broken_at: int = -1
@@ -170,6 +173,8 @@ class StepLoop:
             raise TrainingDiverged(step, "training loss")
         if loss > self.loss_limit:
             raise TrainingDiverged(step, "training loss", self.loss_limit)
+        if self.opening is not None:
+            self.loss_limit = self.opening.saw(loss)
         if not self._finite.passes(gradients):
             raise TrainingDiverged(step, "gradient")
         if step % SAMPLE_EVERY == 0:

@@ -1,6 +1,6 @@
 """The parts of one training run, put together from a task and a configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.config import Config
 from esper.kasmina.graft import Grafts
@@ -21,6 +21,7 @@ from esper.tolaria.rates import Rates
 from esper.tolaria.recipe import optimizer_of, schedule_of
 from esper.tolaria.safepoint import SafePoint
 from esper.tolaria.snapshot import Parts
+from esper.tolaria.spare import Spare
 from esper.tolaria.task import LossFn, Task, Tensors
 from esper.tolaria.teacher import Distillation
 
@@ -42,6 +43,8 @@ class Machine:
     distillation: Distillation
     validation: Tensors
     """What is looked at after each epoch."""
+    spare: Spare = field(default_factory=Spare)
+    """What copies of the run are made in."""
 
     def crew(self) -> Crew:
         """Who takes part in the next epoch's steps; no foreign parameter does."""

@@ -49,7 +49,7 @@ class Network:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def take_network(grafts: Grafts, copy_of: Callable[[Tensor], Tensor] = copied) -> Network:
+def take_network(grafts: Grafts, copy_of: Callable[[Tensor], Tensor]) -> Network:
     """A copy of the network as it is, its tensors by `copy_of`; the modules of its seeds are not in it."""
     model = grafts.model
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())

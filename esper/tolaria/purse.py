@@ -52,6 +52,12 @@ class Purse:
         costs = self._epoch_costs()
         return self.budget.steps(self.config.train.epoch_steps, epoch, self.ledger.spent, costs)
 
+    @property
+    def shortest(self) -> int:
+        """FLOPs of one step with all that belongs to it: a budget of less has none."""
+        costs = self._epoch_costs()
+        return costs.of(1) + costs.after
+
     def pace(self, epoch: int) -> Pace:
         """How far along those steps are."""
         if self._too_little_to_count():

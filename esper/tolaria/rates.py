@@ -47,6 +47,8 @@ class RatesState:
     """The other watched hyperparameters by group; betas are a list."""
     schedule: dict[str, Plain] = field(default_factory=dict)
     foreign_changes: int = 0
+    untold: tuple[ForeignChange, ...] = ()
+    """Those of them that nobody has asked for yet: they were found in an epoch that broke."""
 
 
 class Rates:
@@ -158,6 +160,7 @@ class Rates:
             settings={name: _others(group.settings) for name, group in held.items()},
             schedule=self._schedule.state(),
             foreign_changes=self.foreign_changes,
+            untold=self._watch.untold,
         )
 
     def restore(self, state: RatesState) -> None:
@@ -169,6 +172,7 @@ class Rates:
         self._schedule.restore(state.schedule)
         self._seeds = {name: replace(rate) for name, rate in state.seeds.items()}
         self._watch.changes = state.foreign_changes
+        self._watch.recall(state.untold)
         for name in [*self._watch.held]:
             self._watch.forget(name)
         for group in self._optimizer.param_groups:

@@ -13,6 +13,7 @@ from esper.tolaria.foreign import foreign_optimizer
 from esper.tolaria.optimizer import Named, make_optimizer
 from esper.tolaria.schedule import Cosine, Cycled, Linear, OneCycle, Schedule
 from esper.tolaria.task import Task
+from esper.tolaria.watch import OWNED
 
 _ADAM = ("betas", "weight_decay")
 _OF_OPTIMIZER = {
@@ -32,6 +33,9 @@ _OF_SCHEDULE = {
 }
 """The settings that mean something for each schedule."""
 _DEFAULTS = TrainConfig()
+_SAYABLE = (bool, int, float, str, tuple, type(None))
+RATE = "lr of the optimizer"
+"""As `ingredients` names it: the one that a run may change on its way, as its schedule goes by it."""
 
 
 def optimizer_of(task: Task, train: TrainConfig, host: Named) -> Optimizer:
@@ -53,6 +57,20 @@ def optimizer_of(task: Task, train: TrainConfig, host: Named) -> Optimizer:
             f"which has {rate:g}; leave it out"
         )
     return optimizer
+
+
+def ingredients(optimizer: Optimizer) -> dict[str, str]:
+    """What the optimizer is, by name: its class, and each group's settings as they are now.
+
+    Of what is no number, text or tuple of them nothing is said.
+    """
+    found = {"the optimizer": type(optimizer).__qualname__}
+    for number, group in enumerate(optimizer.param_groups):
+        which = f" (group {number + 1})" if number else ""
+        for key, value in group.items():
+            if key not in ("params", "name", OWNED) and isinstance(value, _SAYABLE):
+                found[f"{key} of the optimizer{which}"] = str(value)
+    return found
 
 
 def schedule_of(task: Task, train: TrainConfig, optimizer: Optimizer) -> Schedule:

@@ -66,6 +66,8 @@ class Assembled:
     figures: dict[str, SeedFigures]
     foreign: tuple[ForeignChange, ...] = ()
     """What of the optimizer someone else had changed in the epoch, the newest."""
+    steps: int = 0
+    """Steps that the epoch had."""
 
 
 @dataclass(frozen=True)

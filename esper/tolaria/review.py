@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import torch
 
+from esper.kasmina.slot import is_grown
 from esper.tolaria.blame import may_be_a_seeds
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.growth import Seed
@@ -44,9 +45,15 @@ def review(machine: Machine, crew: Crew, aside: Collection[str], at: Position) -
 
 
 def _check_host(machine: Machine, step: int) -> None:
-    """See that it is only validation that is not finite: a damaged host is nothing to go on from."""
+    """See that it is only validation that is not finite: a damaged host is nothing to go on from.
+
+    A buffer may well hold infinity, as a mask does, but nothing means NaN.
+    """
     for name, parameter in machine.parts.grafts.host_named_parameters():
         if not torch.isfinite(parameter).all():
+            raise TrainingDiverged(step, f"host's {name}", taken=True)
+    for name, buffer in machine.parts.grafts.model.named_buffers():
+        if not is_grown(name) and torch.isnan(buffer).any():
             raise TrainingDiverged(step, f"host's {name}", taken=True)
 
 

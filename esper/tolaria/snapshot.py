@@ -57,6 +57,8 @@ class Position:
     """Changes of the forward pass so far."""
     counts: Counts = field(default_factory=Counts)
     """FLOPs of the network as they were known."""
+    noticed: frozenset[str] = frozenset()
+    """Notices that hold and were told."""
 
 
 @dataclass(frozen=True)

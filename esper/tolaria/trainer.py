@@ -11,6 +11,7 @@
 or in another. Everything is synchronous and runs in one thread, whichever calls; only `stop` is for others.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from esper.tolaria.machine import build_machine
 from esper.tolaria.measure import judge
 from esper.tolaria.probe import Bench, Probe
 from esper.tolaria.pulse import Pulse, at_work
+from esper.tolaria.recipe import ingredients
 from esper.tolaria.rescue import Steps
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures, Suspect
 from esper.tolaria.review import as_reviewed, review
@@ -52,6 +54,12 @@ class Timekeeping:
 
     wall_ns: Callable[[], WallNs] = time.time_ns
     seconds: Callable[[], float] = time.perf_counter
+
+
+ODD_VALIDATION = (
+    "the validation loss is not finite, though the network is: look at the validation data and at what the "
+    "loss makes of them"
+)
 
 
 def tell_nobody(done: int, total: int) -> None:
@@ -91,8 +99,9 @@ class Trainer:
         guard = Guard(config.growth.guard, self._time.seconds)
         self._machine = build_machine(task, grafts, config, counts_validation=counts_validation, guard=guard)
         self._purse = self._machine.purse
+        self.ingredients = ingredients(self._machine.parts.optimizer)
+        """What the optimizer was at the beginning."""
         self._host_params = sum(p.numel() for _, p in grafts.host_named_parameters())
-        self._noticed: frozenset[str] = frozenset()
         self._level = LossLevel(config.emergency.loss_ratio_max)
         self._at = Position(params=sum(p.numel() for p in grafts.model.parameters()))
         self._probe: Probe | None = None
@@ -105,6 +114,11 @@ class Trainer:
     def finished(self) -> bool:
         """The budget has no step left."""
         return self._purse.steps(self._at.epoch) == 0
+
+    @property
+    def shortest(self) -> int:
+        """FLOPs that a run takes at least: one step of the network as it is, and what belongs to it."""
+        return self._purse.shortest
 
     @property
     def ledger(self) -> FlopLedger:
@@ -174,7 +188,7 @@ class Trainer:
         self._enter()
         machine, rates = self._machine, self._machine.parts.rates
         foreign = rates.foreign_changes
-        machine.loop.loss_limit = self._level.limit
+        machine.loop.loss_limit, machine.loop.opening = self._level.limit, self._level.opening()
         steps = Steps(machine, self._at)
         try:
             crew, trained = steps.train()
@@ -189,7 +203,7 @@ class Trainer:
         measured = as_reviewed(machine, last) if stopped else review(machine, crew, aside, self._at)
         if not stopped:
             rates.epoch_over(measured.loss)
-        told = rates.take_told()
+        told, notices = rates.take_told(), self._notices(0.0 if stopped else measured.loss)
         result = EpochResult(
             epoch=self._at.epoch,
             steps=trained.steps,
@@ -206,9 +220,9 @@ class Trainer:
             # What was found in an epoch that then broke was counted there, and is only told now.
             foreign_rate_changes=max(rates.foreign_changes - foreign, len(told)),
             foreign=told,
-            notices=(*self._notices(), *filter(None, (steps.tried_again,))),
+            notices=(*sorted(notices - self._at.noticed), *filter(None, (steps.tried_again,))),
         )
-        self._at = replace(self._at, last=result)
+        self._at = replace(self._at, last=result, noticed=notices)
         return result
 
     def assemble(self, *, conservative: bool = False) -> Assembled:
@@ -313,7 +327,8 @@ class Trainer:
             failed.consistent = failed.consistent and not was
             self._unsure = not failed.consistent
             raise
-        self._at, self._unsure = snapshot.position, False
+        told = self._at.noticed | snapshot.position.noticed  # what was told stays told
+        self._at, self._unsure = replace(snapshot.position, noticed=told), False
         self._level.restore(snapshot.position.level)
         return snapshot.position.last
 
@@ -347,17 +362,16 @@ class Trainer:
             evidence=self._at.evidence,
         )
 
-    def _notices(self) -> tuple[str, ...]:
-        """What there is to tell that was not so after the epoch before."""
+    def _notices(self, val_loss: float) -> frozenset[str]:
+        """What people should know as long as it is so."""
         machine = self._machine
         strangers = ", ".join(map(str, machine.safe_point.strangers))
         now = (
             f"foreign parameters, which nobody lets learn: {strangers}" if strangers else "",
             f"the schedule has ended: {machine.parts.rates.over}" if machine.parts.rates.over else "",
+            "" if math.isfinite(val_loss) else ODD_VALIDATION,
         )
-        new = tuple(text for text in now if text and text not in self._noticed)
-        self._noticed = frozenset(now)
-        return new
+        return frozenset(filter(None, now))
 
     def _enter(self) -> None:
         """Torch's thread count belongs to the thread: set it in whichever one runs this."""

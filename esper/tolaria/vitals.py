@@ -19,21 +19,25 @@ decide what grows."""
 
 @dataclass
 class BoundaryTimes:
-    """Boundaries that take too long, several running."""
+    """Boundaries that take too long, several running.
+
+    What counts is what a boundary takes beyond the copy of the run: that rests on the network's size alone,
+    and to stop growing would not make it shorter.
+    """
 
     budget_s: float
     most: int
     """Slow boundaries running that are a trouble."""
     running: int = 0
 
-    def look(self, total_s: float, epoch: int) -> Trouble | None:
-        """A boundary took `total_s` seconds."""
-        self.running = self.running + 1 if total_s > self.budget_s else 0
+    def look(self, worked_s: float, epoch: int) -> Trouble | None:
+        """A boundary took `worked_s` seconds beyond the copy."""
+        self.running = self.running + 1 if worked_s > self.budget_s else 0
         if self.running < self.most:
             return None
         told = (
             f"{self.running} boundaries running took longer than {self.budget_s * 1e3:.0f} ms, "
-            f"the last one {total_s * 1e3:.1f} ms"
+            f"the last one {worked_s * 1e3:.1f} ms, the copy of the run not counted"
         )
         lasting = self.running >= LASTING * self.most
         return Trouble(Trigger.BOUNDARIES_SLOW if lasting else Trigger.BOUNDARY_SLOW, told, epoch)
@@ -84,13 +88,13 @@ class MemoryUse:
     spent: bool = False
 
     def look(self, resident_bytes: int, epoch: int) -> Trouble | Relief | None:
-        """The process has so much; a trouble is told once until it is over."""
+        """The process has so much; that it is above its budget is told at each look."""
         budget = f"its budget is {self.budget_bytes / MB:.0f} MB"
         have = f"the process has {resident_bytes / MB:.0f} MB of memory, {budget}"
         if resident_bytes > self.budget_bytes * self.hard_ratio and not self.spent:
             self.above = self.spent = True
             return Trouble(Trigger.MEMORY_SPENT, f"{have}: before the system ends it the run halts", epoch)
-        if resident_bytes > self.budget_bytes and not self.above:
+        if resident_bytes > self.budget_bytes and not self.spent:
             self.above = True
             return Trouble(Trigger.MEMORY, have, epoch)
         if self.above and resident_bytes < self.budget_bytes * (1 - RELIEF):

@@ -5,6 +5,7 @@ added is taken out again, one that was taken out is put back.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,15 @@ class Watch:
         """The group is gone by our own doing, or is to be looked at anew."""
         self.held.pop(name, None)
         self._known = []
+
+    @property
+    def untold(self) -> tuple[ForeignChange, ...]:
+        """The foreign changes that `take_told` would give."""
+        return tuple(self._untold)
+
+    def recall(self, untold: Iterable[ForeignChange]) -> None:
+        """Have these told too, which another process had found; what was found here stays to be told."""
+        self._untold = self._untold or deque(untold, maxlen=TOLD_MAX)
 
     def take_told(self) -> tuple[ForeignChange, ...]:
         """The foreign changes found since this was last asked, the newest `TOLD_MAX` of them."""

@@ -12,5 +12,6 @@ certificates, which speak of how much was checked and are believed as they stand
 `container.py` the file's form, `weights.py` its numbers, `opening.py` the checks in their order, `seal.py`,
 `objects.py` where files lie (`local.py`, `remote.py`), `schema.py`, `ledger.py` and `records.py` the
 catalogue, `presence.py` who uses the store, `upkeep.py` after crashes and when it is full, `reader.py` and
-`press.py` the way out and in, `library.py` all of it together, `shelf.py` ready modules in memory.
+`press.py` the way out and in, `holdings.py` what is there, `library.py` all of it together, `shelf.py` ready
+modules in memory.
 """

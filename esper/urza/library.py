@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from contracts.kernels import Certificate, Design, KernelSpec
-from esper.karn.blueprint import BlueprintError
-from esper.karn.catalogue import CATALOGUE, Catalogue, UnknownBlueprint
+from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.urza import upkeep
-from esper.urza.errors import Damaged, Missing, Unavailable
+from esper.urza.errors import Damaged, Missing, Unavailable, Unfit
+from esper.urza.holdings import Holding, holdings
 from esper.urza.kernel import Kernel
 from esper.urza.ledger import FILE
 from esper.urza.names import ArtifactRef, Kind, parts
@@ -28,11 +28,12 @@ from esper.urza.opening import open_program
 from esper.urza.presence import Presence, opening
 from esper.urza.press import Press
 from esper.urza.reader import Reader
-from esper.urza.records import WANTED_MAX, Artifact, GivenUp, Records
-from esper.urza.seal import Seal
+from esper.urza.records import WANTED_MAX, Artifact, Records
+from esper.urza.seal import KEY_FILE, Seal
 from esper.urza.upkeep import Collected
 
 LIMIT_BYTES = 100 << 20
+TAG_CHARS_MAX = 64
 USES_MAX = 256
 """Uses remembered before they are written down: a fetch that waited for the disk would be no fetch."""
 
@@ -157,8 +158,8 @@ class Library:
     def wanted(self) -> tuple[KernelSpec, ...]:
         """What is to be made, in the order of asking; rows of what `want` refuses are passed over."""
         self._look_again()
-        out = {one.design.key for one in self._records.given_up() if self._still(one)}
-        specs = (spec for spec in self._records.wanted() if spec.design.key not in out)
+        out = {one.design.key for one in self._records.given_up() if self._reader.still(one)}
+        specs = (one.spec for one in self._records.waiting() if one.spec.design.key not in out)
         return tuple(filter(self._reader.may_make, specs))
 
     def wanted_spec(self, key: str) -> KernelSpec | None:
@@ -180,10 +181,6 @@ class Library:
             for spec in specs:
                 self._records.withdraw(spec, wanter, self._presence.user)
 
-    def attempts(self, spec: KernelSpec) -> int:
-        """How often making a wanted kernel has failed."""
-        return self._records.attempts(spec)
-
     def failed(self, spec: KernelSpec, reason: str, final: bool) -> None:
         """Note that making it failed; finally, its whole design is given up for the present code."""
         self._look_again()
@@ -195,7 +192,7 @@ class Library:
     def given_up(self) -> dict[str, str]:
         """Why, by the key of the design, for designs whose code and versions are still the same."""
         self._look_again()
-        return {one.design.key: one.reason for one in self._records.given_up() if self._still(one)}
+        return {one.design.key: one.reason for one in self._records.given_up() if self._reader.still(one)}
 
     def certificate(self, design: Design) -> Certificate | None:
         """What was found out about a design with the present code and versions."""
@@ -257,18 +254,65 @@ class Library:
 
         Raises:
             Missing: it isn't there.
+            Unfit: one is no word of 1 to `TAG_CHARS_MAX` characters. Nothing changed.
         """
+        for tag in tags:
+            if not 0 < len(tag) <= TAG_CHARS_MAX or not tag.isprintable() or tag != tag.strip():
+                raise Unfit(f"{tag[:80]!r} is no tag: it takes 1 to {TAG_CHARS_MAX} printable characters")
+        self._look_again()
         with self._records.ledger.transaction():
             self._row(ref)
             self._records.tag(ref, tags)
 
+    def untag(self, ref: str, *tags: str) -> None:
+        """Take words off an artifact; those that are not on it change nothing.
+
+        Raises:
+            Missing: it isn't there.
+        """
+        self._look_again()
+        with self._records.ledger.transaction():
+            self._row(ref)
+            self._records.untag(ref, tags)
+
     def tagged(self, tag: str) -> tuple[ArtifactRef, ...]:
         """All artifacts with a word on them, by name."""
+        self._look_again()
         return tuple(row.named for row in self._records.tagged(tag))
 
     def versions(self, spec: KernelSpec) -> tuple[ArtifactRef, ...]:
         """All kernels of a specification, those of other code or versions too; the newest last."""
+        self._look_again()
         return tuple(row.named for row in self._records.versions(spec.key))
+
+    def named(self, beginning: str) -> ArtifactRef:
+        """The one artifact whose name begins like this.
+
+        Raises:
+            Missing: there is none, or more than one.
+        """
+        self._look_again()
+        found = self._records.beginning(beginning) if beginning else []
+        if len(found) != 1:
+            several = "more than one artifact begins" if found else "no artifact begins"
+            raise Missing(f"{several} with {beginning[:80]!r}")
+        return self._row(found[0]).named
+
+    def holdings(self) -> list[Holding]:
+        """All that is there, each file read and compared with its digest; then what is yet to be made.
+
+        Of artifacts the one that was used last comes first. Nothing is built, and nothing is put away.
+        """
+        self._look_again()
+        self._write_uses()
+        seal = Seal.of(self._folder, make=False) if (self._folder / KEY_FILE).exists() else None
+        return holdings(self._records, self._objects, self._reader, seal)
+
+    def surplus(self) -> tuple[ArtifactRef, ...]:
+        """What `collect` would remove now, if all who hold something are still there."""
+        self._look_again()
+        self._write_uses()
+        return tuple(self._row(ref).named for ref, _ in upkeep.surplus(self._records, self.limit_bytes))
 
     def collect(self) -> Collected:
         """Remove what was used least recently, until the store is within its limit; never what is held.
@@ -276,10 +320,12 @@ class Library:
         What is held stays even if it alone is more than the limit: a holder that has no more use for an
         artifact lets it go.
         """
+        self._look_again()
         self._write_uses()
         return upkeep.collect(self._records, self._objects, self._presence, self.limit_bytes)
 
     def stats(self) -> LibraryStatistics:
+        """Counts and sizes, of the catalogue as it is open here."""
         count = self._records.ledger.number
         return LibraryStatistics(
             kernels=count("SELECT count(*) FROM artifacts WHERE kind = 'kernel'"),
@@ -320,13 +366,6 @@ class Library:
         if row is None:
             raise Missing(f"there is no artifact {ref}")
         return row
-
-    def _still(self, given_up: GivenUp) -> bool:
-        """Whether what a design was given up for is still how things are."""
-        try:
-            return self._reader.guard(given_up.design) == given_up.guard
-        except (UnknownBlueprint, BlueprintError):
-            return False
 
     def _is_given_up(self, design: Design) -> bool:
         return self._records.given_up_guard(design) == self._reader.guard(design)

@@ -16,7 +16,7 @@ class Kind(StrEnum):
     """What an artifact's body is."""
 
     KERNEL = "kernel"  # initial values, safetensors: data only
-    PROGRAM = "program"  # an exported program: code, given out only when this store's own seal is on it
+    PROGRAM = "program"  # the native compiler's artifacts: code, given out only under this store's own seal
 
 
 class ArtifactRef(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from esper.urza.errors import Unavailable
+
 CHUNK_BYTES = 1 << 20
 OBJECTS, STAGED, QUARANTINE = "objects", "staged", "quarantine"
 
@@ -66,6 +68,23 @@ class Objects(Protocol):
 
     def close(self) -> None:
         """Give back what is held open."""
+
+
+def are_there(address: str) -> bool:
+    """Whether files of a store lie at an fsspec address; nothing is made there.
+
+    Raises:
+        Unavailable: there is no way to reach it.
+    """
+    from esper.urza.remote import resolved
+
+    files, root = resolved(address)
+    if files is None:
+        return (Path(root) / OBJECTS).is_dir()
+    try:
+        return bool(files.exists(f"{root.rstrip('/')}/{OBJECTS}"))
+    except OSError as error:
+        raise Unavailable(f"{address!r} can't be looked at: {error}") from None
 
 
 def objects_at(address: str | None, folder: Path, user: str) -> Objects:

@@ -24,6 +24,11 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store's: its users have a place there."""
+    return (folder / FOLDER).is_dir() and (folder / OPENING).is_file()
+
+
 class Presence:
     """This user's own lock, held until `close` or the process's end."""
 

@@ -3,17 +3,16 @@
 from torch import nn
 
 from contracts.kernels import Design, KernelSpec
-from esper.karn.blueprint import BlueprintError
+from esper.karn.blueprint import BlueprintError, is_dangerous
 from esper.karn.catalogue import Catalogue, UnknownBlueprint
 from esper.karn.guard import guard_digest
-from esper.karn.query import is_dangerous
 from esper.urza import upkeep
 from esper.urza.container import ARTIFACT_BYTES_MAX
 from esper.urza.errors import Damaged, Missing, Unfit
 from esper.urza.kernel import Kernel
 from esper.urza.objects import Objects
 from esper.urza.opening import build, open_kernel
-from esper.urza.records import Artifact, Records
+from esper.urza.records import Artifact, GivenUp, Records
 
 _PARAMETER_BYTES = 4
 
@@ -50,6 +49,13 @@ class Reader:
         """Whether it can be made at all, by the present code; whoever wrote the specification."""
         try:
             return not self.refusal(spec)
+        except (UnknownBlueprint, BlueprintError):
+            return False
+
+    def still(self, given_up: GivenUp) -> bool:
+        """Whether what a design was given up for is still how things are."""
+        try:
+            return self.guard(given_up.design) == given_up.guard
         except (UnknownBlueprint, BlueprintError):
             return False
 

@@ -41,6 +41,15 @@ class Artifact(NamedTuple):
         return ArtifactRef(self.ref, parts(self.ref)[0], self.size)
 
 
+class Waiting(NamedTuple):
+    """A kernel on the list of work, and how often making it has failed so far."""
+
+    spec: KernelSpec
+    attempts: int
+    reason: str
+    """Of the newest failure."""
+
+
 class GivenUp(NamedTuple):
     """A design that can't be made while its guard digest is this one."""
 
@@ -75,8 +84,15 @@ class Records:
         where = f"SELECT {_FIELDS} FROM artifacts WHERE spec_key = ? AND kind = 'kernel' ORDER BY version"
         return tuple(one for row in self.ledger.rows(where, spec_key) if (one := _artifact(row)))
 
-    def refs(self) -> set[str]:
-        return {str(ref) for (ref,) in self.ledger.rows("SELECT ref FROM artifacts")}
+    def artifacts(self) -> list[Artifact]:
+        """All of them, the one that was used last first."""
+        rows = self.ledger.rows(f"SELECT {_FIELDS} FROM artifacts ORDER BY used DESC, ref DESC")
+        return [one for row in rows if (one := _artifact(row))]
+
+    def beginning(self, prefix: str) -> list[str]:
+        """Names that begin like this, two of them at most."""
+        statement = "SELECT ref FROM artifacts WHERE substr(ref, 1, ?) = ? ORDER BY ref LIMIT 2"
+        return [str(ref) for (ref,) in self.ledger.rows(statement, len(prefix), prefix) if is_ref(str(ref))]
 
     def add(
         self, named: ArtifactRef, kind: Kind, spec: KernelSpec, certificate: Certificate, *, used: bool
@@ -141,17 +157,20 @@ class Records:
         if wanter:
             self.ledger.run("INSERT OR IGNORE INTO wanters VALUES (?, ?, ?)", spec.key, wanter, user)
 
-    def wanted(self) -> list[KernelSpec]:
+    def waiting(self) -> list[Waiting]:
         """What is on the list, in order; rows that make no sense are passed over."""
-        rows = self.ledger.rows("SELECT spec, spec_key FROM work ORDER BY ordinal LIMIT ?", WANTED_MAX)
-        return [spec for text, key in rows if (spec := _spec(text, key)) is not None]
+        rows = self.ledger.rows(
+            "SELECT spec, spec_key, attempts, reason FROM work ORDER BY ordinal LIMIT ?", WANTED_MAX
+        )
+        return [
+            Waiting(spec, int(attempts), str(reason))
+            for text, key, attempts, reason in rows
+            if (spec := _spec(text, key)) is not None
+        ]
 
     def wanted_spec(self, key: str) -> KernelSpec | None:
         rows = self.ledger.rows("SELECT spec FROM work WHERE spec_key = ?", key)
         return _spec(rows[0][0], key) if rows else None
-
-    def attempts(self, spec: KernelSpec) -> int:
-        return self.ledger.number("SELECT attempts FROM work WHERE spec_key = ?", spec.key)
 
     def is_wanted(self, spec: KernelSpec) -> bool:
         return self.ledger.number("SELECT 1 FROM work WHERE spec_key = ?", spec.key) == 1
@@ -212,6 +231,10 @@ class Records:
         statement = "DELETE FROM holds WHERE ref = ? AND holder = ? AND user = ?"
         self.ledger.run(statement, ref, holder, user)
 
+    def holders(self) -> dict[str, list[str]]:
+        """Who holds an artifact, by its name."""
+        return self._listed("SELECT DISTINCT ref, holder FROM holds ORDER BY holder")
+
     def leave(self, user: str) -> None:
         """A user is gone: it holds nothing, and nobody there wants anything."""
         for table in ("holds", "wanters"):
@@ -227,6 +250,14 @@ class Records:
     def tag(self, ref: str, tags: Iterable[str]) -> None:
         for tag in tags:
             self.ledger.run("INSERT OR IGNORE INTO tags VALUES (?, ?)", ref, tag)
+
+    def untag(self, ref: str, tags: Iterable[str]) -> None:
+        for tag in tags:
+            self.ledger.run("DELETE FROM tags WHERE ref = ? AND tag = ?", ref, tag)
+
+    def tags(self) -> dict[str, list[str]]:
+        """The words on an artifact, by its name."""
+        return self._listed("SELECT ref, tag FROM tags ORDER BY tag")
 
     def tagged(self, tag: str) -> tuple[Artifact, ...]:
         where = (
@@ -257,6 +288,13 @@ class Records:
 
     def _next_use(self) -> int:
         return 1 + self.ledger.number("SELECT coalesce(max(used), 0) FROM artifacts")
+
+    def _listed(self, statement: str) -> dict[str, list[str]]:
+        """The second column's values, by the first's."""
+        found: dict[str, list[str]] = {}
+        for key, value in self.ledger.rows(statement):
+            found.setdefault(str(key), []).append(str(value))
+        return found
 
     def _first(self, where: str, *values: str) -> Artifact | None:
         statement = f"SELECT {_FIELDS} FROM artifacts WHERE {where} LIMIT 1"

@@ -92,21 +92,28 @@ def collect(
     leaves files without rows, which are taken in again.
     """
     released = release_the_gone(records, presence)
-    removed: list[tuple[str, int]] = []
     with records.ledger.transaction():
-        over = records.bytes() - limit_bytes
-        for ref, size in records.idle():
-            if over <= 0:
-                break
-            if ref != keeping:
-                records.remove(ref)
-                removed.append((ref, size))
-                over -= size
+        removed = surplus(records, limit_bytes, keeping)
+        for ref, _ in removed:
+            records.remove(ref)
     with records.ledger.transaction():
         for ref, _ in removed:
             if is_ref(ref) and records.artifact(ref) is None:
                 objects.remove(ref)
     return Collected(len(removed), sum(size for _, size in removed), records.bytes(), released)
+
+
+def surplus(records: Records, limit_bytes: int, keeping: str = "") -> list[tuple[str, int]]:
+    """Names and sizes of what has to leave for that; what users who are gone hold stays."""
+    found: list[tuple[str, int]] = []
+    over = records.bytes() - limit_bytes
+    for ref, size in records.idle():
+        if over <= 0:
+            break
+        if ref != keeping:
+            found.append((ref, size))
+            over -= size
+    return found
 
 
 def release_the_gone(records: Records, presence: Presence) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -38,12 +38,22 @@ def told(test: Callable[[Ring, RunAlarms], Awaitable[None]]) -> None:
     run_simulated(main, seed=0)
 
 
-def boundary(epoch: int, took_s: float = 0.001, violations: int = 0, **metrics: float) -> Boundary:
+def boundary(
+    epoch: int,
+    took_s: float = 0.001,
+    violations: int = 0,
+    part: Literal["keep", "assemble", "decide", "apply"] = "assemble",
+    **metrics: float,
+) -> Boundary:
     facts = state(epoch)
     facts.training_metrics.update(metrics)
     figures = {"a#0": SeedFigures("a#0", isolation_violations=violations)}
     command = AdaptationCommand(f"c{epoch}", CommandType.PAUSE, 0, "test")
-    return Boundary(Assembled(facts, view(epoch), figures), command, None, "", took_s)
+    assembled = Assembled(facts, view(epoch), figures)
+    assemble_s, decide_s, apply_s, keep_s = (
+        took_s if name == part else 0.0 for name in ("assemble", "decide", "apply", "keep")
+    )
+    return Boundary(assembled, command, None, "", assemble_s, decide_s, apply_s, keep_s=keep_s)
 
 
 def saved(epoch: int) -> Wrote:
@@ -117,11 +127,24 @@ def test_a_quiet_boundary_is_calm() -> None:
         ([boundary(epoch, SLOW_S) for epoch in (1, 2)], NONE),
         ([boundary(epoch, SLOW_S) for epoch in (1, 2, 3)], Level.NOTICE),
         ([boundary(epoch, SLOW_S) for epoch in range(1, 13)], Level.CONSERVATIVE),
+        ([boundary(epoch, SLOW_S, part="decide") for epoch in range(1, 13)], Level.CONSERVATIVE),
+        ([boundary(epoch, SLOW_S, part="apply") for epoch in range(1, 13)], Level.CONSERVATIVE),
+        ([boundary(epoch, 10 * SLOW_S, part="keep") for epoch in range(1, 50)], NONE),
         ([boundary(1, violations=1)], Level.NOTICE),
         ([boundary(1, violations=3)], Level.ELEVATED),
         ([boundary(1, foreign_rate_changes=1.0)], Level.CONSERVATIVE),
     ],
-    ids=["two slow", "three slow", "twelve slow", "not isolated", "quarantine", "a foreign rate"],
+    ids=[
+        "two slow",
+        "three slow",
+        "twelve slow",
+        "decided",
+        "applied",
+        "copied",
+        "not isolated",
+        "quarantine",
+        "a foreign rate",
+    ],
 )
 def test_what_a_boundary_shows(boundaries: list[Boundary], level: Level) -> None:
     async def test(ring: Ring, alarms: RunAlarms) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from actors.display import Display, JsonLines, Picture, PlainLines, Silent, make_display
 from actors.printer import Printer
-from contracts.view import RunFacts
+from contracts.view import RunFacts, RunView
 from tests.esper.report.made_up import a_report, a_view
 
 FACTS = RunFacts("mnist1d", "heuristic", 20, "runs", epochs=10)
@@ -106,6 +106,42 @@ def test_json_lines_are_one_object_each() -> None:
     assert said[-1]["final"]["fresh_accuracy"] == 0.8978
     assert said[-1]["compare"]["brought"]["params"] == 876
     assert said[-1]["folder"] == "runs/mnist1d-20"
+
+
+@pytest.mark.parametrize("lines", [PlainLines, JsonLines])
+def test_a_run_begins_once(lines: type[PlainLines | JsonLines]) -> None:
+    out = io.StringIO()
+    display = lines(out, Hand())
+    display.start(FACTS)
+    display.start(msgspec.structs.replace(FACTS, folder="elsewhere"))
+    display.finish(a_report(3))
+    told = out.getvalue().splitlines()
+    assert sum("heuristic" in line for line in told) == 1
+    assert "elsewhere" not in out.getvalue()
+
+
+def test_a_picture_is_begun_once() -> None:
+    console = a_terminal()
+    display = Picture(console)
+    display.start(FACTS)
+    display.update(a_view())
+    display.start(FACTS)
+    display.close()
+    assert shown(console).count(HIDE_CURSOR) == 1
+    assert shown(console).rindex("45 %") > shown(console).rindex("loading torch")
+
+
+def test_json_does_not_know_parameters_before_anything_was_trained() -> None:
+    out, hand = io.StringIO(), Hand()
+    display = JsonLines(out, hand)
+    display.start(FACTS)
+    hand.now_s += 10.0
+    display.update(RunView(FACTS))
+    hand.now_s += 10.0
+    display.update(a_view(20))
+    display.close()
+    said = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [entry["params"] for entry in said if entry["kind"] == "progress"] == [None, 934]
 
 
 def test_the_picture_is_drawn_at_the_start_and_makes_room_for_the_summary() -> None:

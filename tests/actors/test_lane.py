@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import weakref
 
 from actors.lane import JobFailed, ThreadLane
 
@@ -47,4 +48,16 @@ def test_closing_says_whether_the_running_job_has_ended() -> None:
     lane.submit(lambda: going.wait(10), lambda _: None)
     assert not lane.close(0.01)
     going.set()
+    assert lane.close(10)
+
+
+def test_what_a_job_held_is_let_go_when_it_is_done_and_not_when_the_next_one_comes() -> None:
+    class Load:
+        """Something large."""
+
+    lane, load, gone = ThreadLane("lane"), Load(), threading.Event()
+    weakref.finalize(load, gone.set)
+    lane.submit(lambda load=load: None, lambda _: None)  # type: ignore[misc]
+    del load
+    assert gone.wait(10)
     assert lane.close(10)

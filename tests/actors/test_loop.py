@@ -66,22 +66,25 @@ def play(
     threads: Threads | None = None,
     controller: Controller | None = None,
     meddle: Callable[[Company], None] = lambda company: None,
+    config: Config = CONFIG,
+    lane: VirtualLane | None = None,
+    spent_s: Callable[[], float] = float,
 ) -> Played:
-    """Play one run from its first epoch to its conclusion, in virtual time."""
-    training, spectator, lane = trainer or FakeTrainer(), Spectator(), VirtualLane()
+    """Play one run from its first epoch to its conclusion, in virtual time; `spent_s` comes on top."""
+    training, spectator, lane = trainer or FakeTrainer(), Spectator(), lane or VirtualLane()
 
     async def main() -> Played:
         loop = asyncio.get_running_loop()
-        engine = Engine(SITES, CONFIG.growth, CATALOGUE, seed)
+        engine = Engine(SITES, config.growth, CATALOGUE, seed)
         script = Play(
             run_id="fake",
-            config=CONFIG,
+            config=config,
             facts=RunFacts("fake", policy.name, seed, "nowhere", epochs=training.epochs),
             training=training,
             samples=deque(),
             engine=engine,
             controller=controller or Controller(policy, "fake"),
-            observation=Observation("fake", policy.version, CONFIG.tamiyo.window_epochs),
+            observation=Observation("fake", policy.version, config.tamiyo.window_epochs),
             policy_in_thread=threads is not None,
             names={},
             display=spectator,
@@ -89,7 +92,13 @@ def play(
         clock = LoopClock(loop, wall_ns=10**18)
         bus = MemoryBus(run_topics(), clock)
         around = Surroundings(
-            clock, bus, lane, Governor(), random.Random(seed), loop.time, threads or InlineThreads()
+            clock,
+            bus,
+            lane,
+            Governor(),
+            random.Random(seed),
+            lambda: loop.time() + spent_s(),
+            threads or InlineThreads(),
         )
         company = Company(script, around)
         meddle(company)

@@ -46,20 +46,22 @@ def test_orders_and_answers_are_bounded() -> None:
     ("operation", "stage", "applied"), [("cull", Stage.CULLED, True), ("resume", Stage.GERMINATED, False)]
 )
 def test_the_engine_judges_it_in_a_run_and_the_run_goes_on(
-    operation: str, stage: Stage, applied: bool
+    operation: Literal["cull", "resume"], stage: Stage, applied: bool
 ) -> None:
     answers: list[tuple[bool, str] | None] = []
 
-    def order(company: object) -> None:
-        records = company._play.engine.records()  # type: ignore[attr-defined]
+    def order(company: Company) -> None:
+        records = company._play.engine.records()
         (seed, *_) = [one.seed_id for one in records if one.stage is Stage.PROBATIONARY]
-        orders = company.orders  # type: ignore[attr-defined]
-        command_id = orders.put(SeedOrder(operation, seed), 7)  # type: ignore[arg-type]
+        orders = company.orders
+        command_id = orders.put(SeedOrder(operation, seed), 7)
         asyncio.get_running_loop().call_later(0.5, lambda: answers.append(orders.answer(command_id)))
 
     seen = world(FakeTrainer(epochs=60), blind(), calls={1.3: order})
     assert seen.epochs == list(range(1, 61))
-    ((done, refusal),) = answers  # type: ignore[misc]
+    (answer,) = answers
+    assert answer is not None
+    done, refusal = answer
     assert done is applied
     assert bool(refusal) is not applied
     grafts = seen.outcome.witness.recorder.recorded.grafts.values()

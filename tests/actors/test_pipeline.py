@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from actors.pipeline import MIB, Pipeline
+from actors.pipeline import Pipeline
 from contracts.config import KernelConfig
 from esper.karn.catalogue import CATALOGUE
 from esper.karn.source import source_of
 from esper.kasmina.stock import Stock
+from esper.kernels import MIB
 from esper.urza.errors import Unavailable
 from tests.esper.urza.world import a_spec, published
 
@@ -23,6 +24,7 @@ def test_training_keeps_a_processor_from_the_compilers(
     config = KernelConfig(workers=asked)
     shop = Pipeline(tmp_path, config, CATALOGUE, frozenset(), Stock()).shop()
     assert shop.policy.at_most == had
+    assert (shop.head_start.nice == 0) == (processors > 1)
 
 
 def test_the_compilers_work_as_configured_with_the_runs_own_catalogue(tmp_path: Path) -> None:

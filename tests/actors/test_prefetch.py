@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
+from actors import prefetch as prefetching
 from actors.karn import Karn
 from actors.kasmina import Kasmina
 from actors.oona.memory import MemoryBus
@@ -18,7 +20,7 @@ from actors.runtime.simulation import run_simulated
 from actors.tezzeret.actor import Conservative
 from actors.tezzeret.actor import Prefetch as Make
 from actors.tezzeret.requests import Crier, Requests
-from actors.tezzeret.shop import error, ready, update
+from actors.tezzeret.shop import Announcement, error, ready, update
 from actors.urza import Fetch, GivenUp, Hold, LetGo, Refused, Want, WantedSpec
 from contracts import topics
 from contracts.control import Foresee, Look
@@ -44,6 +46,7 @@ CANDIDATES = tuple(
 CERTIFICATE = Certificate(Strategy.STANDARD, "guard", {}, params=1, forward_flops=1)
 REF = ArtifactRef("0" * 64 + ".kernel", "0" * 64, 1)
 COMPILE_S = 3.0
+HOPELESS = "it did not end within 60 s"
 
 
 def module_of(spec: KernelSpec) -> Kernel:
@@ -147,11 +150,12 @@ class Compiler(Actor[Make | Done | Conservative]):
         world.made.append(spec.key)
         world.wanted.pop(spec.key, None)
         if spec.design.blueprint_id in world.hopeless:
-            world.crier.announce(error(spec, "it did not end within 60 s"))
+            world.given_up[spec.design.key] = HOPELESS
+            world.tell(error(spec, HOPELESS))
         else:
             world.store.add(spec.key)
-            world.crier.announce(update(spec, REF, CERTIFICATE))
-            world.crier.announce(ready(spec, REF, CERTIFICATE))
+            world.tell(update(spec, REF, CERTIFICATE))
+            world.tell(ready(spec, REF, CERTIFICATE))
         self._begin()
 
     @handles
@@ -168,6 +172,8 @@ class World:
     wanted: dict[str, KernelSpec] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
     hopeless: frozenset[str] = frozenset()
+    lost: bool = False
+    """What the compiler tells does not arrive."""
     refusal: Refused | None = None
     forecasts: int = 0
     foreseen: tuple[Candidate, ...] = CANDIDATES
@@ -186,6 +192,10 @@ class World:
         self.engine = Engine(SITES, CONFIG.growth, CATALOGUE, 0, self.stock)
         found = [self.engine.kernel_for(candidate) for candidate in CANDIDATES]
         self.specs = [spec for spec in found if spec is not None]
+
+    def tell(self, announcement: Announcement) -> None:
+        if not self.lost:
+            self.crier.announce(announcement)
 
     def kernels(self, ready: int, wanted: int) -> None:
         self.progress.append((ready, wanted))
@@ -288,7 +298,7 @@ def test_what_is_new_goes_ahead_while_the_compiler_is_busy() -> None:
 
 def test_what_can_not_be_compiled_is_left_out_and_the_rest_comes() -> None:
     world = World(hopeless=frozenset({"BP003"})).play(looked)
-    assert world.out == {"BP003": "it did not end within 60 s"}
+    assert world.out == {"BP003": HOPELESS}
     assert world.stock.left_out == world.out
     assert [world.stock.holds(spec) for spec in world.specs] == [False, False, True, True]
 
@@ -412,3 +422,56 @@ def test_what_somebody_else_has_made_meanwhile_is_fetched() -> None:
     world.play(looked)
     assert world.specs[1].key not in world.made
     assert all(world.stock.holds(spec) for spec in world.specs)
+
+
+async def looked_twice(world: World, prefetch: ActorRef[Look]) -> None:
+    """A boundary, everything is made, and growth changes."""
+    await looked(world, prefetch)
+    await looked(world, prefetch, view(2, params=400))
+
+
+def test_what_is_ready_is_found_when_growth_changes_though_nobody_heard_that_it_is() -> None:
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        await looked(world, prefetch)
+        assert world.made == [spec.key for spec in world.specs]
+        assert not any(world.stock.holds(spec) for spec in world.specs)
+        await looked(world, prefetch, view(2, params=400))
+
+    world = World(lost=True).play(scene)
+    assert all(world.stock.holds(spec) for spec in world.specs)
+    assert world.progress[-1] == (4, 4)
+    assert len(world.made) == len(world.specs), "and nothing is made again"
+
+
+def test_what_can_not_be_made_is_left_out_when_growth_changes_though_nobody_heard_it() -> None:
+    world = World(hopeless=frozenset({"BP003"}), lost=True).play(looked_twice)
+    assert world.out == {"BP003": HOPELESS}
+    assert [world.stock.holds(spec) for spec in world.specs] == [False, False, True, True]
+
+
+def test_a_kernel_that_was_asked_for_and_is_damaged_is_asked_for_again() -> None:
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        await looked(world, prefetch)
+        world.spoilt = {world.specs[1].key}
+        world.lost = False
+        await looked(world, prefetch, view(2, params=400))
+
+    world = World(lost=True).play(scene)
+    assert world.made == [*(spec.key for spec in world.specs), world.specs[1].key]
+    assert all(world.stock.holds(spec) for spec in world.specs)
+
+
+def test_no_more_is_waited_for_than_there_is_room_for_and_what_is_forgotten_is_found_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prefetching, "REQUESTS_MAX", 2)
+
+    async def scene(world: World, prefetch: ActorRef[Look]) -> None:
+        await looked(world, prefetch)
+        assert len(world.made) == len(world.specs), "all are made for the store"
+        assert [world.stock.holds(spec) for spec in world.specs] == [True, True, False, False]
+        await looked(world, prefetch, view(2, params=400))
+
+    world = World().play(scene)
+    assert all(world.stock.holds(spec) for spec in world.specs)
+    assert len(world.made) == len(world.specs)

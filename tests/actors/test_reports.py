@@ -32,6 +32,7 @@ from contracts.control import CloseWindows, Decided, ReportsRead
 from contracts.messages import FieldReport, FieldReportOutcome
 from esper.journal.book import Book, in_memory
 from esper.journal.outbox import WAIT_MAX_S, Outbox
+from esper.tamiyo import observation as observation_module
 from esper.tamiyo.action import Wait, command_for
 from esper.tamiyo.observation import CLOSED_MAX, UNDONE, Observation, ObservationMemory, report_id_of
 from tests.esper.tamiyo.views import state, view
@@ -468,6 +469,34 @@ def test_nobody_but_an_announcement_waits_for_the_disk() -> None:
             await world.reports.ask(CloseWindows(state(999), view(999)), deadline_s=1.0)
             first = "run-c1-r could not be kept: the disk is too slow for them"
             assert alerts == [first, "10 reports in all could not be kept, and were not announced"]
+
+    run_simulated(main, seed=0)
+
+
+def test_that_reports_are_told_before_their_time_is_said_once_for_each_checkpoint_that_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(observation_module, "UNSETTLED_MAX", 3)
+    told = "no checkpoint has come to the disk for too long: reports are told that a resume may undo"
+    settled = [-1.0]
+
+    async def main() -> None:
+        world = World(JumpingClock(asyncio.get_running_loop()), window=1)
+        world.settled = lambda: settled[0]  # type: ignore[method-assign]
+        await world.live()
+        await world.train(4)
+        assert (world.published, world.alerts) == ([], [])
+        await world.train(2)
+        assert world.published == ["run-c1-r", "run-c2-r"]
+        assert world.alerts == [("field_reports_unsettled", told)]
+        await world.train(2)
+        assert len(world.alerts) == 1
+        settled[0] = 8.0  # a checkpoint has come
+        await world.train(2)
+        assert len(world.alerts) == 1
+        await world.train(2)
+        assert len(world.alerts) == 2
+        await world.die()
 
     run_simulated(main, seed=0)
 

@@ -59,7 +59,7 @@ def test_json_is_one_object_a_line_for_every_event_and_epoch() -> None:
     assert (said[2]["event"], said[2]["text"]) == ("germinated", EVENT.text)
     assert (said[3]["epoch"], said[3]["val_loss"], said[3]["params"]) == (7, 0.6, 338)
     assert (said[5]["ended"], said[5]["closing"]) == (
-        {"kind": "interrupted", "reason": "stopped by a signal"},
+        {"kind": "interrupted", "reason": "stopped by a signal", "complete": False},
         "It grew.",
     )
     newest = a_view(20).epochs[-1]

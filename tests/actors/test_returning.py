@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -93,6 +93,7 @@ def world(
     *,
     config: Config = CONFIG,
     start: Moment | None = None,
+    before: Sequence[Moment] = (),
     at: dict[float, str] | None = None,
     calls: dict[float, Callable[[Company], None]] | None = None,
     seed: int = 0,
@@ -128,6 +129,7 @@ def world(
             display=Spectator(),
             desk=desk,
             start=start,
+            before=tuple(before),
             resumed=None if start is None else ResumeFacts(start.epoch),
         )
         clock = LoopClock(loop, wall_ns=10**18)
@@ -241,6 +243,18 @@ def test_what_keeps_breaking_is_gone_back_from_further_and_then_halts() -> None:
     seen = world(FakeTrainer(epochs=30, diverges_at=[12] * 9))
     assert seen.way == [(12, 11, "fast"), (12, 10, "fast"), (12, 9, "fast")]
     assert "going back does not help" in seen.outcome.conclusion.halted
+
+
+def test_what_keeps_breaking_after_a_resume_is_gone_back_from_further_too() -> None:
+    config = replace_checkpoint(boundaries=100)
+    whole = world(FakeTrainer(epochs=12), config=config)
+    before, start = (one for one in whole.keeper.moments if one.epoch in (10, 11))
+
+    def resumed(*before: Moment) -> World:
+        return world(FakeTrainer(epochs=20, diverges_at=[12, 12]), config=config, start=start, before=before)
+
+    assert resumed(before).way == [(12, 11, "fast"), (12, 10, "fast")]
+    assert resumed().way == [(12, 11, "fast"), (12, 11, "fast")], "it knows of no other"
 
 
 def test_without_moments_in_memory_or_on_disk_a_break_halts_as_it_always_did() -> None:

@@ -129,8 +129,10 @@ def test_a_journal_whose_disk_was_full_goes_on_and_says_what_it_lacks(
     until(lambda: not scribe.broken)
     assert scribe.gap == Gap(2, "the journal can't be used now: database or disk is full")
     assert disk.asked == 3
+    assert scribe._again_s > 0.001
     assert scribe.wait(lambda book: book.events.append(entry(4)))
     assert scribe.wait(count) == 2
+    assert scribe._again_s == 0.001, "a disk that is full another time is looked at as soon"
     scribe.close()
     assert scribe.broken == ""
 

@@ -11,8 +11,8 @@ from actors.runtime.simulation import run_simulated
 from actors.witness import RunWitness
 from contracts import topics
 from contracts.messages import TelemetryPacket
-from contracts.report import ResumeFacts, RollbackFacts
-from contracts.view import RunFacts
+from contracts.report import AlertFacts, ResumeFacts, RollbackFacts
+from contracts.view import KernelProgress, RunFacts, RunView
 from esper.moment import WitnessMemory
 
 
@@ -43,11 +43,37 @@ def ids(test: Callable[[RunWitness], None]) -> list[str]:
         clock = LoopClock(loop, wall_ns=10**18)
         bus = MemoryBus(run_topics(), clock)
         facts = RunFacts("fake", "none", 0, "nowhere", epochs=3)
-        test(RunWitness("run", facts, RunCounters(), bus, {}, loop.time, clock.wall_ns))
+        names = {"BP001": "identity"}
+        test(RunWitness("run", facts, RunCounters(), bus, names, loop.time, clock.wall_ns))
         packets = [past.message for past in await bus.history(topics.TELEMETRY)]
         return [event.event_id for one in packets if isinstance(one, TelemetryPacket) for event in one.events]
 
     return run_simulated(main, seed=0)
+
+
+def test_that_kernels_can_not_be_compiled_is_an_alert_once_until_they_can_be_again() -> None:
+    seen: list[AlertFacts] = []
+    shown: list[RunView] = []
+
+    def compile_so(witness: RunWitness) -> None:
+        witness.kernels(1, 9)
+        witness.compiling(("BP001", "BP999"), "")
+        shown.append(witness.view())
+        for epoch, trouble in enumerate(("no filter", "no filter", "no memory", "", "", "no filter"), 1):
+            witness.reached(epoch)
+            witness.compiling((), trouble)
+            if epoch == 3:
+                shown.append(witness.view())
+        seen.extend(witness.recorder.recorded.alerts)
+
+    assert len(ids(compile_so)) == 3
+    first, second = seen
+    assert (first.name, first.epoch, first.cleared_epoch) == ("no_compiler", 1, 4)
+    assert (second.name, second.epoch, second.cleared_epoch) == ("no_compiler", 6, None)
+    assert "(no filter); plain modules stand in" in first.text
+    making, troubled = shown
+    assert making.kernels == KernelProgress(1, 9, ("identity", "BP999"))
+    assert (making.alerts, troubled.alerts) == ((), (first.text,))
 
 
 def test_what_a_resumed_run_tells_again_has_the_same_id_and_nothing_else_has_it() -> None:

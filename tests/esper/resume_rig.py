@@ -1,24 +1,29 @@
 """Kills real runs at random moments, resumes them, and compares them with runs that nobody broke off.
 
-    python -m tests.esper.resume_rig FOLDER KILLS SEED
+    python -m tests.esper.resume_rig FOLDER KILLS SEED [everything|stages|troubled]
 
 Every run is a process of its own, forked from this one, which has loaded torch and run nothing. A run may be
 killed again while it is resumed, also while it starts. Each has one field report on each command. Prints one
-JSON object of what was counted.
+JSON object of what was counted; among it is what the runs were in when they were taken up again.
+
+    everything    hosts and policies in turn, killed after any time
+    stages        the same, and more often than KILLS if need be, until it was in every stage
+    troubled      the run of `tests.esper.troubles`, killed soon after each of its checkpoints in turn; the
+                  disk keeps up with it, so that what is in memory is there as well
 """
 
 import gc
 import hashlib
-import json
 import os
 import random
 import select
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -26,81 +31,36 @@ import torch
 
 from contracts import topics
 from contracts.lifecycle import Stage
-from esper.checkpoint.store import CheckpointStore
+from esper.checkpoint.store import FOLDER, CheckpointStore
 from esper.ending import is_complete
-from esper.errors import BadSetup
+from esper.moment import Memories
 from esper.report.build import REPORT, read
-from esper.session import grow
 from esper.tamiyo.observation import UNDONE
-from esper.tolaria.task import Task, Tensors, class_accuracy
-from esper.workloads.registry import find_workload
+from tests.esper import troubles
 from tests.esper.journal.workload import events_of
-from tests.hosts import HOSTS, loss_fn
+from tests.esper.resume_cases import Case, Troubled, cases
 
 STUCK_S = 120.0
 """A run that takes longer hangs."""
 MODEL = "model.safetensors"
-WAITS = ("budgets.tamiyo_inference_ms=60000", "budgets.epoch_boundary_ms=60000")
-"""A busy machine may not decide anything: a decision that comes late would be another decision."""
-SETTINGS = (
-    *WAITS,
-    "kernels.prefetch=false",
-    "checkpoint.every_s=0",
-    "growth.embargo_epochs=2",
-    "growth.max_stage=2",
-    "growth.gates.interface_loss_ratio_max=2.0",
-    "growth.guard.graft_ms=0",
-    "growth.guard.change_ms=0",
-)
-LONG_WAY = (
-    "growth.path.training_epochs=2",
-    "growth.path.blending_epochs=2",
-    "growth.path.shadowing_epochs=2",
-    "growth.path.probation_epochs=3",
-)
-SHORT_WAY = ("growth.path.probation_epochs=3",)
+STAGES = frozenset(stage.name for stage in Stage if stage not in (Stage.UNKNOWN, Stage.TERMINATED))
+"""Those that a run comes to without an operator."""
+MOST = 5
+"""Times as many kills as were asked for, until something is given up that no run was taken up in."""
+LOOKS_EVERY_S = 0.002
+SOON_S = 0.03
+"""About half of what an epoch of the troubled run takes."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """One run: what is trained, who decides, by which way seeds come in."""
+class Death:
+    """A process is killed so long after there is a checkpoint of this number; 0 is at its start."""
 
-    name: str
-    host: int
-    """Number of the host in `HOSTS`; -1 is the workload MNIST-1D."""
-    policy: str
-    settings: tuple[str, ...]
-    epochs: int
-
-    def task(self) -> Task:
-        if self.host < 0:
-            return find_workload("mnist1d").task(0)
-        host = HOSTS[self.host]
-        splits = [Tensors(*host.batch(size, seed)) for seed, size in enumerate((240, 80, 40))]
-        return Task(host.model(), *splits, loss_fn, class_accuracy)
-
-    def sites(self) -> list[str]:
-        if self.host < 0:
-            return list(find_workload("mnist1d").sites)
-        return list(HOSTS[self.host].sites)
-
-    def play(self, out: Path, resume: Path | None) -> None:
-        """The whole run, or the rest of it, in this process."""
-        settings = (*SETTINGS, *self.settings, f"run.policy={self.policy}", f"run.out={out}")
-        grow(self.task(), sites=self.sites(), epochs=self.epochs, settings=settings, resume=resume)
+    after_s: float = STUCK_S
+    checkpoint: int = 0
 
 
-def cases() -> Iterator[Case]:
-    """Every host with the policies that grow, seeds taking the long way and the short one."""
-    small = ("train.epoch_steps=6", "train.batch_size=20")
-    for number, host in enumerate(HOSTS):
-        yield Case(f"{host.name}, random, long way", number, "random", (*small, *LONG_WAY), 26)
-    yield Case("mnist1d, heuristic, short way", -1, "heuristic", (*SHORT_WAY, "train.epoch_steps=20"), 40)
-    yield Case("mnist1d, heuristic, long way", -1, "heuristic", (*LONG_WAY, "train.epoch_steps=20"), 40)
-    yield Case("mnist1d, none", -1, "none", ("train.epoch_steps=10",), 20)
-
-
-def in_a_process(case: Case, out: Path, resume: Path | None, life_s: float) -> bool:
+def in_a_process(case: Case, out: Path, resume: Path | None, death: Death) -> bool:
     """One process of a run; True if it was killed, False if it came to its end."""
     pid = os.fork()
     if pid == 0:
@@ -112,12 +72,15 @@ def in_a_process(case: Case, out: Path, resume: Path | None, life_s: float) -> b
             os.dup2(log, 2)
             case.play(out, resume)
             code = 0
-        except BadSetup as error:
-            os.write(2, f"{error}\n".encode())
+        except BaseException:  # noqa: BLE001 - a forked process may not go on as this one
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
     handle = os.pidfd_open(pid)
-    killed = not select.select([handle], [], [], life_s)[0]
+    ended, began = False, time.monotonic()
+    while not ended and newest_in(out) < death.checkpoint and time.monotonic() - began < STUCK_S:
+        ended = bool(select.select([handle], [], [], LOOKS_EVERY_S)[0])
+    killed = not ended and not select.select([handle], [], [], death.after_s)[0]
     if killed:
         os.kill(pid, signal.SIGKILL)
     os.close(handle)
@@ -130,6 +93,11 @@ def in_a_process(case: Case, out: Path, resume: Path | None, life_s: float) -> b
 def folder_in(out: Path) -> Path | None:
     """The folder of the run there, once its configuration is written: before that it has not begun."""
     return next((one.parent for one in out.glob("*/config.toml")), None)
+
+
+def newest_in(out: Path) -> int:
+    """The number of the newest checkpoint there; 0 if there is none."""
+    return max((int(one.stem) for one in out.glob(f"*/{FOLDER}/[0-9]*.json")), default=0)
 
 
 def numbers(folder: Path) -> dict[str, object]:
@@ -154,31 +122,47 @@ def numbers(folder: Path) -> dict[str, object]:
     weights = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
     verdicts = (report.verdicts, report.commands, report.flops)
     probes = [(one.probe_id, one.epoch, one.flops, one.candidates) for one in report.probes]
+    rollbacks = [(one.epoch, one.to_epoch, one.kind, one.reason) for one in report.rollbacks]
+    alerts = [(one.name, one.epoch, one.text, one.severity) for one in report.alerts]
     return {
         "epochs": epochs, "grafts": grafts, "final": final, "weights": weights, "verdicts": verdicts,
-        "probes": probes,
+        "probes": probes, "rollbacks": rollbacks, "alerts": alerts,
     }  # fmt: skip
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A field report, as far as it counts here."""
+
+    command_id: str
+    notes: str
 
 
 def check_reports(folder: Path) -> None:
     """There is one field report on each command: one a boundary, and those that a rollback has undone."""
     events, damaged = events_of(folder)
     assert damaged == []
-    told = [one["message"] for one in events if one["topic"] == topics.FIELD_REPORT]
-    ids = [one["command_id"] for one in told]  # type: ignore[index]
+    told = [msgspec.convert(one["message"], Told) for one in events if one["topic"] == topics.FIELD_REPORT]
+    ids = [one.command_id for one in told]
     assert len(set(ids)) == len(ids), f"reported more than once: {Counter(ids).most_common(3)} in {folder}"
-    happened = [one for one in told if one["notes"] != UNDONE]  # type: ignore[index]
+    happened = [one for one in told if one.notes != UNDONE]
     boundaries = len(read(folder / REPORT).epochs) - 1
     assert len(happened) == boundaries, f"{len(happened)} reports on {boundaries} boundaries in {folder}"
 
 
-def stages_at(folder: Path) -> set[str]:
-    """The stages of the seeds in the newest checkpoint, before it is resumed from."""
+class Kept(msgspec.Struct, frozen=True):
+    """A checkpoint's record, as far as it counts here."""
+
+    epoch: int
+    memories: Memories
+
+
+def met_in(folder: Path) -> set[str]:
+    """What the run is in by the newest checkpoint, before it is resumed from."""
     found = CheckpointStore(folder, 3).newest().checkpoint
     if found is None:
         return {"nothing kept yet"}
-    records = msgspec.msgpack.decode(found.record)["memories"]["engine"]["records"]
-    return {Stage(one["stage"]).name for one in records}
+    kept = msgspec.msgpack.decode(found.record, type=Kept)
+    return troubles.met_at(kept.epoch, kept.memories)
 
 
 @dataclass
@@ -189,61 +173,115 @@ class Counted:
     runs: int = 0
     equal: int = 0
     resumes: int = 0
-    stages: Counter[str] = None  # type: ignore[assignment]
+    met: dict[str, int] = field(default_factory=dict)
+    """How often a run was in something when it was taken up again."""
+
+    def resumed(self, folder: Path) -> None:
+        """A run is about to be taken up again."""
+        self.resumes += 1
+        for what in met_in(folder):
+            self.met[what] = self.met.get(what, 0) + 1
 
 
-def broken_off(
-    case: Case, out: Path, took_s: float, random_: random.Random, most: int, counted: Counted
-) -> Path:
-    """A run that is killed at least once and at most `most` times; its folder."""
+def broken_off(case: Case, out: Path, deaths: Iterable[Death], counted: Counted) -> Path:
+    """A run that is killed so often, unless it comes to its end before; its folder."""
     out.mkdir()
-    kills = 0
-    while True:
+    for death in (*deaths, Death()):
         folder = folder_in(out)
         if folder is not None and is_complete(folder):  # killed when all was done
             break
         if folder is not None:
-            counted.resumes += 1
-            counted.stages.update(stages_at(folder))
-        life_s = random_.uniform(0.0, took_s) if kills < most else STUCK_S
-        if not in_a_process(case, out, folder, life_s):
+            counted.resumed(folder)
+        if not in_a_process(case, out, folder, death):
             break
-        kills += 1
-    counted.kills += kills
+        counted.kills += 1
     folder = folder_in(out)
     assert folder is not None
     return folder
 
 
-def main(work: Path, kills: int, seed: int) -> dict[str, object]:
+@dataclass
+class Rig:
+    """Kills runs in `work`, and compares each with the one of its kind that nothing interrupted."""
+
+    work: Path
+    random: random.Random
+    counted: Counted = field(default_factory=Counted)
+    _sound: dict[str, tuple[dict[str, object], float, int]] = field(default_factory=dict)
+
+    def took_s(self, case: Case) -> float:
+        """What the run takes when nothing interrupts it."""
+        return self._whole(case)[1]
+
+    def checkpoints(self, case: Case) -> int:
+        """How many it writes then."""
+        return self._whole(case)[2]
+
+    def break_off(self, case: Case, deaths: Sequence[Death]) -> None:
+        """One run that is killed so often."""
+        counted = self.counted
+        expected, *_ = self._whole(case)
+        folder = broken_off(case, self.work / f"run-{counted.runs}", deaths, counted)
+        found = numbers(folder)
+        check_reports(folder)
+        odd = [name for name in expected if found[name] != expected[name]]
+        assert not odd, f"{case.name}, killed {deaths}: {odd} differ in {folder}"
+        counted.runs, counted.equal = counted.runs + 1, counted.equal + 1
+
+    def _whole(self, case: Case) -> tuple[dict[str, object], float, int]:
+        if case.name not in self._sound:
+            out = self.work / f"sound-{len(self._sound)}"
+            out.mkdir()
+            began = time.monotonic()
+            assert not in_a_process(case, out, None, Death())
+            folder = folder_in(out)
+            assert folder is not None
+            took_s = time.monotonic() - began
+            self._sound[case.name] = numbers(folder), took_s, newest_in(out)
+        return self._sound[case.name]
+
+
+def break_everything(rig: Rig, kills: int) -> None:
+    """Every kind of run in turn, each killed up to three times after any time."""
+    counted, every = rig.counted, list(cases())
+    while counted.kills < kills:
+        case = every[counted.runs % len(every)]
+        most = min(3, kills - counted.kills)
+        rig.break_off(case, [Death(rig.random.uniform(0.0, rig.took_s(case))) for _ in range(most)])
+
+
+def break_every_stage(rig: Rig, kills: int) -> None:
+    """The same, and more if need be, until runs were taken up again in every stage."""
+    counted = rig.counted
+    break_everything(rig, kills)
+    while not counted.met.keys() >= STAGES and counted.kills < MOST * kills:
+        break_everything(rig, counted.kills + 3)
+
+
+def break_troubled(rig: Rig, kills: int) -> None:
+    """The troubled run, killed up to three times, soon after one checkpoint and after later ones."""
+    case, counted, due = Troubled(), rig.counted, list[int]()
+    while counted.kills < kills or (not counted.met.keys() >= troubles.MET and counted.kills < MOST * kills):
+        if not due:
+            due = list(range(1, rig.checkpoints(case)))
+            rig.random.shuffle(due)
+        at, due = sorted(due[:3]), due[3:]
+        rig.break_off(case, [Death(rig.random.uniform(0.0, SOON_S), number) for number in at])
+
+
+WAYS = {"everything": break_everything, "stages": break_every_stage, "troubled": break_troubled}
+
+
+def main(work: Path, kills: int, seed: int, way: str = "everything") -> Counted:
     torch.set_num_threads(1)
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # loads torch's compiler
     gc.freeze()  # no child need walk through what is loaded
     assert len(os.listdir("/proc/self/task")) == 1, "only a process of one thread may be forked"
-    random_ = random.Random(seed)
-    counted, every = Counted(stages=Counter()), list(cases())
-    sound: dict[str, tuple[dict[str, object], float]] = {}
-    while counted.kills < kills:
-        case = every[counted.runs % len(every)]
-        if case.name not in sound:
-            out = work / f"sound-{len(sound)}"
-            out.mkdir()
-            began = time.monotonic()
-            assert not in_a_process(case, out, None, STUCK_S)
-            folder = folder_in(out)
-            assert folder is not None
-            sound[case.name] = numbers(folder), time.monotonic() - began
-        expected, took_s = sound[case.name]
-        out = work / f"run-{counted.runs}"
-        before = counted.kills
-        folder = broken_off(case, out, took_s, random_, min(3, kills - counted.kills), counted)
-        found = numbers(folder)
-        check_reports(folder)
-        odd = [name for name in expected if found[name] != expected[name]]
-        assert not odd, f"{case.name}, {counted.kills - before} kills, seed {seed}: {odd} differ in {folder}"
-        counted.runs, counted.equal = counted.runs + 1, counted.equal + 1
-    return {**vars(counted), "stages": dict(counted.stages)}
+    rig = Rig(work, random.Random(seed))
+    WAYS[way](rig, kills)
+    return rig.counted
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:]))))
+    folder, kills, seed, *way = sys.argv[1:]
+    print(msgspec.json.encode(main(Path(folder), int(kills), int(seed), *way)).decode())

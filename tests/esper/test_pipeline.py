@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from actors.display import Silent
+from actors.tezzeret.failures import Closed
+from actors.tezzeret.sandbox import Answer, Sandbox
 from contracts.config import BudgetConfig, Config, GrowthConfig, KernelConfig, RunConfig
 from contracts.growth import Candidate, GrowthView, Layout, ProbePlan, SiteInfo
 from contracts.kernels import KernelSpec, Strategy, design_of
@@ -133,10 +135,12 @@ def weights(grown: Grown) -> dict[str, Tensor]:
     return dict(grown.model.state_dict())
 
 
-def stocked(store: Path, spec: KernelSpec = SPEC, catalogue: Catalogue = CATALOGUE) -> None:
+def stocked(
+    store: Path, spec: KernelSpec = SPEC, catalogue: Catalogue = CATALOGUE, objects: str | None = None
+) -> None:
     """A store that has the kernel."""
     made = forge(spec, Strategy.FAST, catalogue)
-    with Library(store, catalogue=catalogue) as library:
+    with Library(store, catalogue=catalogue, objects=objects) as library:
         library.publish(spec, made.certificate, made.weights)
 
 
@@ -177,15 +181,68 @@ def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp
     assert store.read_text() == "a file where a folder should be"
 
 
-@pytest.mark.slow
-def test_what_is_not_in_the_store_is_compiled_while_the_run_trains(tmp_path: Path) -> None:
-    store, signal = tmp_path / "kernels", Signal()
+def test_a_run_trains_grows_and_ends_beside_a_compiler_that_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, killed = threading.Event(), threading.Event()
+    kill = Sandbox.kill
+
+    def never(self: Sandbox, header: bytes, body: bytes = b"", **named: object) -> Answer:
+        asked.set()
+        killed.wait()
+        raise Closed("it was killed before it answered")
+
+    def killing(self: Sandbox) -> None:
+        killed.set()
+        kill(self)
+
+    class FromThenOn(Patient):
+        """Training waits behind its first epoch until the compiler was asked, and then for nobody."""
+
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            assert not self._asked or asked.wait(PATIENCE_S)
+            assert not killed.is_set()
+            return F.cross_entropy(outputs, targets)
+
+    monkeypatch.setattr(Sandbox, "call", never)
+    monkeypatch.setattr(Sandbox, "kill", killing)
+    signal = Signal()
+    policy = FromThenOn(signal, epoch=2)
+    grown = run(policy, tmp_path / "kernels", signal)
+    assert grown.report.ended.kind == "finished"
+    assert len(grown.report.epochs) == EPOCHS
+    assert (grown.report.kernels.used, grown.report.kernels.built) == (0, 1)
+    assert not grown.report.kernels.left_out
+    with Library(tmp_path / "kernels") as library:
+        assert library.wanted() == (SPEC,), "the next run takes it up"
+
+
+def test_a_run_grafts_from_a_store_whose_kernels_lie_on_another_file_system(tmp_path: Path) -> None:
+    store, signal, objects = tmp_path / "kernels", Signal(), f"memory://{tmp_path.name}"
+    stocked(store, objects=objects)
     policy = Patient(signal, "kernels: all 1")
-    grown = run(policy, store, signal)
+    grown = run(policy, store, signal, f"kernels.objects={objects}")
+    with Library(store, objects=objects) as library:
+        there = library.find(SPEC)
+    assert there is not None
+    assert [graft.kernel for graft in grown.report.grafts] == [there.ref]
+    assert (grown.report.kernels.used, grown.report.kernels.built) == (1, 0)
+    assert not list(store.rglob(there.ref)), "it is nowhere else"
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+@pytest.mark.slow
+def test_what_is_not_in_the_store_is_compiled_while_the_run_trains(tmp_path: Path, scheme: str) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    objects = scheme and f"{scheme}{tmp_path.name}"
+    policy = Patient(signal, "kernels: all 1")
+    grown = run(policy, store, signal, f"kernels.objects={objects}")
     assert policy.germinated_at, (grown.report.ended, signal.events)
     (graft,) = grown.report.grafts
     assert graft.kernel
-    with Library(store) as library:
+    assert bool(list(store.rglob(graft.kernel))) == (not objects)
+    with Library(store, objects=objects or None) as library:
+        assert library.find(SPEC) is not None
         certificate = library.certificate(SPEC.design)
     assert certificate is not None
     assert certificate.strategy is Strategy.STANDARD

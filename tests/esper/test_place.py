@@ -2,17 +2,20 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 
+from actors.keeping import Keeper
 from contracts.growth import GrowthView
 from contracts.messages import SystemState
 from esper import place
 from esper.checkpoint.lock import holding
 from esper.checkpoint.store import CheckpointStore
 from esper.errors import BadSetup
+from esper.moment import Moment
 from esper.resume import CPU, FROM_HERE, LAST_BITS
 from esper.session import Grown, grow
 from esper.tamiyo.action import Action, Wait
@@ -92,12 +95,36 @@ def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before() -> N
     assert any(newest.name in told for told in rest.report.resumes[0].differences)
 
 
+def test_a_resumed_run_has_the_moments_besides_that_are_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, begin = broken_off(5), Keeper.begin
+    there = CheckpointStore(folder, 100).epochs()
+    found: list[int] = []
+
+    def begun(self: Keeper, moment: Moment, before: Iterable[Moment] = ()) -> None:
+        found.extend(one.epoch for one in (*before, moment))
+        begin(self, moment, before)
+
+    monkeypatch.setattr(Keeper, "begin", begun)
+    run("checkpoint.keep=100", "checkpoint.boundaries=3", resume=folder)
+    assert len(there) > 3
+    assert tuple(found) == there[-3:]
+
+
 def test_without_any_checkpoint_the_run_begins_anew_in_its_folder() -> None:
     folder = broken_off(0)
     again = run(resume=folder)
     assert again.folder == folder
     assert losses(again) == losses(run())
     assert again.report.resumes == ()
+
+
+def test_a_run_that_begins_anew_needs_room_for_a_step() -> None:
+    folder = broken_off(0)
+    before = (folder / "config.toml").read_bytes()
+    settings = (*SMALL, *WAITS)
+    with pytest.raises(BadSetup, match=r"that one step takes; give at least that$"):
+        grow(circle(), sites=["1"], gflop=1e-9, settings=settings, resume=folder)
+    assert (folder / "config.toml").read_bytes() == before
 
 
 def test_a_run_that_begins_anew_keeps_the_settings_that_it_was_given() -> None:
@@ -164,7 +191,13 @@ def test_a_run_that_is_complete_is_not_gone_on_with_unless_it_becomes_longer() -
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("train.optimizer=sgd", "was a Adam and is a SGD"), ("train.schedule=plateau", "schedule")],
+    [
+        ("train.optimizer=sgd", "the optimizer was Adam when the run began"),
+        ("train.optimizer=adam_amsgrad", "amsgrad of the optimizer was False"),
+        ("train.weight_decay=0.5", "weight_decay of the optimizer was 0"),
+        ("train.betas=[0.1,0.5]", r"betas of the optimizer was \(0.9, 0.999\)"),
+        ("train.schedule=plateau", "schedule"),
+    ],
 )
 def test_what_the_trainer_can_not_go_back_to_is_refused_before_anything_is_written(
     setting: str, reason: str

@@ -14,6 +14,11 @@ BEFORE = About(
     versions={"python": "3.11.7", "torch": "2.13.0", "esper-grow": "0.1.0"},
     host={"weight": (3, 2), "bias": (3,)},
     policy="heuristic-1",
+    optimizer={
+        "the optimizer": "Adam",
+        "lr of the optimizer": "0.01",
+        "betas of the optimizer": "(0.9, 0.999)",
+    },
 )
 
 
@@ -61,6 +66,31 @@ def test_each_difference_is_named_with_what_it_means(now: About, name: str, mean
     assert one.name == name
     assert meaning in one.meaning
     assert f"{name} was {one.was} and is {one.now}: " in one.text
+
+
+def cooked(**ingredients: str) -> About:
+    changed = {f"{name} of the optimizer": value for name, value in ingredients.items()}
+    return msgspec.structs.replace(BEFORE, optimizer=BEFORE.optimizer | changed)
+
+
+def test_another_rate_of_an_optimizer_that_was_brought_along_is_told_and_any_other_setting_refused() -> None:
+    (one,) = differences(BEFORE, cooked(lr="0.4"))
+    assert one.text == f"lr of the optimizer was 0.01 and is 0.4: {FROM_HERE}"
+    with pytest.raises(BadSetup, match=r"betas of the optimizer was \(0.9, 0.999\) when the run began"):
+        differences(BEFORE, cooked(betas="(0.5, 0.999)"))
+    with pytest.raises(BadSetup, match="the optimizer was Adam when the run began and can't become SGD"):
+        differences(BEFORE, msgspec.structs.replace(BEFORE, optimizer={"the optimizer": "SGD"}))
+
+
+def test_a_setting_that_another_torch_does_not_know_is_no_difference() -> None:
+    assert differences(cooked(decoupled="False"), BEFORE) == ()
+    assert differences(BEFORE, cooked(decoupled="False")) == ()
+
+
+def test_a_rate_of_the_configuration_is_told_once() -> None:
+    now = msgspec.structs.replace(changed(train={"learning_rate": 0.4}), optimizer=cooked(lr="0.4").optimizer)
+    (one,) = differences(BEFORE, now)
+    assert one.name == "train.learning_rate"
 
 
 @pytest.mark.parametrize("settings", [{"workload": "other"}, {"seed": 1}])

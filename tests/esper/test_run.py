@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from esper.checkpoint.listing import FOLDER, manifest_name
 from esper.checkpoint.lock import holding
-from esper.folder import check_left
+from esper.folder import check_left, has_checkpoint
 from esper.options import BAD_USAGE
 from esper.report.build import read
 from esper.run import DONE, HALTED, INTERRUPTED, WORKLOADS, main
@@ -25,6 +26,7 @@ from esper.workloads import registry
 from tests.actors.test_display import HIDE_CURSOR, SHOW_CURSOR, rest_of
 from tests.esper.forked import Ended, Job, in_processes
 from tests.esper.journal.told import has_told
+from tests.esper.karn.own import imports_forgotten, write_places
 
 PLAIN = ("--set", "kernels.prefetch=false")
 TINY = ("--epochs", "8", "--set", "train.epoch_steps=4", "--set", "train.validation_examples=200", *PLAIN)
@@ -64,6 +66,8 @@ def run_folder(out: Path) -> Path:
         (("--set", "growth.sites=['relu9']"), "the nearest are relu3"),
         (("--set", "growth.path.probation_epochs=soon"), "growth.path.probation_epochs"),
         (("--epochs", "0"), "at least 1"),
+        (("--gflop", "1e-9"), "is less than the 0.000704 GFLOP that one step takes; give at least that"),
+        (("--set", "growth.max_params=337"), "growth.max_params 337 is below the host's own 338 parameters"),
         (("--epochs", "3", "--gflop", "2"), "not allowed with"),
         (("--bus", "redsi://localhost"), 'it takes "memory" or the address of a Redis'),
         (("--bus", "redis://localhost:port"), "it takes"),
@@ -173,6 +177,39 @@ def test_a_signal_while_torch_loads_ends_the_process_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_run_that_is_cut_off_says_how_to_go_on_if_it_can(saved: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    (folder / FOLDER).mkdir(parents=True)
+    (folder / FOLDER / manifest_name(3)).touch()
+    if not saved:
+        (folder / FOLDER / manifest_name(3)).rename(folder / FOLDER / ".00000003.json.new")
+    program = (
+        "import os, pathlib, signal, sys, time\n"
+        "from esper.run import leaving_at_once\n"
+        "with leaving_at_once(lambda: print('closed', flush=True), pathlib.Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True)
+    way = f"; go on with: python -m esper.run --resume '{folder}'" if saved else ""
+    assert ended.returncode == INTERRUPTED
+    assert ended.stdout == "closed\n"
+    assert ended.stderr == f"esper: interrupted before the run was complete{way}\n"
+
+
+@pytest.mark.real
+def test_the_first_line_and_the_last_name_the_runs_own_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TINY, "--policy", "none", "--out", str(tmp_path)]) == DONE
+    lines = capsys.readouterr().out.splitlines()
+    folder = run_folder(tmp_path)
+    assert lines[0] == f"Esper  mnist1d · policy none · seed 0 · 8 epochs · {folder}"
+    assert lines[-1] == f"report  {folder}/report.html"
+    assert not any(" 0 parameters" in line for line in lines)
+
+
 @pytest.mark.real
 def test_a_run_leaves_its_folder_with_everything_in_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -269,6 +306,7 @@ def test_a_second_ctrl_c_ends_the_process_and_gives_the_terminal_back(pause_s: f
     assert process.returncode == INTERRUPTED
     assert "Traceback" not in err
     assert seen[0].rindex(SHOW_CURSOR) > seen[0].rindex(HIDE_CURSOR)
+    assert (f"--resume {run_folder(tmp_path)}" in err) == has_checkpoint(run_folder(tmp_path))
     check_left(run_folder(tmp_path))  # it can be gone on with at once
 
 
@@ -318,8 +356,10 @@ def test_a_disk_that_takes_no_more_is_said_in_one_line_and_what_it_took_is_whole
     ("arguments", "said"),
     [
         (["--shape", "4x19"], "give --layout too"),
-        (["--layout", "image", "--shape", "4"], "is not a image"),
-        (["--max-params", "30"], "need a site"),
+        (["--layout", "image", "--shape", "4"], "site of shape 4 is no image: its shape is (4,)"),
+        (["--layout", "vector", "--shape", "3x3"], "site of shape 3x3 is no vector: its shape is (3, 3)"),
+        (["--max-params", "30"], "give --layout and --shape too"),
+        (["--layout", "image", "--max-params", "30"], "give --layout and --shape too"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_refused(
@@ -338,3 +378,52 @@ def test_the_list_of_blueprints_can_be_asked_about_a_site(capsys: pytest.Capture
     lines = json.loads(capsys.readouterr().out)
     assert {"BP004", "BP007"} <= {line["blueprint_id"] for line in lines}
     assert all(line["params"] <= 30 and "sequence" in line["layouts"] for line in lines)
+
+
+def test_the_list_has_blueprints_of_ones_own_where_the_settings_name_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_places(tmp_path, "own_listed")
+    (tmp_path / "own.toml").write_text('[growth]\nblueprints = ["own_listed.py"]\n')
+    monkeypatch.chdir(tmp_path)
+    asked = ["blueprints", "--layout", "sequence", "--shape", "4x19", "--json"]
+    for setting in (["--set", "growth.blueprints=own_listed.py"], ["--config", "own.toml"]):
+        with imports_forgotten():
+            assert main([*asked, *setting]) == DONE
+        lines = {line["blueprint_id"]: line for line in json.loads(capsys.readouterr().out)}
+        own = lines["BP051"]
+        assert (own["name"], own["tier"], own["stage"], own["params"]) == ("place weights", "safe", 1, 4 * 19)
+        assert own["layouts"] == ["vector", "sequence", "image", "tokens"]
+        assert "BP004" in lines
+
+
+@pytest.mark.parametrize("command", [["blueprints"], ["--epochs", "1", "--quiet"]])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("growth.blueprints=~nosuchuser/x.py", "there is no file"),
+        ("growth.blueprints=nosuchmodule", "there is no module 'nosuchmodule'"),
+        ("growth.nosuch=1", "growth.nosuch"),
+    ],
+)
+def test_blueprints_of_ones_own_that_are_not_there_are_refused_in_one_line(
+    command: list[str], setting: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = [] if command == ["blueprints"] else ["--out", str(tmp_path)]
+    assert main([*command, *out, "--set", setting]) == BAD_USAGE
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err
+    assert told.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_kernel_store_in_a_home_that_nobody_has_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = "kernels.store=~nosuchuser/kernels"
+    assert main(["--epochs", "1", "--quiet", "--out", str(tmp_path), "--set", setting]) == BAD_USAGE
+    told = capsys.readouterr()
+    assert told.err.startswith("esper: kernels.store ~nosuchuser/kernels: ")
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert not list(tmp_path.iterdir())

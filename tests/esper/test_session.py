@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import io
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from actors.display import Silent
+from actors.display import PlainLines, Silent
 from actors.oona.errors import UnreachableError
 from actors.oona.open import OpenBus
 from contracts.growth import GrowthView
@@ -60,6 +61,14 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({"sites": []}, "no pattern"),
         ({"epochs": None}, "needs a length"),
         ({"settings": ["train.batch=3"]}, "not a setting"),
+        (
+            {"max_params": 16},
+            "^growth.max_params 16 is below the host's own 17 parameters; give more than 17",
+        ),
+        (
+            {"epochs": None, "gflop": 1e-7},
+            r"^run.gflop 1e-07 is less than the 0.\d+ GFLOP that one step takes",
+        ),
     ],
 )
 def test_a_setup_that_can_not_begin_is_refused_and_leaves_nothing(
@@ -182,6 +191,22 @@ def test_an_accuracy_that_fails_is_refused() -> None:
 def test_no_parameters_at_most_is_not_the_same_as_nothing_said() -> None:
     with pytest.raises(BadSetup, match="max_params"):
         grow(circle(), sites=["1"], epochs=2, max_params=0, settings=SMALL)
+
+
+def test_a_display_that_is_given_is_told_of_the_whole_run() -> None:
+    out = io.StringIO()
+    settings = [*SMALL, "kernels.prefetch=false", "run.policy=none"]
+    grown = grow(circle(), sites=["1"], epochs=2, settings=settings, display=PlainLines(out, lambda: 0.0))
+    lines = out.getvalue().splitlines()
+    assert lines[0] == f"Esper  Sequential · policy none · seed 0 · 2 epochs · {grown.folder}"
+    assert lines[-1] == f"report  {grown.folder}/report.html"
+
+
+def test_the_last_epoch_of_a_budget_in_flops_says_how_many_steps_it_had() -> None:
+    settings = [*SMALL, "kernels.prefetch=false", "run.policy=none"]
+    step = grow(circle(), sites=["1"], epochs=1, settings=settings).report.flops["train"] // 3
+    grown = grow(circle(), sites=["1"], gflop=8 * step / 1e9, settings=settings)
+    assert [one.steps for one in grown.report.epochs] == [3, 3, 2]
 
 
 @pytest.mark.real

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -107,6 +108,21 @@ def test_an_unknown_order_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFix
     assert "explode" in capsys.readouterr().err
 
 
+def test_only_what_is_required_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["steer"])
+    assert ended.value.code == 2
+    assert "the following arguments are required: DIR, ORDER; --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["steer"], ["events"], ["drill"]])
+def test_help_tells_of_every_exit_code(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"exit code 1 too|Exit codes: 0 .*, 1 .*, 2 ", told), told
+
+
 def test_the_options_name_every_order() -> None:
     assert set(options.ORDERS) == {*other_end.ORDERS, *options.SEED_ORDERS, other_end.BREAKER}
 
@@ -156,7 +172,7 @@ def test_a_real_run_is_steered_from_another_process(
             assert say("release")[1]["bearings"]["level"] == NONE
             assert say("halt")[0] == 0
             finish = next(line for line in shown if line["kind"] == "finish")
-            assert finish["ended"] == {"kind": "halted", "reason": "forced by operator"}
+            assert finish["ended"] == {"kind": "halted", "reason": "forced by operator", "complete": False}
             assert run.wait(60) == 3
             assert main(["steer", str(folder), "status"]) == 2
             assert not (folder / "control.sock").exists()

@@ -45,6 +45,12 @@ def spin_for_ever(body: bytes, tell: Tell) -> Outcome:
         pass
 
 
+def spin_until_it_gives_way(body: bytes, tell: Tell) -> Outcome:
+    while os.sched_getscheduler(0) != os.SCHED_IDLE:
+        pass
+    return b"gave way", b""
+
+
 def leak(body: bytes, tell: Tell) -> Outcome:
     while True:
         held.append(bytearray(os.urandom(1) * (4 * MIB)))
@@ -184,8 +190,8 @@ def _write(data: bytes) -> None:
 ACTS = {
     act.__name__: act
     for act in (
-        echo, raise_error, progress, sleep_for_ever, spin_for_ever, leak, allocate, crash, leave, garbage,
-        answer_twice, close_pipe, chatter, tries, start_thread, start_family,
+        echo, raise_error, progress, sleep_for_ever, spin_for_ever, spin_until_it_gives_way, leak, allocate,
+        crash, leave, garbage, answer_twice, close_pipe, chatter, tries, start_thread, start_family,
         leak_in_a_child, describe,
     )
 }  # fmt: skip

@@ -2,14 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from actors.runtime import ActorSystem, LoopClock
-from actors.tezzeret.actor import AskStanding, Conservative, Prefetch, Tezzeret
+from actors.tezzeret.actor import Conservative, Prefetch, Tezzeret
 from actors.tezzeret.sandbox import Limits
-from actors.tezzeret.shop import Announce, Announcement, Shop
+from actors.tezzeret.shop import Announce, Announcement, Shop, Standing
 from actors.tezzeret.smith import Smith
 from contracts.growth import Layout, SiteInfo
 from contracts.kernels import (
@@ -38,18 +39,21 @@ def spec(blueprint_id: str, draw: int) -> KernelSpec:
 class Rig:
     """A running system with Tezzeret in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, worker: str = ODD) -> None:
+        self.folder, self.worker = folder, worker
         self.smiths: list[Smith] = []
         self.announced: list[Announcement] = []
+        self.stood: list[Standing] = []
         self.news = asyncio.Event()
         self.breaks = 0
         self.system = ActorSystem(LoopClock(asyncio.get_running_loop()), random.Random(1))
-        self.tezzeret = self.system.spawn("tezzeret", lambda: Tezzeret(self.smith, self.announce))
+        self.tezzeret = self.system.spawn(
+            "tezzeret", lambda: Tezzeret(self.smith, self.announce, self.stands)
+        )
 
     def smith(self, tell: Announce) -> Smith:
         policy = Policy(strategy=Strategy.FAST)  # as the store's kernel was made
-        shop = Shop(self.folder, policy, Limits(background=False), worker=ODD)
+        shop = Shop(self.folder, policy, Limits(background=False), worker=self.worker)
         self.smiths.append(Smith(self.open, shop, random.Random(1), tell))
         return self.smiths[-1]
 
@@ -64,9 +68,14 @@ class Rig:
         self.announced.append(told)
         self.news.set()
 
-    async def until(self, count: int) -> None:
+    def stands(self, standing: Standing) -> None:
+        assert asyncio.get_running_loop() is not None
+        self.stood.append(standing)
+        self.news.set()
+
+    async def until(self, so: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while len(self.announced) < count:
+            while not so():
                 await self.news.wait()
                 self.news.clear()
 
@@ -87,8 +96,8 @@ def test_what_becomes_of_each_kernel_is_announced_on_the_loop(store: Path) -> No
             await rig.tezzeret.tell(Conservative(on=True))
             wanted = (spec("BP015", 0), spec("BP015", 1), spec("BP998", 0))
             await rig.tezzeret.tell(Prefetch(wanted))
-            await rig.until(4)
-            standing = await rig.tezzeret.ask(AskStanding(), deadline_s=10.0)
+            await rig.until(lambda: len(rig.announced) == 4 and rig.stood[-1].progress.done == 1)
+            standing = rig.stood[-1]
         there, unknown, update, drawn = rig.announced
         assert isinstance(there, KernelArtifactReady)
         assert isinstance(unknown, KernelArtifactError)
@@ -97,7 +106,7 @@ def test_what_becomes_of_each_kernel_is_announced_on_the_loop(store: Path) -> No
         assert (there.request_id, drawn.request_id) == (wanted[0].key, wanted[1].key)
         assert update.artifact_ref == drawn.artifact_ref != there.artifact_ref
         assert standing.conservative
-        assert standing.progress.left == 0
+        assert (standing.progress.left, standing.trouble) == (0, "")
 
     asyncio.run(main())
 
@@ -107,11 +116,7 @@ def test_a_job_that_hangs_holds_up_neither_the_loop_nor_the_stop(store: Path) ->
         rig = Rig(store)
         async with rig.system:
             await rig.tezzeret.tell(Prefetch((spec(HANGS, 0),)))
-            async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    standing = await rig.tezzeret.ask(AskStanding(), deadline_s=10.0)
-                    if standing.progress.busy == (HANGS,):
-                        break
+            await rig.until(lambda: bool(rig.stood) and rig.stood[-1].progress.busy == (HANGS,))
         assert rig.announced == []
         (smith,) = rig.smiths
         assert smith.stop(10.0), "it has ended"
@@ -121,6 +126,19 @@ def test_a_job_that_hangs_holds_up_neither_the_loop_nor_the_stop(store: Path) ->
         assert library.wanted() == (spec(HANGS, 0),)
 
 
+def test_that_no_process_can_be_had_is_told_on_the_loop(tmp_path: Path) -> None:
+    async def main() -> None:
+        rig = Rig(tmp_path, worker="tests.nosuchworker")
+        async with rig.system:
+            await rig.tezzeret.tell(Prefetch((spec("BP015", 0),)))
+            await rig.until(lambda: bool(rig.stood) and bool(rig.stood[-1].trouble))
+        assert "No module named" in rig.stood[-1].trouble
+        assert len(rig.stood) == len(set(map(str, rig.stood))), "each is told once"
+        assert rig.announced == []
+
+    asyncio.run(main())
+
+
 def test_a_smith_that_breaks_is_made_anew_and_goes_on_with_what_is_wanted(store: Path) -> None:
     async def main() -> None:
         with Library(store) as library:
@@ -128,7 +146,7 @@ def test_a_smith_that_breaks_is_made_anew_and_goes_on_with_what_is_wanted(store:
         rig = Rig(store)
         rig.breaks = 1
         async with rig.system:
-            await rig.until(2)
+            await rig.until(lambda: len(rig.announced) == 2)
         assert [type(told) for told in rig.announced] == [KernelCatalogUpdate, KernelArtifactReady]
         broken, mended = rig.smiths
         assert broken.standing.broken == "ZeroDivisionError: a mistake of ours"

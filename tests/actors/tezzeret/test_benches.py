@@ -31,7 +31,8 @@ def test_processes_have_a_head_start_until_the_first_kernel_was_made(
 
     monkeypatch.setattr(Sandbox, "call", call)
     given = Limits(job_s=7.0)
-    benches = Benches(Shop(tmp_path, limits=given))
+    shop = Shop(tmp_path, limits=given)
+    benches = Benches(shop)
     inbox: queue.SimpleQueue[Finished] = queue.SimpleQueue()
     failed = Finished(TASK, Died(1, ""))
     made = Finished(TASK, forge(SPEC, Strategy.EMERGENCY, CATALOGUE))
@@ -40,5 +41,5 @@ def test_processes_have_a_head_start_until_the_first_kernel_was_made(
         inbox.get(timeout=60.0)
         benches.free(outcome)
     benches.close()
-    assert [limits.head_start for limits in asked] == [True, True, False]
+    assert [limits.head_start for limits in asked] == [shop.head_start, shop.head_start, None]
     assert {(limits.job_s, limits.background) for limits in asked} == {(given.job_s, given.background)}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.tezzeret.confinement import HeadStart
 from actors.tezzeret.failures import (
     Closed,
     Died,
@@ -126,10 +127,18 @@ def test_it_gives_way_to_everybody_has_no_secrets_and_a_folder_of_its_own(
     assert not folder.exists(), "the folder goes with the process"
 
 
-def test_with_a_head_start_the_first_job_is_only_nice_and_those_after_it_give_way_to_everybody() -> None:
-    with Sandbox(MODULE, Limits(head_start=True)) as sandbox:
+def test_with_a_head_start_it_is_only_nice_from_job_to_job() -> None:
+    with Sandbox(MODULE, Limits(head_start=HeadStart(nice=3, processor_s=600.0))) as sandbox:
         first, later = (json.loads(sandbox.call(b"describe").body) for _ in range(2))
-    assert (first["nice"], first["idle"]) == (10, False)
+    assert (first["nice"], first["idle"]) == (later["nice"], later["idle"]) == (3, False)
+    assert later["threads idle"] == 0
+
+
+def test_a_head_start_is_over_after_some_time_of_processor_in_the_middle_of_a_job_too() -> None:
+    with Sandbox(MODULE, Limits(head_start=HeadStart(nice=3, processor_s=0.01))) as sandbox:
+        sandbox.call(b"describe")
+        assert sandbox.call(b"spin_until_it_gives_way").header == b"gave way"
+        later = json.loads(sandbox.call(b"describe").body)
     assert (later["nice"], later["idle"]) == (19, True)
     assert (later["threads idle"], later["threads"]) == (2, 2), "a thread that was there before it too"
 
@@ -207,6 +216,13 @@ def test_memory_far_above_the_limit_is_refused_from_inside_by_the_job_and_not_th
     assert shared.call(b"allocate", b"%d" % (64 << 20)).header == b"allocated"
     with pytest.raises(OutOfMemory, match="refused to it: MemoryError"):
         shared.call(b"allocate", b"%d" % (512 << 20), limits=TIGHT)
+
+
+def test_the_first_job_of_a_process_is_refused_memory_far_above_the_limit_too() -> None:
+    with Sandbox(MODULE, TIGHT) as sandbox:
+        with pytest.raises(OutOfMemory, match="refused to it: MemoryError"):
+            sandbox.call(b"allocate", b"%d" % (512 << 20))
+        assert sandbox.call(b"allocate", b"%d" % (16 << 20)).header == b"allocated"
 
 
 def test_a_crash_is_reported_with_its_signal_and_last_words(shared: Sandbox) -> None:

@@ -255,7 +255,7 @@ class Trusting(Library):
     """A store that believes its list, as none should."""
 
     def wanted(self) -> tuple[KernelSpec, ...]:
-        return tuple(self._records.wanted())
+        return tuple(one.spec for one in self._records.waiting())
 
 
 def on_the_list(folder: Path) -> set[str]:
@@ -360,7 +360,8 @@ def test_a_process_that_does_not_come_up_is_nothing_about_the_kernel_that_waits_
     assert told.all == []
     with Library(tmp_path) as library:
         assert library.given_up() == {}
-        assert library.attempts(wanted) == 0
+        (waiting,) = library.holdings()
+        assert waiting.attempts == 0
         assert library.wanted() == (wanted,)
 
 

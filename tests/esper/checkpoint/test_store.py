@@ -91,6 +91,25 @@ def test_the_number_of_a_save_counts_and_not_its_epoch() -> None:
     assert store.epochs() == (7, 9)
 
 
+def test_the_way_to_a_checkpoint_leaves_out_what_was_gone_back_from() -> None:
+    files, store = on_a_disk(keep=9)
+    for number, epoch in enumerate((3, 4, 5, 6, 4, 5), start=1):
+        store.save(Checkpoint(epoch, b"%d" % number, {}))
+    fresh = CheckpointStore(RUN, 9, files)
+    assert [(one.epoch, one.record) for one in fresh.before(5, 9)] == [(4, b"5"), (3, b"1")]
+    assert [one.epoch for one in fresh.before(5, 1)] == [4]
+    assert fresh.before(3, 9) == fresh.before(5, 0) == fresh.before(5, -1) == ()
+
+
+def test_a_damaged_one_on_the_way_is_passed_over(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 9)
+    for epoch in range(4):
+        store.save(a_checkpoint(epoch))
+    values = files_of(tmp_path, 3)[1]
+    values.write_bytes(values.read_bytes()[:-1])
+    assert [one.epoch for one in CheckpointStore(tmp_path, 9).before(3, 2)] == [1, 0]
+
+
 @given(st.integers(1, 4), st.integers(1, 9))
 def test_so_many_are_kept_and_their_files_are_all_there_is(keep: int, saves: int) -> None:
     files, store = on_a_disk(keep)

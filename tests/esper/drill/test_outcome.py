@@ -3,12 +3,15 @@
 import pytest
 from msgspec.structs import replace
 
+from contracts.growth import SeedFigures, SeedRecord
+from contracts.lifecycle import Gate, Stage
 from contracts.report import FailureFacts
 from esper.drill.outcome import DrillResult, Facts, judged
 from esper.drill.programme import BENIGN, HAZARDS, Drill, Onset, drill_config, onset_passes, programme
 from esper.drill.rehearsal import Observed
 from esper.drill.report import PASSES_A_STEP, TrialReport, TrialTerms
 from esper.drill.table import DrillReport, conclusion, table
+from esper.kasmina.gates import judge
 
 PASSED, CAUGHT = TrialReport(True, 8), TrialReport(False, 2, "finite", "NaN")
 G1 = FailureFacts(7, "a#0", "G1_GRADIENT_HEALTH", "too large")
@@ -75,6 +78,8 @@ def test_one_that_has_been_live_is_contained_if_the_host_was_rolled_back() -> No
         (PASSED, seen(misbehaved=False), {}, "proves nothing"),
         (PASSED, seen(), {"same_as_control": False}, "not that of the run without it"),
         (PASSED, seen(), {"accuracy": 0.4}, "of accuracy lost"),
+        (PASSED, seen(), {"accuracy": None}, "no accuracies to compare: its own was not measured"),
+        (PASSED, seen(), {"accuracy_control": None}, "no accuracies to compare: the control run's was not"),
         (None, seen(), {}, "never held"),
     ],
 )
@@ -136,3 +141,13 @@ def test_every_onset_but_the_trial_s_is_beyond_the_trial() -> None:
     in_trial = TrialTerms().steps * PASSES_A_STEP
     assert onset_passes(Onset.TRIAL, config) == 0
     assert in_trial < onset_passes(Onset.ISOLATED, config) < onset_passes(Onset.LIVE, config)
+
+
+@pytest.mark.parametrize(("ratio", "passes"), [(0.85, True), (1.06, True), (1.23, False), (1.83, False)])
+def test_in_drills_g3_lets_pass_what_harmless_ones_came_to_and_no_noise_that_harms(
+    ratio: float, passes: bool
+) -> None:
+    record = SeedRecord("a#0", "a", Stage.SHADOWING)
+    figures = SeedFigures("a#0", loss_with=2.0 * ratio, loss_without=2.0, starved_tensors=0)
+    gates = drill_config("mnist1d", 0).growth.gates
+    assert judge(Gate.G3_INTERFACE, record, figures, gates).passed is passes

@@ -68,6 +68,7 @@ class Meddler(nn.Module):
     def __init__(self, deed: str) -> None:
         super().__init__()
         self.deed = deed
+        self.aside = 0
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, h: Tensor) -> Tensor:
@@ -76,7 +77,9 @@ class Meddler(nn.Module):
         return h * self.scale
 
     def do(self) -> None:
-        if self.deed == "host":
+        unwatched = not torch.is_grad_enabled()
+        self.aside += unwatched
+        if self.deed == "host" or (self.deed == "host, unwatched" and unwatched and self.aside == 2):
             assert Meddler.model is not None
             next(Meddler.model.parameters()).data.add_(1e-6)
         elif self.deed == "error":
@@ -112,6 +115,15 @@ def test_what_it_does_beside_its_work_is_found(deed: str) -> None:
     STOP.clear()
     assert (report.passed, report.check) == (False, deed)
     assert report.steps == 0
+
+
+def test_a_host_that_is_changed_where_nobody_watches_is_found_by_the_list_that_was_frozen_before() -> None:
+    """In the last pass of a step, behind the tensor: no output and no gradient of that step tells."""
+    tried = subject()
+    first = next(name for name, _ in tried.model.named_parameters())
+    report = meddled("host, unwatched", tried, Watchman())
+    assert (report.passed, report.check, report.steps) == (False, "host", 0)
+    assert report.reason == f"{first} of the host was changed", "not the words of the shadow pass's watch"
 
 
 def test_time_memory_and_tries_to_escape_are_looked_at_from_inside_too() -> None:

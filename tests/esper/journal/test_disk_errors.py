@@ -185,7 +185,7 @@ ROOM_AGAIN = 5
 """Calls that a disk refuses for want of room before somebody has made some."""
 
 
-def outlive(folder: Path, say: Callable[[str], None]) -> None:
+def outlive(folder: Path, say: Callable[[str], None], waits: int = 2_000) -> None:
     """Write, wait out a disk that is full, and write on; say what is on the disk."""
     scribe_module.AGAIN_S = 0.01
     with Journal(folder, ThreadScribe(folder / FILE, group_s=0.0)) as journal:
@@ -194,11 +194,30 @@ def outlive(folder: Path, say: Callable[[str], None]) -> None:
             asyncio.run(journal.settle())
             if not journal.broken:
                 say(f"p{number}")
-            for _ in range(2_000):
-                if journal.broken:
-                    threading.Event().wait(0.005)
+            while journal.broken and waits:
+                waits -= 1
+                threading.Event().wait(0.005)
     for name, told in journal.troubles():
         say(f"{name}: {told}")
+
+
+def test_a_journal_whose_sync_has_failed_never_goes_on(disk: Path) -> None:
+    """What it should have written may be gone, though a second sync would say that it is there."""
+    failed = itertools.count()
+
+    def decide(call: Call, said: Sequence[str]) -> Decision:
+        due = len(said) >= 10 and is_sync(call) and next(failed) == 0
+        return Fail(errno.EIO) if due else None
+
+    folder = disk / "run"
+    folder.mkdir()
+    ended = supervised(lambda say: outlive(folder, say, waits=40), folder, decide)
+    assert ended.status == 0, ended.said
+    *there, told = ended.said
+    assert there == [f"p{number}" for number in range(10)]
+    assert told.startswith(f"journal_broken: {folder / FILE} ends early: ")
+    assert next(failed) == 1, "no other sync"
+    assert [one["event_id"] for one in events_of(folder)[0]][:10] == there
 
 
 def test_a_journal_goes_on_when_a_full_disk_has_room_again_and_says_what_it_lacks(disk: Path) -> None:

@@ -6,18 +6,21 @@ import shutil
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
+from esper.checkpoint.store import FOLDER
 from tests.esper.journal.workload import check_whole, live
 from tests.esper.urza.world import in_memory
 from tests.syscalls import Call, Decide, Decision, Ended, Kill, supervised
 
-STEPS, SIZES = 6, (10, 300, 5_000)
+STEPS, SIZES = 6, (10, 300, 1_500, 5_000)
 """Of a life; characters of an event."""
+SAVERS = ("event log", "field reports", "checkpoints")
 SPREAD = 29
 """By default every so many-th point is tried with a real kill."""
 COPIED_EVERY = 3
@@ -36,10 +39,28 @@ def lived(folder: Path, size: int, decide: Decide) -> Ended:
     return supervised(lambda say: live(folder, say, STEPS, size), folder, decide)
 
 
-def kill_at(point: int) -> Decide:
-    """Kill at the `point`-th call, the first of them being 0."""
-    count = itertools.count()
-    return lambda call, said: Kill() if next(count) == point else None
+class KillAt:
+    """Kills at the `point`-th call, the first of them being 0, and says whose it was."""
+
+    def __init__(self, point: int) -> None:
+        self._left = point
+        self.saver = ""
+        """Empty where the life was over by then."""
+
+    def __call__(self, call: Call, said: Sequence[str]) -> Decision:
+        self._left -= 1
+        if self._left != -1:
+            return None
+        self.saver = saver_of(call, said)
+        return Kill()
+
+
+def saver_of(call: Call, said: Sequence[str]) -> str:
+    """Whose work a call is; event log and reports share a file, and what was said last tells them apart."""
+    if any(FOLDER in path.parts or path.name == FOLDER for path in call.paths):
+        return "checkpoints"
+    last = said[-1].split()[0] if said else ""
+    return "field reports" if last in ("events", "report", "taken") else "event log"
 
 
 def points(folder: Path, size: int) -> int:
@@ -57,15 +78,17 @@ def points(folder: Path, size: int) -> int:
     return len(calls)
 
 
-def killed(disk: Path, size: int, every: int) -> Iterator[int]:
-    """One kill after the other, each checked; gives how much had been acknowledged before it."""
+def killed(disk: Path, size: int, every: int) -> Iterator[tuple[str, int]]:
+    """One kill after the other, each checked; gives in whose work, and how much had been acknowledged."""
     for point in range(size % every, points(disk / f"whole-{size}", size), every):
         folder = disk / f"{size}-{point}"
-        ended = lived(folder, size, kill_at(point))
-        assert ended.status in (-signal.SIGKILL, 0)  # the groups of two lives may differ by a call or two
+        kill = KillAt(point)
+        ended = lived(folder, size, kill)
+        assert ended.status == (-signal.SIGKILL if kill.saver else 0)
         check_whole(folder, ended.said)
         shutil.rmtree(folder)
-        yield len(ended.said)
+        if kill.saver:  # the groups of two lives may differ by a call or two
+            yield kill.saver, len(ended.said)
 
 
 def test_whatever_a_kill_leaves_holds_all_that_was_acknowledged(disk: Path) -> None:
@@ -88,17 +111,21 @@ def test_whatever_a_kill_leaves_holds_all_that_was_acknowledged(disk: Path) -> N
 
 
 def test_a_kill_at_any_write_loses_nothing_that_was_acknowledged(disk: Path) -> None:
-    acknowledged = list(killed(disk, SIZES[1], SPREAD))
-    assert len(acknowledged) >= 10
-    assert max(acknowledged) > 2 * STEPS
+    points = list(killed(disk, SIZES[1], SPREAD))
+    assert len(points) >= 10
+    assert {saver for saver, _ in points} == set(SAVERS)
+    assert max(held for _, held in points) > 2 * STEPS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_kill_at_every_write_loses_nothing_that_was_acknowledged(disk: Path) -> None:
-    held = [one for size in SIZES for one in killed(disk, size, 1)]
-    assert len(held) >= 1_000
-    print(f"{len(held)} kill points, {sum(held)} acknowledgements held")
+    points = [one for size in SIZES for one in killed(disk, size, 1)]
+    savers = Counter(saver for saver, _ in points)
+    print(f"{len(points)} kill points, {sum(held for _, held in points)} acknowledgements held; {savers}")
+    assert len(points) >= 1_000
+    assert set(savers) == set(SAVERS)
+    assert min(savers.values()) >= 200, "each of them is killed often"
 
 
 def killed_in_python(folder: Path, point: int) -> Ended:

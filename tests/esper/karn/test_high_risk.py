@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from contracts.blueprint import BlueprintTier
 from contracts.config import GrowthConfig
 from contracts.growth import Candidate, Contender, Layout, Path, ProbePlan, ProbeRound, SiteInfo
-from contracts.kernels import design_of
+from contracts.kernels import KernelSpec, design_of
 from contracts.lifecycle import SeedOperation
 from esper.export import DamagedModel, GrownModel, GrownSeed, regrow
 from esper.karn.blueprint import BlueprintError
 from esper.karn.blueprints import deadlock, endless_loop, memory_leak
 from esper.karn.blueprints.hazard import Hazard
 from esper.karn.catalogue import CATALOGUE
+from esper.karn.permission import DrillPermission
 from esper.karn.query import Query
 from esper.kasmina.engine import Engine
-from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import Verdict
+from esper.tezzeret.forge import build as forged
 from esper.tolaria.entries import build_entries
 from esper.tolaria.errors import PlanRefused
+from esper.urza.opening import build as opened
 from tests.esper.karn.pairs import SITES
 from tests.esper.kasmina.engine_world import SITES as ENGINE_SITES
 from tests.esper.kasmina.engine_world import Rig
@@ -44,7 +46,9 @@ DRILL_PATH = {
 def hazard(blueprint_id: str, onset: int = 0, site: SiteInfo = SITE) -> Hazard:
     """A module in training mode whose last layer is not zero any more."""
     generator = torch.Generator().manual_seed(1)
-    module = CATALOGUE.get(blueprint_id).build(site, {"width": 3.0, "onset": float(onset)}, generator)
+    module = CATALOGUE.get(blueprint_id).build(
+        site, {"width": 3.0, "onset": float(onset)}, generator, DrillPermission()
+    )
     assert isinstance(module, Hazard)
     with torch.no_grad():
         for parameter in module.back.parameters():
@@ -266,7 +270,7 @@ QUERIES: list[dict[str, Any]] = [
     {"approved": frozenset(IDS)},
     {"tags": ("hazard",)},
     {"max_stage": 9, "max_risk": 1.0},
-    {"conservative": True, "drill": True},
+    {"conservative": True, "drill": DrillPermission()},
 ]
 
 
@@ -274,17 +278,32 @@ QUERIES: list[dict[str, Any]] = [
 def test_no_query_answers_with_it_but_a_drill_s(asked_for: dict[str, Any]) -> None:
     found = CATALOGUE.query(Query(layout=Layout.SEQUENCE, **asked_for))
     assert [one.blueprint_id for one in found if one.blueprint_id in IDS] == []
-    drilled = CATALOGUE.query(Query(layout=Layout.SEQUENCE, drill=True))
+    drilled = CATALOGUE.query(Query(layout=Layout.SEQUENCE, drill=DrillPermission()))
     assert [one.blueprint_id for one in drilled if one.blueprint_id in IDS] != []
 
 
 def test_a_probe_that_names_it_is_refused_before_anything_is_built() -> None:
     candidate = Candidate(SITE.name, "BP046", {"width": 2.0, "onset": 0.0})
     plan = ProbePlan("p", (Contender((candidate,)),), (ProbeRound(1, 1),))
-    with pytest.raises(PlanRefused, match="BP046 is grown in drills alone"):
+    with pytest.raises(PlanRefused, match=r"BP046 \(endless loop\) is grown in drills alone"):
         build_entries(plan, {SITE.name: SITE}, CATALOGUE.build, lambda _: torch.Generator())
     with pytest.raises(BlueprintError):
         CATALOGUE.build(SITE, candidate, torch.Generator())
+
+
+@pytest.mark.parametrize("blueprint_id", IDS)
+def test_who_has_no_permission_builds_none_whatever_way(blueprint_id: str) -> None:
+    settings = {"width": 2.0, "onset": 0.0}
+    stream = torch.Generator().manual_seed(0)
+    state = stream.get_state()
+    with pytest.raises(BlueprintError, match=f"{blueprint_id} .* is grown in drills alone"):
+        CATALOGUE.get(blueprint_id).build(SITE, settings, stream)
+    spec = KernelSpec(design_of(SITE, blueprint_id, settings), 0)
+    with pytest.raises(BlueprintError, match="drills alone"):
+        opened(spec, CATALOGUE)
+    with pytest.raises(BlueprintError, match="drills alone"):
+        forged(spec, CATALOGUE)
+    assert torch.equal(stream.get_state(), state)
 
 
 def test_a_path_in_the_configuration_lets_nobody_in() -> None:

@@ -1,5 +1,7 @@
 """The catalogue answers a query with everything that it allows, in the stated order, and nothing else."""
 
+from collections.abc import Mapping
+from dataclasses import replace as replace_dataclass
 from typing import ClassVar
 
 import pytest
@@ -12,6 +14,7 @@ from contracts.growth import Layout, SiteInfo
 from esper.karn.blueprint import Blueprint, BlueprintError
 from esper.karn.blueprints.identity import Identity
 from esper.karn.catalogue import CATALOGUE, Catalogue
+from esper.karn.permission import DrillPermission
 from esper.karn.query import CONSERVATIVE_RISK_MAX, EVERY_TIER, Query
 from tests import strategies
 from tests.esper.karn.pairs import SITES
@@ -58,6 +61,7 @@ EVERY_KIND = Catalogue(
     (Safe(), Later(), Experimental(), OnApproval(), HighRisk(), QuarantineOnly(), Unstated(), Picky())
 )
 SITE = SITES[Layout.SEQUENCE]
+DRILL = DrillPermission()
 LIMITS = st.none() | st.integers(0, 3_000)
 APPROVED = frozenset({"BP036", "BP040", "BP901", "BP902", "BP903"})
 QUERIES = st.builds(
@@ -71,7 +75,7 @@ QUERIES = st.builds(
     tags=st.sets(st.sampled_from(("scale", "norm", "attention", "gate")), max_size=2).map(tuple),
     conservative=st.booleans(),
     approved=st.sampled_from((frozenset(), APPROVED)),
-    drill=st.booleans(),
+    drill=st.sampled_from((None, DRILL)),
 )
 
 
@@ -90,7 +94,7 @@ def allowed(one: Blueprint, query: Query) -> bool:
     return (
         fits
         and about.tier in query.tiers
-        and (query.drill if dangerous else not experimental or about.blueprint_id in query.approved)
+        and (query.drill is DRILL if dangerous else not experimental or about.blueprint_id in query.approved)
         and ((lowest and not dangerous) or not query.conservative)
         and (query.max_risk is None or about.risk <= query.max_risk)
         and (query.max_stage is None or about.stage <= query.max_stage)
@@ -137,19 +141,54 @@ def test_a_layout_alone_finds_what_grows_on_it(layout: Layout) -> None:
 def test_an_experimental_blueprint_needs_its_own_id_in_approved() -> None:
     assert "BP901" in ids(EVERY_KIND.query(Query(approved=frozenset({"BP901"}))))
     assert "BP902" in ids(EVERY_KIND.query(Query(approved=frozenset({"BP902"}))))
-    neither = ids(EVERY_KIND.query(Query(approved=frozenset({"BP001"}), drill=True)))
+    neither = ids(EVERY_KIND.query(Query(approved=frozenset({"BP001"}), drill=DRILL)))
     assert not {"BP901", "BP902"} & set(neither)
 
 
 def test_a_high_risk_blueprint_is_found_in_a_drill_alone() -> None:
     wide = Query(approved=frozenset(one.blueprint_id for one in EVERY_KIND), max_risk=1.0, max_stage=9)
     assert not {"BP903", "BP904"} & set(ids(EVERY_KIND.query(wide)))
-    assert {"BP903", "BP904"} <= set(ids(EVERY_KIND.query(Query(drill=True))))
-    assert not {"BP903", "BP904"} & set(ids(EVERY_KIND.query(Query(drill=True, conservative=True))))
+    assert {"BP903", "BP904"} <= set(ids(EVERY_KIND.query(Query(drill=DRILL))))
+    assert not {"BP903", "BP904"} & set(ids(EVERY_KIND.query(Query(drill=DRILL, conservative=True))))
+
+
+def test_what_is_described_is_everything_that_would_be_found_with_all_trust_and_builds_nothing() -> None:
+    for query in (Query(), Query(site=SITE, max_params=50), Query(layout=Layout.VECTOR, max_stage=2)):
+        described = EVERY_KIND.describe(query)
+        trusted = replace_dataclass(query, approved=frozenset(ids(tuple(EVERY_KIND))), drill=DRILL)
+        found = EVERY_KIND.query(trusted)
+        assert [one.about for one in described] == [one.descriptor for one in found]
+        assert not any(isinstance(value, Blueprint) for one in described for value in one)
+        costs = [one.costs(SITE, one.smallest()) if query.site else None for one in found]
+        assert [one.cost for one in described] == costs
+    assert {"BP903", "BP904"} <= {one.about.blueprint_id for one in EVERY_KIND.describe(Query())}
+
+
+class Counting(Identity):
+    """Counts how often its costs are asked for."""
+
+    counted = 0
+
+    def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
+        Counting.counted += 1
+        return super()._params(site, size)
+
+
+def test_at_sites_that_were_got_ready_no_query_counts_any_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counting, "counted", 0)
+    catalogue = Catalogue((Counting(),))
+    catalogue.get_ready(SITES.values())
+    assert Counting.counted == len(SITES)
+    for site in SITES.values():
+        assert ids(catalogue.query(Query(site=site, max_params=1_000))) == ["BP001"]
+    assert Counting.counted == len(SITES)
+    other = SiteInfo("other", Layout.VECTOR, (99,), 99, 0)
+    assert ids(catalogue.query(Query(site=other, max_params=1_000))) == ["BP001"]
+    assert Counting.counted == len(SITES) + 1
 
 
 def test_a_blueprint_that_does_not_state_its_tier_is_never_found() -> None:
-    wide = Query(drill=True, approved=frozenset({"BP905"}))
+    wide = Query(drill=DRILL, approved=frozenset({"BP905"}))
     assert "BP905" not in ids(EVERY_KIND.query(wide))
 
 
@@ -174,12 +213,16 @@ def test_a_query_that_makes_no_sense_is_refused() -> None:
         Query(max_params=3)
     with pytest.raises(ValueError, match="need a site"):
         Query(layout=Layout.IMAGE, max_flops=3)
-    with pytest.raises(ValueError, match="site conv is a sequence, not a image"):
+    with pytest.raises(ValueError, match="site conv is a sequence, no image"):
         Query(layout=Layout.IMAGE, site=SITE)
     odd = SiteInfo("odd", Layout.SEQUENCE, (4, 9, 9), 4, 0)
     for _ in range(2):
-        with pytest.raises(BlueprintError, match="is not a sequence"):
+        with pytest.raises(
+            BlueprintError, match=r"site odd is no sequence: .*; that of a sequence is \(channels, length\)"
+        ):
             CATALOGUE.query(Query(site=odd))
+    with pytest.raises(BlueprintError, match="site odd is no sequence"):
+        CATALOGUE.get_ready((SITE, odd))
 
 
 def test_the_first_stage_is_the_eight_that_there_were_first() -> None:

@@ -136,6 +136,15 @@ def test_in_conservative_mode_nothing_is_germinated_and_what_grows_goes_on() -> 
     assert rig.propose(rig.germinate("b")).applied
 
 
+def test_while_growth_rests_nothing_is_germinated_whoever_asks() -> None:
+    rig = Rig()
+    command = rig.germinate("a")
+    resting = rig.engine.propose(command, {}, 0, 0, 338, resting=True)
+    assert "growth rests after a trouble: nothing is germinated" in resting.refusal
+    assert not resting.plan.changes
+    assert not rig.do(rig.germinate("a")).refusal
+
+
 def test_in_conservative_mode_a_seed_has_to_gain_more() -> None:
     rig = Rig(GrowthConfig(path=AT_ONCE, gates=GateConfig(gain_min=0.08, conservative_factor=0.5)))
     rig.grown(SeedOperation.EVALUATE)

@@ -9,8 +9,8 @@ from contracts.config import GrowthConfig
 from contracts.growth import Path, SeedRecord
 from contracts.kernels import design_of
 from contracts.lifecycle import Gate, SeedOperation, Stage
+from esper.karn.permission import DrillPermission
 from esper.kasmina.engine import Engine
-from esper.kasmina.permission import DrillPermission
 from esper.kasmina.plan import Remove
 from tests.esper.kasmina.engine_world import SITES, TIERED, Rig
 

@@ -38,7 +38,7 @@ STANDINGS = st.builds(
         val_loss=st.none() | FIGURES,
         val_accuracy=st.none() | FIGURES,
         learning_rate=FIGURES,
-        boundary_ms=st.none() | st.builds(BoundaryFacts, TIMES, TIMES, TIMES, TIMES),
+        boundary_ms=st.none() | st.builds(BoundaryFacts, TIMES, TIMES, TIMES, TIMES, TIMES),
         params=COUNTS,
         train_flops=COUNTS,
     ),
@@ -61,6 +61,14 @@ POINTS = st.builds(
 @given(STANDINGS)
 def test_what_is_said_is_what_is_read(standing: Standing) -> None:
     assert standing_of(points(standing)) == standing
+
+
+@given(STANDINGS)
+def test_a_boundary_of_a_packet_that_knows_no_copy_had_none(standing: Standing) -> None:
+    older = [point for point in points(standing) if point.attributes.get("part") != "keep"]
+    told, read = standing.facts.boundary_ms, standing_of(older)
+    assert read is not None
+    assert read.facts.boundary_ms == (None if told is None else replace(told, keep=0.0))
 
 
 @given(STANDINGS, st.randoms())

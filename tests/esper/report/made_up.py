@@ -111,13 +111,17 @@ def course(
                 val_loss=None if epoch == epochs // 2 else loss,
                 val_accuracy=0.1 + (limit - 0.1) * learned - held * learned + dice.gauss(0, 0.008),
                 learning_rate=0.01 if share < 0.7 else 0.01 * (1 - 0.98 * (share - 0.7) / 0.3),
-                boundary_ms=BoundaryFacts(0.2 * total, 0.6 * total, 0.2 * total, total) if lives else None,
+                boundary_ms=_boundary(total) if lives else None,
                 params=338 + (sum(kept) if lives else 0),
                 train_flops=int(BUDGET_FLOPS * share ** (1.15 if lives else 1.0)),
                 conflict=_conflict(epoch) if lives and 0.22 < share <= 0.3 else None,
             )
         )
     return found
+
+
+def _boundary(total: float) -> BoundaryFacts:
+    return BoundaryFacts(0.2 * total, 0.5 * total, 0.2 * total, total, keep=0.1 * total)
 
 
 def _conflict(epoch: int) -> ConflictFacts:

@@ -3,6 +3,7 @@
 import math
 import re
 from html.parser import HTMLParser
+from typing import Literal
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from contracts.report import (
     StageFacts,
 )
 from esper.report import charts
-from esper.report.headline import sentence
+from esper.report.headline import result, sentence
 from esper.report.page import page
 from tests.esper.report.made_up import a_report
 
@@ -124,7 +125,70 @@ def test_ways_back_and_resumes_are_told_with_their_reasons() -> None:
 
 
 def test_an_interrupted_run_says_so() -> None:
-    assert "Interrupted after 0 epochs: stopped by a signal" in page(empty())
+    assert "Interrupted: stopped by a signal" in page(empty())
+    assert sentence(empty()) == "Interrupted at epoch 0: mnist1d stayed at 338 parameters."
+
+
+@pytest.mark.parametrize("kind", ["interrupted", "halted"])
+def test_the_title_of_a_run_that_was_cut_short_says_where(kind: Literal["interrupted", "halted"]) -> None:
+    cut = msgspec.structs.replace(a_report(60), ended=Ending(kind, "stopped by a signal"))
+    assert sentence(cut) == f"{kind.capitalize()} at epoch 59: {result(cut)}"
+    assert f"<title>{sentence(cut)}</title>" in page(cut)
+
+
+def test_a_run_that_is_complete_is_not_called_interrupted_for_its_comparison() -> None:
+    ended = Ending("interrupted", "the run itself is complete, its comparison was stopped", complete=True)
+    cut = msgspec.structs.replace(a_report(60), ended=ended)
+    assert sentence(cut) == result(cut) == sentence(a_report(60))
+    assert "Interrupted: the run itself is complete, its comparison was stopped" in page(cut)
+
+
+def shortened(report: Report, steps: int) -> Report:
+    """The same with as many steps in its last epoch, and all of them in the others."""
+    usual = report.config.train.epoch_steps
+    epochs = [msgspec.structs.replace(facts, steps=usual) for facts in report.epochs]
+    epochs[-1] = msgspec.structs.replace(epochs[-1], steps=steps)
+    return msgspec.structs.replace(report, epochs=tuple(epochs))
+
+
+def test_the_training_loss_of_a_shorter_last_epoch_is_drawn_apart_and_explained() -> None:
+    whole, cut = shortened(a_report(60), 40), shortened(a_report(60), 12)
+    accuracy, _, loss, over_flops = charts.curves(cut)
+    for drawing in (loss, over_flops):
+        assert drawing.note.startswith("Epoch 59 had 12 of 40 steps.")
+        assert ("box dot shorter", "training, shorter epoch") in drawing.keys
+        (dots,) = re.findall(r'd="([^"]*)" class="dots shorter"', drawing.svg)
+        assert dots.count("M") == 1
+    assert accuracy.note == ""
+    (curve,) = re.findall(r'd="([^"]*)" class="curve training"', loss.svg)
+    (before,) = re.findall(r'd="([^"]*)" class="curve training"', charts.curves(whole)[2].svg)
+    assert before.count(",") == curve.count(",") + 1
+    assert "shorter" not in charts.curves(whole)[2].svg
+    assert charts.curves(whole)[2].note == charts.curves(a_report(60))[2].note == ""
+
+
+def test_two_seeds_of_one_blueprint_have_names_of_their_own_in_drawings() -> None:
+    first = a_report().grafts[0]
+    grafts = tuple(msgspec.structs.replace(first, seed_id=f"relu1#{n}", site="relu1") for n in (0, 1))
+    report = msgspec.structs.replace(a_report(), grafts=grafts)
+    drawing = charts.timelines(report)
+    assert drawing is not None
+    for svg in (drawing.svg, charts.curves(report)[0].svg):
+        assert "relu1#0 BP009" in svg
+        assert "relu1#1 BP009" in svg
+
+
+def test_a_validation_that_nothing_went_by_is_not_among_what_was_spent() -> None:
+    report = a_report(20)
+    spent = {"train": report.final.train_flops - 100, "probe": 100, "validation": 3_000_000}
+    drawing = charts.flops(msgspec.structs.replace(report, flops=spent))
+    assert drawing is not None
+    assert "Validation took 3.00 MFLOP beside that" in drawing.note
+    assert not any("validation" in said for _, said in drawing.keys)
+    counted = charts.flops(msgspec.structs.replace(report, flops={**spent, "train": 5}))
+    assert counted is not None
+    assert counted.note == ""
+    assert any("validation" in said for _, said in counted.keys)
 
 
 def test_the_page_asks_nothing_of_the_network() -> None:

@@ -72,7 +72,10 @@ def test_a_boundary_above_its_budget_is_red() -> None:
 def test_kernels_that_are_being_made_have_a_line_until_all_are_ready() -> None:
     made = msgspec.structs.replace(a_view(), kernels=KernelProgress(7, 24))
     (line,) = [text.plain for text in lines(made) if text.plain.startswith("kernels")]
-    assert "7 of 24 ready" in line
+    assert line.endswith("7 of 24 ready for what may be grown next")
+    now = msgspec.structs.replace(made, kernels=KernelProgress(7, 24, ("identity", "low rank")))
+    (line,) = [text.plain for text in lines(now) if text.plain.startswith("kernels")]
+    assert line.endswith("next; now identity, low rank")
     for done in (KernelProgress(24, 24), None):
         shown = lines(msgspec.structs.replace(made, kernels=done))
         assert not any(text.plain.startswith("kernels") for text in shown)
@@ -103,3 +106,25 @@ def test_the_summary_says_which_grafts_came_from_the_store_and_what_was_amiss() 
         "made again; left out: BP036; never compiled: BP051" in told
     )
     assert "from the store" not in "\n".join(text.plain for text in summary(a_report(), "runs/x"))
+
+
+def test_two_seeds_of_one_blueprint_can_be_told_apart() -> None:
+    first = a_report().grafts[0]
+    grafts = tuple(
+        msgspec.structs.replace(first, seed_id=f"relu1#{n}", site="relu1", gain=None) for n in (0, 1)
+    )
+    report = msgspec.structs.replace(a_report(), grafts=grafts)
+    told = [line.plain for line in summary(report, "runs/x") if "fossilized" in line.plain]
+    assert [line.split()[0] for line in told] == ["relu1#0", "relu1#1"]
+
+
+def test_the_picture_names_a_seed_by_its_id_and_an_empty_site_by_its_name() -> None:
+    rows = [line.split()[:2] for line in said(a_view()).splitlines()]
+    assert ["a1f0", "fossilized"] in rows
+    assert ["d410", "blending"] in rows
+    assert ["body.relu3", "dormant"] in rows
+
+
+def test_the_picture_names_the_runs_own_folder() -> None:
+    facts = RunFacts("mnist1d", "heuristic", 0, "runs", folder="runs/mnist1d-s0")
+    assert "seed 0 · runs/mnist1d-s0 · starting" in said(RunView(facts))

@@ -1,5 +1,7 @@
 """Figures as people read them."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,8 @@ FIGURES = st.floats(allow_nan=False, allow_infinity=False)
         (words.count(7_000_000_000), "7.00 G"),
         (words.counted(1, "seed", "seeds"), "1 seed"),
         (words.counted(1200, "seed", "seeds"), "1,200 seeds"),
+        (words.flops(999_680_000), "1.00 GFLOP"),
+        (words.flops(999_400_000), "999 MFLOP"),
         (words.flops(12_345_000_000), "12.3 GFLOP"),
         (words.flops(999), "999 FLOP"),
         (words.flops(0), "0 FLOP"),
@@ -58,3 +62,18 @@ def test_a_sparkline_shows_the_least_and_the_greatest() -> None:
 def test_a_sparkline_leaves_blank_what_was_not_measured() -> None:
     assert words.sparkline([1.0, None, 2.0], 3) == "▁ █"
     assert words.sparkline([None, None], 2) == ""
+
+
+@given(st.integers(1, 10**24))
+def test_gflop_for_an_option_are_no_less_and_hardly_more(flops: int) -> None:
+    text = words.gflop_above(flops)
+    assert "e" not in text
+    rounded = Decimal(text).scaleb(9)
+    assert flops <= rounded <= flops * Decimal("1.01")
+    assert len(str(int(rounded)).rstrip("0")) <= 3
+
+
+def test_gflop_for_an_option_are_plain() -> None:
+    assert [words.gflop_above(n) for n in (1, 704_000, 704_001, 30_000_000_000, 123_456 * 10**9)] == [
+        "0.000000001", "0.000704", "0.000705", "30", "124000",
+    ]  # fmt: skip

@@ -169,3 +169,26 @@ def test_what_is_remembered_is_the_runs_own_policy() -> None:
 def test_without_a_caretaker_the_policy_decides_itself() -> None:
     controller = Controller(Curious(), "run")
     assert controller.decide(state(), view(conservative=True), 0).issued_by == "tamiyo/curious"
+
+
+def test_short_of_memory_the_newest_seed_is_culled_whatever_it_gains() -> None:
+    older = on_probation(gain=2 * FLOOR)
+    newer = seed(Stage.TRAINING, site="body.1", stage_epoch=19)
+    newer = replace(newer, record=replace(newer.record, born_epoch=18))
+    short = view(20, (newer, older), conservative=True, short_of_memory=True)
+    action = Caretaker(GATES).act(state(20), short)
+    assert isinstance(action, Cull)
+    assert action.seed_id == newer.record.seed_id
+    assert "more memory than its budget" in action.reason
+    alone = Caretaker(GATES).act(state(20), replace(short, sites=view(20, (older,)).sites))
+    assert isinstance(alone, Cull)
+    assert alone.seed_id == older.record.seed_id, "also one that would be let in"
+    assert isinstance(Caretaker(GATES).act(state(20), replace(short, sites=view(20).sites)), Wait)
+
+
+@pytest.mark.parametrize("stage", [Stage.CULLED, Stage.EMBARGOED, Stage.RESETTING])
+def test_short_of_memory_no_second_seed_is_culled_before_the_first_is_gone(stage: Stage) -> None:
+    leaving = seed(stage, site="body.1", stage_epoch=19)
+    sites = view(20, (on_probation(gain=None), leaving)).sites
+    short = replace(view(20, conservative=True, short_of_memory=True), sites=sites)
+    assert isinstance(Caretaker(GATES).act(state(20), short), Wait)

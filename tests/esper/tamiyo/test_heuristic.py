@@ -1,5 +1,6 @@
 """Claims about the heuristic policy, one boundary at a time."""
 
+import re
 from itertools import pairwise
 
 import msgspec
@@ -11,7 +12,7 @@ from contracts.lifecycle import SeedOperation, Stage
 from esper.karn.catalogue import CATALOGUE
 from esper.tamiyo.action import Advance, Cull, Germinate, Wait
 from esper.tamiyo.heuristic import ANSWER_EPOCHS, TRIES_MAX, Heuristic
-from tests.esper.tamiyo.views import seed, state, view
+from tests.esper.tamiyo.views import SITES, seed, state, view
 
 GROWTH = GrowthConfig(path=Path(0, 0, 0, 4))
 CONFIG = HeuristicConfig()
@@ -221,3 +222,39 @@ def test_what_is_caught_up_with_is_counted_once() -> None:
         policy.act(state(epoch), with_evidence(report, epoch, seeds=(culled,)))
     memory = msgspec.msgpack.decode(policy.memory())
     assert (memory["culls"], memory["over"]) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"budget_flops": 10**8}, r"pays: [\d.]+ GFLOP would do$"),
+        ({"budget_flops": None, "epoch": 1}, r"pays: \d+ epochs would do$"),
+        ({"max_params": 338}, r"^no blueprint fits the 0 parameters that are left for \d seeds$"),
+        ({"max_params": 300}, r"^no blueprint fits the 0 parameters that are left for \d seeds$"),
+    ],
+)
+def test_it_says_what_would_be_enough_where_it_can_not_race(facts: dict[str, object], said: str) -> None:
+    policy = heuristic()
+    where = view(**facts)  # type: ignore[arg-type]
+    assert policy.survey(state(10), where) is None
+    action = policy.act(state(10), where)
+    assert isinstance(action, Wait)
+    assert re.search(said, action.reason), action.reason
+
+
+def test_a_budget_that_it_calls_enough_is_enough() -> None:
+    poor = heuristic()
+    poor.survey(state(10), view(budget_flops=10**8))
+    action = poor.act(state(10), view(budget_flops=10**8))
+    assert isinstance(action, Wait)
+    (gflop,) = re.findall(r"([\d.]+) GFLOP", action.reason)
+    rich = view(budget_flops=round(float(gflop) * 1e9))
+    assert heuristic().survey(state(10), rich) is not None
+
+
+def test_while_every_site_rests_it_waits_and_does_not_give_up() -> None:
+    policy = heuristic()
+    culled = tuple(seed(Stage.CULLED, site.name, stage_epoch=9) for site in SITES)
+    assert policy.survey(state(10), view(10, culled)) is None
+    assert policy.act(state(10), view(10, culled)) == Wait("")
+    assert policy.survey(state(18), view(18)) is not None

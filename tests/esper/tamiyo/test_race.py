@@ -16,6 +16,8 @@ from esper.tamiyo.race import (
     STEPS_MAX,
     STEPS_MIN,
     best_kinds,
+    enough_for_kinds,
+    epoch_flops,
     kind_race,
     site_order,
     site_race,
@@ -155,3 +157,23 @@ def test_sites_are_ordered_without_repeats_and_without_losers(gains: list[float]
     order = site_order(shown, view(), ["BP003"], tie)
     assert len(order) == len(set(order))
     assert set(order) == {score.contender.grafts[0].site for score in shown.scores if score.gain > 0}
+
+
+@given(allotment=st.integers(80, 900), in_epochs=st.booleans())
+def test_a_budget_is_enough_exactly_where_a_race_is_run(allotment: int, in_epochs: bool) -> None:
+    situation = view(budget_flops=None) if in_epochs else view()
+    enough = enough_for_kinds(situation, CATALOGUE, GROWTH, CONFIG, allotment)
+    assert enough is not None
+
+    def raced(flops: float) -> ProbePlan | None:
+        length: dict[str, object] = {"budget_flops": int(flops)}
+        if in_epochs:
+            length = {"progress": situation.epoch * epoch_flops(situation) / flops}
+        return kind_race(msgspec.structs.replace(situation, **length), CATALOGUE, GROWTH, CONFIG, allotment)
+
+    assert raced(1.001 * enough) is not None
+    assert raced(0.99 * enough) is None
+
+
+def test_no_budget_is_enough_where_there_is_nothing_to_compare() -> None:
+    assert enough_for_kinds(view(), CATALOGUE, GROWTH, CONFIG, 0) is None

@@ -136,6 +136,19 @@ def test_a_failure_is_tried_again_after_a_rest_that_grows_and_then_given_up() ->
     assert one.rest_s(20.0) is None
 
 
+def test_rests_of_as_many_streams_lie_apart_but_never_more_than_a_quarter_from_what_they_are() -> None:
+    rests = []
+    for seed in range(200):
+        one = Agenda(Policy(), random.Random(seed), lambda: Breaker(BREAKER.failures_max, BREAKER.open_s))
+        one.want([spec(1)])
+        crash(one, 0.0)
+        rest = one.rest_s(0.0)
+        assert rest is not None
+        rests.append(rest / one.policy.backoff_s[0])
+    assert 0.75 <= min(rests) < 0.8, "who failed together does not try again together"
+    assert 1.2 < max(rests) <= 1.25
+
+
 def test_a_verdict_of_the_compiler_is_not_asked_for_again() -> None:
     one = agenda()
     one.want([spec(1)])

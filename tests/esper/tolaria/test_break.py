@@ -13,9 +13,18 @@ from torch import Tensor
 
 from contracts.emergency import Trigger
 from esper.tolaria.errors import TrainingDiverged
-from esper.tolaria.level import RECENT_EPOCHS, LevelState, LossLevel
+from esper.tolaria.level import OPENING_STEPS, RECENT_EPOCHS, LevelState, LossLevel
+from esper.tolaria.trainer import ODD_VALIDATION
 from tests import hosts
-from tests.esper.tolaria.runs import Run, config, finished, same_snapshot, same_value, tensors_of
+from tests.esper.tolaria.runs import (
+    Run,
+    config,
+    finished,
+    resumed,
+    same_snapshot,
+    same_value,
+    tensors_of,
+)
 from tests.hosts import HOSTS, Host
 
 MLP = HOSTS[0]
@@ -179,9 +188,11 @@ def test_a_host_that_an_epochs_last_step_has_damaged_is_no_boundary_to_go_back_t
     assert (raised.value.kind, raised.value.step) == (Trigger.NOT_FINITE, step + epoch_steps)
     assert len(run.kept) == 1, "it is not kept"
     run.go_back(run.kept[-1], behind_break=True)
-    run.turn()
-    told = run.trainer.assemble().foreign
-    assert [(one.setting, one.found) for one in told] == [("lr", "nan")], "what broke it is told all the same"
+    other = resumed(run.keep(), MLP, config(epochs=4))
+    for process in (run, other):
+        process.turn()
+        told = [(one.setting, one.found) for one in process.trainer.assemble().foreign]
+        assert told == [("lr", "nan")], "what broke it is told all the same, by whichever process goes on"
     run.finish()
     assert healthy(run)
 
@@ -191,8 +202,24 @@ def test_validation_that_is_not_finite_breaks_no_run_whose_host_is_sound() -> No
     run.trainer._machine.parts.grafts.model.register_forward_hook(
         lambda module, inputs, outputs: outputs if module.training else outputs * float("nan")
     )
-    assert math.isnan(run.trainer.run_epoch().val_loss)
+    results = [run.trainer.run_epoch(), run.trainer.run_epoch()]
+    assert all(math.isnan(result.val_loss) for result in results)
+    assert [result.notices for result in results] == [(ODD_VALIDATION,), ()], "said once"
     assert healthy(run)
+
+
+def test_a_buffer_that_came_to_be_nan_is_no_boundary_to_go_back_to() -> None:
+    run = Run.new(MLP, config(epochs=3))
+    run.turn()
+    model = run.trainer._machine.parts.grafts.model
+    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    model.register_buffer("spoilt", torch.tensor([math.nan]))
+    spoils = model.register_forward_hook(
+        lambda module, inputs, outputs: outputs if module.training else outputs + module.spoilt.sum()
+    )
+    with pytest.raises(TrainingDiverged, match="host's spoilt is not finite"):
+        run.trainer.run_epoch()
+    spoils.remove()
 
 
 def test_a_loss_far_above_its_level_is_no_step_and_one_below_it_is() -> None:
@@ -211,8 +238,38 @@ def test_a_loss_far_above_its_level_is_no_step_and_one_below_it_is() -> None:
     assert raised.value.kind is Trigger.LOSS_EXPLODED
 
 
-def test_the_first_epoch_has_no_level_and_a_loss_below_zero_none_that_could_be_passed() -> None:
+def test_in_the_first_epoch_the_steps_before_are_the_level() -> None:
+    run, factor, calls = Run.new(MLP, config(epochs=2, epoch_steps=OPENING_STEPS + 1)), 1e4, 0
+    loop = run.trainer._machine.loop
+    plain = loop.loss_fn
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return plain(outputs, targets) * (factor if calls == OPENING_STEPS + 1 else 1.0)
+
+    loop.loss_fn = loss_fn
+    with pytest.raises(TrainingDiverged, match="far over its recent level") as raised:
+        run.trainer.run_epoch()
+    assert raised.value.step == OPENING_STEPS
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=OPENING_STEPS, max_size=20))
+def test_an_opening_allows_what_its_steps_were_and_no_step_as_far_above_them_as_they_are_large(
+    losses: list[float],
+) -> None:
+    opening = LossLevel(15.0).opening()
+    assert opening is not None
+    limits = [opening.saw(loss) for loss in losses]
+    assert limits[: OPENING_STEPS - 1] == [math.inf] * (OPENING_STEPS - 1)
+    size, highest = max(map(abs, losses)), max(losses)
+    assert limits[-1] >= highest
+    assert limits[-1] <= highest + 15.0 * size if size else limits[-1] == math.inf
+
+
+def test_before_the_first_epoch_there_is_no_level_and_below_zero_a_loss_may_rise_by_as_much() -> None:
     level = LossLevel(15.0)
+    assert level.opening() is not None
     assert level.limit == math.inf
     level.saw(float("nan"))
     assert level.limit == math.inf
@@ -220,9 +277,15 @@ def test_the_first_epoch_has_no_level_and_a_loss_below_zero_none_that_could_be_p
     assert level.limit == 30.0
     level.saw(float("nan"))
     assert level.limit == 30.0
+    assert level.opening() is None
     below = LossLevel(15.0)
     below.saw(-1.0)
-    assert below.limit == math.inf
+    assert below.limit == 13.0
+    below.saw(-49.0)
+    assert below.limit == -1.0 + 14 * 49.0
+    nothing = LossLevel(15.0)
+    nothing.saw(0.0)
+    assert nothing.limit == math.inf
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))
@@ -251,5 +314,5 @@ def test_harm_at_any_call_of_any_hosts_loss_leaves_nothing_behind(harm: str) -> 
             became[word] = became.get(word, 0) + 1
     print(f"{harm}: {became}")
     assert became["again"] > 0
-    assert became.get("back", 0) > 0 or harm == "exploded"  # which the first epoch has no level for
+    assert became.get("back", 0) > 0 or harm == "exploded"  # which the first steps have no level for
     assert "never" not in became

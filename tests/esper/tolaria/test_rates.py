@@ -273,6 +273,22 @@ def test_foreign_changes_are_part_of_the_state() -> None:
     anew.restore(rates.state())
     assert anew.foreign_changes == 1
     assert anew.state() == rates.state()
+    told = rates.take_told()
+    assert (len(told), anew.take_told()) == (1, told), "what nobody has asked for yet is told there"
+    assert anew.state().untold == ()
+
+
+def test_going_back_tells_no_foreign_change_twice_and_forgets_none() -> None:
+    opt = optimizer(HOST)
+    rates = Rates(opt, SCHEDULE)
+    before = rates.state()
+    opt.param_groups[0]["lr"] = 1.0
+    rates.apply(0.0)
+    found = rates.state()
+    rates.restore(before)
+    assert rates.state().untold == found.untold, "what was found since stays to be told"
+    rates.restore(found)
+    assert rates.take_told() == found.untold
 
 
 @dataclass

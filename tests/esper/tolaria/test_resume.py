@@ -207,6 +207,21 @@ def test_a_network_in_double_precision_goes_on_too() -> None:
     assert check(run, MLP, range(2, 3), turns=1, prepare=double) == 1
 
 
+def test_what_was_noticed_once_is_not_told_again() -> None:
+    def ending(task: Task) -> Task:
+        made = optimizer_of(torch.optim.SGD)(task)
+        return replace(made, scheduler=lambda o: OneCycleLR(o, 0.02, total_steps=8), scheduler_every="step")
+
+    run = Run.new(MLP, prepare=ending)
+    told = [run.turn().notices for _ in range(6)]
+    (noticed,) = [one for one in told if one]
+    assert "the schedule has ended" in noticed[0]
+    at = told.index(noticed)
+    assert check(run, MLP, range(at - 1, at + 1), turns=2, prepare=ending) == 2
+    run.go_back(run.kept[at - 1])
+    assert run.turn().notices == (), "nor after a rollback: it was told"
+
+
 def test_what_a_host_of_another_shape_is_given_is_refused() -> None:
     kept = finished(MLP).kept[3]
     other = Run.new(CONV1D)

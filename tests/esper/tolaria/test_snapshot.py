@@ -394,3 +394,24 @@ def test_a_run_read_from_disk_takes_the_place_of_what_has_grown_since() -> None:
     run.trainer.restore(read)
     assert same_snapshot(run.trainer.keep(), kept, spent=False)
     assert all(run.trainer._grafts.module(name) is module for name, module in read.modules.items())
+
+
+def test_a_run_goes_on_from_the_disk_as_it_goes_on_from_memory() -> None:
+    run = Run.new(HOSTS[0])
+    while len(run.kept) < 8:
+        run.turn()
+    kept = next(one.snapshot for one in run.kept if len(one.snapshot.network.seeds) == 2)
+    after = []
+    for snapshot in (kept, through_disk(run, kept)):
+        run.trainer.restore(snapshot)
+        run.trainer.run_epoch()
+        after.append(run.trainer.keep())
+        assert run.trainer._machine.safe_point.look() == (), "no parameter of a module that is gone is left"
+    assert same_snapshot(*(_without_costs(one) for one in after), spent=False)
+
+
+def _without_costs(snapshot: Snapshot) -> Snapshot:
+    """The same but for the FLOPs spent so far, which never fall."""
+    at = snapshot.position
+    assert at.last is not None
+    return replace(snapshot, position=replace(at, last=replace(at.last, spent_flops=0)))

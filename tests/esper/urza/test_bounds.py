@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from esper.urza import ledger, records, upkeep
 from esper.urza.errors import Unavailable
 from esper.urza.ledger import FILE
 from esper.urza.library import Library
+from esper.urza.objects import objects_at
 from tests.esper.urza.world import a_spec, file_of, in_memory, published, sha256
 
 
@@ -75,6 +77,13 @@ def test_an_opening_looks_into_some_files_the_smallest_first_and_leaves_the_rest
     for _ in range(2):
         Library(store).close()
     assert not any(file_of(store, name).exists() for name in names)
+
+
+def test_an_opening_looks_into_no_more_than_4096_files_however_small_they_are(store: Path) -> None:
+    store.mkdir()
+    with closing(objects_at(None, store, "a user")) as objects:
+        names = [f"{number:064x}.kernel" for number in range(5_000)]
+        assert upkeep._affordable(objects, names) == names[:4_096], "none of them costs a byte"
 
 
 def test_a_file_that_is_larger_than_an_artifact_is_not_read_and_does_not_wait(

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import zlib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from esper.urza.opening import build
 from esper.urza.presence import Presence
 from esper.urza.seal import Seal
 from esper.urza.weights import load, weight_bytes_max, weights_of
+from tests.esper.urza.corpus import container
 from tests.esper.urza.world import a_certificate, a_spec, its_weights
 
 SPEC = a_spec()
@@ -52,6 +54,19 @@ def test_a_large_body_is_deflated_where_that_is_shorter_and_inflates_to_no_more_
     with pytest.raises(Damaged):
         unpack(packed, len(body) - 1)
     assert len(pack(Kind.PROGRAM, SPEC, a_certificate(SPEC), body[:-1])) > COMPRESS_ABOVE
+
+
+def test_a_deflated_body_ends_with_its_stream_and_its_stream_with_the_body() -> None:
+    body = its_weights(SPEC)
+    stream = zlib.compress(body)
+    bare = zlib.compressobj()
+    unfinished = bare.compress(body) + bare.flush(zlib.Z_SYNC_FLUSH)
+    assert zlib.decompressobj().decompress(unfinished) == body
+    assert unpack(container(SPEC, body, stored=stream, deflated=True), len(body))[1] == body
+    for wrong in (stream + b"more", stream + stream, stream[:-1], stream[:-4], unfinished):
+        content = container(SPEC, body, stored=wrong, deflated=True)
+        with pytest.raises(Damaged, match=f"does not inflate to the {len(body):,} bytes"):
+            unpack(content, len(body))
 
 
 def test_what_could_not_be_read_again_is_not_packed() -> None:

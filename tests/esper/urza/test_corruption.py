@@ -9,12 +9,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from esper.karn.catalogue import CATALOGUE
+from esper.urza.container import pack
 from esper.urza.errors import Damaged
 from esper.urza.library import Library
+from esper.urza.names import Kind
 from esper.urza.opening import build
-from tests.esper.urza.world import a_spec, entered, file_of, in_memory, published
+from tests.esper.urza.world import (
+    a_certificate,
+    a_spec,
+    entered,
+    file_of,
+    in_memory,
+    its_weights,
+    published,
+    sha256,
+)
 from tests.examples import examples
 
 KERNELS = 6
@@ -145,3 +157,18 @@ def test_even_with_a_matching_digest_nothing_is_loaded_that_the_stream_does_not_
         module = store.library.fetch(spec).module
     held = module.state_dict()
     assert all(torch.equal(held[name].view(torch.uint8), built[name].view(torch.uint8)) for name in built)
+
+
+def test_a_file_of_other_code_or_versions_is_refused_under_a_row_that_says_the_present_ones(
+    store: Store,
+) -> None:
+    spec = a_spec(50)
+    ref = published(store.library, spec)
+    stale = replace(a_certificate(spec), guard_digest=sha256(b"another torch"))
+    name = entered(store.folder, ref, pack(Kind.KERNEL, spec, stale, its_weights(spec)))
+    with pytest.raises(Damaged, match="made for other versions than the catalogue says"):
+        store.library.fetch(spec)
+    assert store.library.find(spec) is None
+    assert not file_of(store.folder, name).exists()
+    assert store.library.wanted() == (spec,)
+    assert published(store.library, spec) == ref

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import torch
 from contracts.kernels import KernelSpec
 from esper.urza import local
 from esper.urza.errors import Damaged, Missing
-from esper.urza.ledger import Ledger
+from esper.urza.ledger import FILE, Ledger
 from esper.urza.library import Library
 from esper.urza.names import parts
 from tests.esper.urza.world import a_spec, file_of, in_memory, published, sha256
+from tests.syscalls import Call, supervised
 
 OLD, NEW, OTHER = a_spec(1), a_spec(2), a_spec(3, design=1)
 OPERATIONS_MAX = 400
@@ -199,3 +200,23 @@ def test_a_disk_that_takes_no_more_leaves_what_there_was(
         assert all_whole(folder)
         published(library, NEW)
         library.fetch(NEW)
+
+
+def test_what_was_taken_down_as_wanted_is_on_disk_before_anybody_hears_so(tmp_path: Path) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def want(say: Callable[[str], None]) -> None:
+        library = Library(tmp_path)
+        say("open")
+        library.want(NEW)
+        say("wanted")
+        library.want(OTHER)
+
+    def watch(call: Call, said: Sequence[str]) -> None:
+        if call.paths[0].name == f"{FILE}-wal":
+            calls.append((call.name, len(said)))
+
+    assert supervised(want, tmp_path, watch).status == 0
+    of_the_wish = [name for name, said in calls if said == 1]
+    assert set(of_the_wish[:-1]) >= {"pwrite64"}, "it is written to the log"
+    assert of_the_wish[-1] in ("fsync", "fdatasync"), "and then forced out, before the call is over"

@@ -161,7 +161,9 @@ def test_a_failure_is_counted_and_a_final_one_takes_the_design_off_the_list(tmp_
         for spec in (one, two, other):
             library.want(spec)
         library.failed(one, "it took too long", final=False)
-        assert library.attempts(one) == 1
+        (first, *others) = library.holdings()
+        assert (first.attempts, first.reason) == (1, "it took too long")
+        assert [(waiting.attempts, waiting.reason) for waiting in others] == [(0, "")] * 2
         assert library.wanted() == (one, two, other)
         assert library.given_up() == {}
         library.failed(one, "it took too long again", final=True)

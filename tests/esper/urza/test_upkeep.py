@@ -158,6 +158,19 @@ def test_two_users_of_a_store_see_what_the_other_publishes_and_wants(tmp_path: P
         assert two.find(a_spec(1)) == ref, "only who holds lets go"
 
 
+def test_what_was_just_published_stays_in_a_store_that_is_full_of_what_is_held(tmp_path: Path) -> None:
+    with Library(tmp_path) as library:
+        held = [published(library, a_spec(draw)) for draw in (1, 2)]
+        for ref in held:
+            library.hold(ref.ref, "run")
+        library.limit_bytes = library.stats().bytes
+        new = published(library, a_spec(3))
+        assert library.fetch(a_spec(3)).ref == new
+        newer = published(library, a_spec(4))
+        assert library.find(a_spec(3)) is None, "only the newest, and what is held, are above the limit"
+        assert [library.find(a_spec(draw)) for draw in (1, 2, 4)] == [*held, newer]
+
+
 def test_a_user_goes_on_with_the_catalogue_that_another_has_made_anew(tmp_path: Path) -> None:
     with Library(tmp_path) as one:
         ref = published(one, a_spec(1))

@@ -1,7 +1,7 @@
-"""Drill permission: what lets a run germinate a blueprint that is never germinated otherwise.
+"""Drill permission: without one nobody finds, builds or germinates a blueprint that is for drills alone.
 
-It is an object that whoever assembles the run hands to the engine. No command, policy or setting makes one,
-and it covers only designs that have passed their trial in quarantine.
+It is an object that whoever assembles the drill hands to the engine. No command, policy or setting makes one.
+To germinate takes more: a permission covers only designs that have passed their trial in quarantine.
 """
 
 from contracts.kernels import Design
