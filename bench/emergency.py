@@ -1,15 +1,15 @@
 """How long it takes from an emergency to frozen training while everything is flooded, and in calm.
 
 What is measured, each time among actors and on a bus of its own: an EmergencySignal(HALT) is published, or
-the alarm is raised as whoever finds a trouble in a run does it, and a thread that trains a real network in
-steps of about 2 ms ends after its present step. The flood: every topic's normal lane is full, with publishers
-parked where they may wait; every actor that a run has works off a mailbox whose normal lane is full, with
-senders parked before it; and the loop always has something ready. The calm is the same without these.
+the alarm is raised as whoever finds a trouble in a run does it, and the run's own trainer, at work on the
+demo's host in the training thread, ends after its present step. The flood: every topic's normal lane is full,
+with publishers parked where they may wait; every actor that a run has works off a mailbox whose normal lane
+is full, with senders parked before it; and the loop always has something ready. The calm is the same without
+these.
 """
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -29,11 +29,15 @@ from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop
 from actors.warden import Warden
 from bench.measure import Budget, Size, percentiles
+from bench.real_run import mnist1d
 from contracts import topics
 from contracts.config import EmergencyConfig
 from contracts.emergency import Level, Trigger, Trouble
 from contracts.messages import EmergencySignal, TelemetryPacket
+from esper.comparison import Ungrown
 from esper.tolaria.emergency import Emergencies
+from esper.tolaria.trainer import Trainer
+from esper.workloads.registry import find_workload
 
 BUDGETS = (Budget("p99_ms", 100.0), Budget("trouble.p99_ms", 100.0))
 
@@ -51,6 +55,7 @@ UNDER_WAY_S = (0.05, 0.1)
 NEVER = ConservativePolicy(high_mark=10**9, low_mark=1)
 """With full queues the bus would turn publishers away instead of letting them wait."""
 TRIAL_S = 30.0
+ENDLESS_GFLOP = 1e9
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -70,36 +75,34 @@ class Flooded(Actor[Drop]):
 
 
 class Training:
-    """A real network that trains, a step at a time, until it is frozen."""
+    """The demo's host as a run trains it, a step at a time, until it is frozen."""
 
     def __init__(self) -> None:
-        import torch
-
-        torch.manual_seed(0)
-        self._torch = torch
-        layers = [layer for _ in range(3) for layer in (torch.nn.Linear(256, 256), torch.nn.ReLU())]
-        self._model = torch.nn.Sequential(*layers, torch.nn.Linear(256, 10))
-        self._optimizer = torch.optim.Adam(self._model.parameters(), lr=1e-3)
-        self._inputs, self._labels = torch.randn(128, 256), torch.randint(0, 10, (128,))
         self.steps_s: list[float] = []
-        self._frozen = threading.Event()
+        self._config = mnist1d(policy="none", gflop=ENDLESS_GFLOP)
+        self._task = find_workload("mnist1d").task(0)
+        self._trainer = self._made()
 
     def freeze(self, reason: str) -> None:
-        """End after the present step."""
-        self._frozen.set()
+        """End after the present step, as a run is ended."""
+        self._trainer.stop()
+
+    def renew(self) -> None:
+        """A trainer that was stopped trains no more: another one."""
+        self._trainer = self._made()
 
     def train(self) -> float:
         """Train until it is frozen; when that was."""
-        self._frozen.clear()
-        self._torch.set_num_threads(1)
-        while not self._frozen.is_set():
-            began = time.perf_counter()
-            self._optimizer.zero_grad()
-            loss = self._torch.nn.functional.cross_entropy(self._model(self._inputs), self._labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self.steps_s.append(time.perf_counter() - began)
-        return time.perf_counter()
+        while True:
+            result = self._trainer.run_epoch()
+            ended = time.perf_counter()
+            if result.steps:
+                self.steps_s.append(result.wall_s / result.steps)
+            if result.stopped:
+                return ended
+
+    def _made(self) -> Trainer:
+        return Ungrown(self._config, self._task, 0).trainer
 
 
 class Trial:
@@ -137,6 +140,7 @@ class Trial:
         system = ActorSystem(self._clock, self._stream, drain_s=0.0)
         system.spawn("warden", lambda: Warden(self._alarm, self._bus))
         refs = [system.spawn(name, Flooded) for name in ACTORS] if flooded else []
+        self._training.renew()
         async with system, self._flood(refs):
             self._lane.submit(self._training.train, deliver)
             self._governor.active = True

@@ -32,8 +32,3 @@ RANK: Final = {
 REROUTED_RANK: Final = 2
 RANKS: Final = 3
 LOWEST_URGENT: Final = Priority.CRITICAL
-
-
-def lane_of(priority: Priority) -> Lane:
-    """The lane a message of this priority is charged to, unless it is rerouted."""
-    return Lane.URGENT if priority >= LOWEST_URGENT else Lane.NORMAL

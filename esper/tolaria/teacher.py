@@ -5,9 +5,10 @@ that is T²·KL(teacher ‖ network) of both outputs softened by the temperature
 "Distilling the Knowledge in a Neural Network", section 2: the gradients of soft targets shrink with 1/T²);
 for any other target of the outputs' shape it is the mean squared error.
 
-Nothing trains a teacher: its tensors take no gradient, and no optimizer knows them. One to which somebody has
-written all the same is let go before the next epoch (their version counters show it; inference tensors would
-not help: torch writes first, and raises then). It runs in eval mode and draws from no stream of the run's.
+Nothing trains a teacher: its tensors take no gradient, and no optimizer knows them. One to which somebody
+has written all the same is let go before the next epoch: the tensors' version counters show it, and a sum of
+their bits shows what went past those (inference tensors would not help: torch writes first, and raises
+then). It runs in eval mode and draws from no stream of the run's.
 """
 
 import copy
@@ -78,8 +79,14 @@ class Teacher:
             self._grafts.set_alpha(seed_id, alpha_of(seed_id, tensors))
         self._versions = self._marks()
 
-    def _marks(self) -> list[int]:
-        return [tensor._version for tensor in self.tensors().values()]
+    def _marks(self) -> list[tuple[int, int]]:
+        return [(tensor._version, _sum_of_bits(tensor)) for tensor in self.tensors().values()]
+
+
+def _sum_of_bits(tensor: Tensor) -> int:
+    """Another for nearly every other content, whatever its numbers are."""
+    bits = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return int((bits.view(torch.int32) if bits.numel() % 4 == 0 else bits).sum(dtype=torch.int64))
 
 
 def alpha_of(seed_id: str, tensors: Mapping[str, Tensor]) -> float:

@@ -1,5 +1,7 @@
 """The teacher teaches, and nothing can teach the teacher."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,14 +102,25 @@ def test_nothing_that_trains_can_change_a_teacher() -> None:
     assert same(bits(teacher), before)
 
 
-def test_a_teacher_that_somebody_writes_to_is_let_go_before_the_next_epoch() -> None:
+def write(tensor: Tensor) -> None:
+    with torch.no_grad():
+        tensor.add_(1.0)
+
+
+def write_unseen(tensor: Tensor) -> None:
+    tensor.data.add_(1.0)
+
+
+@pytest.mark.parametrize("somebody", [write, write_unseen])
+def test_a_teacher_that_somebody_writes_to_is_let_go_before_the_next_epoch(
+    somebody: Callable[[Tensor], None],
+) -> None:
     one = distilling()
     one.apply(plan(insert("one#0"), live("one#0")))
     one.run_epoch()
     spoilt, network = teacher_of(one), weights(one)
     assert spoilt is not None
-    with torch.no_grad():
-        spoilt.tensors()["enter.weight"].add_(1.0)
+    somebody(spoilt.tensors()["enter.weight"])
     assert not spoilt.intact
     one.run_epoch()
     assert teacher_of(one) is not spoilt
