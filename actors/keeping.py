@@ -59,8 +59,8 @@ class Keeper:
         self._now = now
         self._writing: Moment | None = None
         self._newest_saved = False
-        """The newest moment is on disk. An older one is not held on to for being there: with it go the modules of
-        seeds that are gone, and all that they hold."""
+        """The newest moment is on disk. An older one is not held on to for that: with it go the modules
+        of seeds that are gone, and all that they hold."""
         self._next: Moment | None = None
         self._newest: Moment | None = None
         self.on_disk = -1

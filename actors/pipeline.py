@@ -84,8 +84,8 @@ class Pipeline:
 class Public(Audience, Protocol):
     """Is told how the compiler does, too."""
 
-    def compiling(self, blueprint_ids: tuple[str, ...], no_process: str) -> None:
-        """Kernels of these are being made; and why no process could be had for that, if none could."""
+    def compiling(self, blueprint_ids: tuple[str, ...], trouble: str) -> None:
+        """Kernels of these are being made; and why none can be made at present, if none can."""
 
 
 @dataclass(frozen=True)

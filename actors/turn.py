@@ -29,8 +29,8 @@ class Training(Protocol):
     def run_epoch(self) -> EpochResult: ...
     def assemble(self) -> Assembled: ...
     def final(self) -> FinalFigures: ...
-    def keep(self) -> Snapshot:
-        """A copy of all that training goes on from."""
+    def keep(self, restored: Snapshot | None = None) -> Snapshot:
+        """A copy of all that training goes on from; what was just restored need not be copied again."""
 
     def restore(self, snapshot: Snapshot, *, behind_break: bool) -> EpochResult | None:
         """Go back to it, with the data going on behind the batch that broke if that is asked for.
@@ -129,7 +129,8 @@ def take_up(training: Training, snapshot: Snapshot, behind_break: bool, tools: T
     """Be where the turn ended after which the snapshot was taken, and leave the loop quiet; or, if none had
     ended, where the run begins."""
     result = training.restore(snapshot, behind_break=behind_break)
-    kept = training.keep() if tools.keeps else None  # behind a batch that broke it is another than before
+    # Behind a batch that broke it is another than before, though the network is the same.
+    kept = training.keep(snapshot) if tools.keeps else None
     if result is None:
         return Opened(kept)
     tools.quiet(True)

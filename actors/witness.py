@@ -61,8 +61,8 @@ class RunWitness:
         self._kernels: KernelProgress | None = None
         self._making: tuple[str, ...] = ()
         """Blueprints whose kernels are being made, by name."""
-        self._processless = False
-        """No process can be had to make kernels in."""
+        self._idle_compiler = self._storeless = False
+        """No kernels can be compiled; the store can't be used."""
         self._run_id = run_id
         self._facts = facts
         self._bus = bus
@@ -134,14 +134,16 @@ class RunWitness:
         if ready == wanted:
             self._tell([self._event("info", f"kernels: all {wanted} that are likely next are ready")])
 
-    def compiling(self, blueprint_ids: tuple[str, ...], no_process: str) -> None:
-        """Kernels of these are being made; and why no process could be had for that, if none could."""
+    def compiling(self, blueprint_ids: tuple[str, ...], trouble: str) -> None:
+        """Kernels of these are being made; and why none can be made at present, if none can."""
         self._making = tuple(self._names.get(one, one) for one in blueprint_ids)
-        was, self._processless = self._processless, bool(no_process)
-        if self._processless and not was:
-            told = f"no process can be had to compile kernels in ({no_process})"
-            self.alert("no_compiler", f"{told}; plain modules stand in, with equal bits")
-        elif was and not self._processless:
+        if self._storeless:
+            return  # which was told, and comes to the same
+        was, self._idle_compiler = self._idle_compiler, bool(trouble)
+        if trouble and not was:
+            told = f"no kernels can be compiled ({trouble}); plain modules stand in, with equal bits"
+            self.alert("no_compiler", told)
+        elif was and not trouble:
             self.regained("no_compiler")
             self._tell([self._event("info", "kernels are compiled again")])
 
@@ -164,6 +166,7 @@ class RunWitness:
 
     def no_store(self, reason: str) -> None:
         """The kernel store can't be used."""
+        self._storeless = True
         self.alert(
             "no_kernel_store",
             f"the kernel store can't be used ({reason}); what grows is built on the spot, with equal bits",

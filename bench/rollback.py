@@ -21,67 +21,39 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
-from torch import nn
+from msgspec.structs import replace
 
 from actors.company import Company
+from bench.large import FOR_EVER, WIDTHS, large_config, large_parts
 from bench.measure import Budget, Size, percentiles
 from bench.real_run import real_run
 from contracts.budgets import PerformanceBudgets
 from contracts.config import (
     BudgetConfig,
-    CheckpointConfig,
     Config,
     EmergencyConfig,
-    GateConfig,
-    GrowthConfig,
     GuardConfig,
-    RunConfig,
-    TrainConfig,
 )
-from contracts.growth import Candidate, GrowthView, Path, ProbePlan, ProbeReport
-from contracts.messages import SystemState
-from esper.assembly import Parts, assemble_parts
-from esper.karn.catalogue import CATALOGUE
+from contracts.growth import ProbePlan, ProbeReport
+from esper.assembly import Parts
 from esper.kasmina.plan import GraftPlan, Remove
-from esper.tamiyo.action import Action, Germinate, Wait
-from esper.tamiyo.baselines import NeverGrow
-from esper.tamiyo.passage import due
 from esper.tolaria.errors import TrainingDiverged
 from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
 from esper.tolaria.snapshot import Snapshot
-from esper.tolaria.task import Task, Tensors
 
-WIDTHS = {"0.1M": 290, "1M": 980, "10M": 3_140}
-"""Of the host's square layer, by parameters."""
 SIZES = {Size.SMALL: ("0.1M",), Size.FULL: tuple(WIDTHS)}
 ROUNDS = {Size.SMALL: {"fast": 3, "full": 1}, Size.FULL: {"fast": 30, "full": 10}}
 WARM = {Size.SMALL: 1, Size.FULL: 2}
 """Rollbacks of each kind before the first that is measured."""
-FEATURES, CLASSES, BATCH, STEPS = 64, 10, 8, 2
-SITE, BLUEPRINT = "1", "BP008"
 WRITTEN_S = 60.0
 """Longest wait for a checkpoint."""
 LOOK_EVERY_S = 0.001
-FOR_EVER = 1_000_000
-"""Epochs, rollbacks and milliseconds that never come."""
 _LIMITS = PerformanceBudgets()
 BUDGETS = tuple(
     Budget(f"{way}.{size}.p99_ms", limit)
     for way, limit in (("fast", _LIMITS.fast_rollback_ms), ("full", 1e3 * _LIMITS.full_rollback_seconds))
     for size in WIDTHS
 )
-
-
-class Sower(NeverGrow):
-    """Has one seed, which comes into the forward pass and stays there."""
-
-    def act(self, state: SystemState, view: GrowthView) -> Action:
-        site = view.sites[0]
-        if site.free and not view.active:
-            settings = CATALOGUE.get(BLUEPRINT).fit(site.site, 8 * site.site.channels)
-            assert settings is not None
-            return Germinate(Candidate(site.site.name, BLUEPRINT, settings), Path(0, FOR_EVER, 0, 0))
-        return due(view) or Wait()
 
 
 @dataclass
@@ -167,9 +139,9 @@ class Wanderer:
         self.restores_s.append(perf_counter() - began)
         return result
 
-    def keep(self) -> Snapshot:
+    def keep(self, restored: Snapshot | None = None) -> Snapshot:
         began = perf_counter()
-        snapshot = self.parts.trainer.keep()
+        snapshot = self.parts.trainer.keep(restored)
         if len(self.restores_s) > len(self.keeps_s):
             self.keeps_s.append(perf_counter() - began)
         return snapshot
@@ -199,7 +171,7 @@ def run(size: Size) -> dict[str, object]:
     parameters: dict[str, object] = {}
     digest = 0
     for name in SIZES[size]:
-        parts = _parts(WIDTHS[name])
+        parts = large_parts(WIDTHS[name], _config())
         kinds = [kind for kind, rounds in ROUNDS[size].items() for _ in range(WARM[size] + rounds)]
         wanderer = Wanderer(parts, kinds[::-1])
         outcome = real_run(parts, training=wanderer, meet=wanderer.meet)
@@ -221,35 +193,13 @@ def run(size: Size) -> dict[str, object]:
     return {**result, "parameters": parameters, "digest": f"{digest:08x}"}
 
 
-def _parts(width: int) -> Parts:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Linear(FEATURES, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, CLASSES),
-        )
-        data = Tensors(torch.randn(4 * BATCH, FEATURES), torch.randint(CLASSES, (4 * BATCH,)))
-    task = Task(model, data, data, data, nn.functional.cross_entropy)
-    torch.set_num_threads(1)
-    return assemble_parts(_config(), task, "bench", Sower())
-
-
 def _config() -> Config:
-    """Nothing in it holds the seed up, and all goes to the disk."""
-    return Config(
-        run=RunConfig(epochs=FOR_EVER, threads=1),
-        train=TrainConfig(batch_size=BATCH, epoch_steps=STEPS, learning_rate=1e-4),
-        growth=GrowthConfig(
-            sites=(SITE,),
-            max_params=10**9,
-            shadow_every=1,
-            gates=GateConfig(rms_ratio_max=1e6, grad_norm_min=0.0, grad_norm_max=1e9),
-            guard=GuardConfig(graft_ms=0.0, change_ms=0.0, rollback_ms=0.0),
-        ),
-        checkpoint=CheckpointConfig(every_s=0.0, boundaries=2, keep=1),
+    """Nothing in it ends the run before all is measured."""
+    config = large_config(FOR_EVER)
+    return replace(
+        config,
+        growth=replace(config.growth, guard=GuardConfig(graft_ms=0.0, change_ms=0.0, rollback_ms=0.0)),
+        checkpoint=replace(config.checkpoint, boundaries=2),
         budgets=BudgetConfig(epoch_boundary_ms=FOR_EVER, tamiyo_inference_ms=FOR_EVER),
         emergency=EmergencyConfig(rollbacks_max=FOR_EVER),
     )

@@ -125,7 +125,8 @@ class GuardConfig(_Section, frozen=True):
     rest_epochs: Positive = 5
     """Epochs after which one more try is let through, and decides."""
     graft_ms: Amount = 50.0
-    """To plan a germination and build its module; to put the module in, its way back copied."""
+    """To plan a germination and build its module; to put the module in, the copy of its way back not
+    counted."""
     change_ms: Amount = 20.0
     """To judge an advance; each other change at the safe point."""
     rollback_ms: Amount = 500.0

@@ -19,7 +19,7 @@ class Strategy(StrEnum):
 
     FAST = "fast"  # exported, not compared
     STANDARD = "standard"  # exported; outputs and gradients of the round trip compared
-    AGGRESSIVE = "aggressive"  # as standard, and compiled natively where that is measured to pay
+    AGGRESSIVE = "aggressive"  # as standard, and compiled natively where that computes the same and pays
     EMERGENCY = "emergency"  # the plain module, unchecked and marked
 
 
@@ -95,7 +95,7 @@ class Certificate(msgspec.Struct, frozen=True):
     """One forward and backward pass of the module."""
     prewarm_p95_ms: float = 0.0
     native_speedup: float | None = None
-    """Time of the plain module over that of the natively compiled one."""
+    """Time of the plain module over that of one compiled natively that computes the same; None without."""
 
 
 class KernelPrefetchRequest(msgspec.Struct, frozen=True):

@@ -74,7 +74,10 @@ class Standing(msgspec.Struct, frozen=True):
     progress: Progress = Progress()
     conservative: bool = False
     trouble: str = ""
-    """Why no process could be had to make anything in, when one was needed last."""
+    """Why the store, which was opened, took nothing since, or why no process could be had to make anything in.
+
+    That the store can't be opened is not in it: whoever asks the store hears that.
+    """
     broken: str = ""
     """The error that ended the smith; another has to be made."""
 

@@ -81,6 +81,7 @@ class Smith:
         self._inbox: queue.SimpleQueue[_Note] = queue.SimpleQueue()
         self._undone: _Note | None = None  # taken from the inbox, and the store was not to be had
         self._remembers = False
+        self._no_store = ""  # why it took nothing since
         self._no_process = ""  # why there was none when one was needed last
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, name="tezzeret smith", daemon=True)
@@ -125,13 +126,17 @@ class Smith:
     def _work(self) -> None:
         self._benches.tidy()
         while not self._stopping.is_set():
+            opened = False
             try:
                 with closing(self._open_store()) as store:
+                    opened = True
                     self._agenda.want(self._forgotten(store))
                     while not self._stopping.is_set():
                         self._turn(store)
             except Unavailable as unavailable:
                 log.warning("the kernel store can't be used: %s", unavailable)
+                self._no_store = str(unavailable) if opened else self._no_store
+                self._tell_standing()
                 self._stopping.wait(STORE_REST_S)
 
     def _forgotten(self, store: Store) -> tuple[KernelSpec, ...]:
@@ -238,6 +243,7 @@ class Smith:
 
     def _publish(self, store: Store, task: Task, forged: Forged, *, drawn: bool) -> None:
         ref = store.publish(task.spec, forged.certificate, forged.weights, forged.program)
+        self._no_store = ""
         self._agenda.done(task.spec, drawn=drawn)
         self._announce(update(task.spec, ref, forged.certificate))
         self._announce(ready(task.spec, ref, forged.certificate))
@@ -295,7 +301,8 @@ class Smith:
         self._agenda.conservative = on
 
     def _tell_standing(self) -> None:
-        standing = Standing(self._agenda.progress(), self._agenda.conservative, self._no_process)
+        trouble = self._no_store or self._no_process
+        standing = Standing(self._agenda.progress(), self._agenda.conservative, trouble)
         if standing != self.standing:
             self.standing = standing
             self._announce(standing)

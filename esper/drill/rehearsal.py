@@ -100,8 +100,8 @@ class Rehearsal:
     def final(self) -> FinalFigures:
         return self._trainer.final()
 
-    def keep(self) -> Snapshot:
-        return self._trainer.keep()
+    def keep(self, restored: Snapshot | None = None) -> Snapshot:
+        return self._trainer.keep(restored)
 
     def restore(self, snapshot: Snapshot, *, behind_break: bool) -> EpochResult | None:
         return self._trainer.restore(snapshot, behind_break=behind_break)

@@ -2,7 +2,7 @@
 
     fast        export
     standard    starts at 0? deterministic? costs as stated? ─▶ export ─▶ reopen ─▶ same results? timed
-    aggressive  as standard ─▶ compiled natively ─▶ faster? then the compiler's artifacts are kept
+    aggressive  as standard ─▶ compiled natively ─▶ same results, faster? then its artifacts are kept
     emergency   nothing: the plain module, marked
 
 The exported program is the proof, not the product: whoever grafts builds the module and loads its values, and

@@ -21,8 +21,12 @@ from esper.tolaria.streams import flaw_of_stream, flaw_of_streams, put_streams, 
 from esper.tolaria.trial import WRONG
 
 
-def keep(machine: Machine, at: Position) -> Snapshot:
-    """Copy the run as it is, into what is spare; `at` says what the machine does not know."""
+def keep(machine: Machine, at: Position, restored: Snapshot | None = None) -> Snapshot:
+    """Copy the run as it is, into what is spare; `at` says what the machine does not know.
+
+    What was `restored`, with nothing done since, has network and optimizer already: two snapshots may share
+    them, since none ever changes.
+    """
     parts, point = machine.parts, machine.safe_point
     position = replace(
         at,
@@ -31,10 +35,13 @@ def keep(machine: Machine, at: Position) -> Snapshot:
         version=point.version,
         counts=machine.costs.state(),
     )
-    parameters = dict(parts.grafts.model.named_parameters())
-    with machine.spare.copying() as copy_of:
-        network = take_network(parts.grafts, copy_of)
-        optimizer = take_optimizer(parts.optimizer, parameters, copy_of)
+    if restored is not None:
+        network, optimizer = restored.network, restored.optimizer
+    else:
+        parameters = dict(parts.grafts.model.named_parameters())
+        with machine.spare.copying() as copy_of:
+            network = take_network(parts.grafts, copy_of)
+            optimizer = take_optimizer(parts.optimizer, parameters, copy_of)
     return Snapshot(
         network=network,
         modules=modules_of(parts.grafts),

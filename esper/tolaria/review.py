@@ -5,6 +5,7 @@ import math
 from collections.abc import Collection
 
 import torch
+from torch.nn.modules.batchnorm import _NormBase
 
 from esper.kasmina.slot import is_grown
 from esper.tolaria.blame import may_be_a_seeds
@@ -24,12 +25,12 @@ def review(machine: Machine, crew: Crew, aside: Collection[str], at: Position) -
     """Validate, then measure what is due of open seeds while the budget lasts; not of those set aside.
 
     Raises:
-        TrainingDiverged: the last step left something in the host that is not finite, which no step after it
-            was there to see.
+        TrainingDiverged: a step left something in the host that is not finite, which no step after it saw.
     """
     task, inspection, growth, purse = machine.task, machine.inspection, machine.parts.growth, machine.purse
     model = machine.parts.grafts.model
     measured = measure(model, machine.validation, task.loss_fn, task.accuracy_fn)
+    _check_statistics(machine, at.step)
     if not math.isfinite(measured.loss):
         _check_host(machine, at.step)
     for watched in crew.watched:
@@ -42,6 +43,15 @@ def review(machine: Machine, crew: Crew, aside: Collection[str], at: Position) -
     machine.safe_point.look()
     purse.book_validation(compared)
     return measured
+
+
+def _check_statistics(machine: Machine, step: int) -> None:
+    """One huge example is enough to make a running variance infinite for good, which no loss need show."""
+    for name, module in machine.parts.grafts.model.named_modules():
+        if isinstance(module, _NormBase) and not is_grown(name):
+            for key, buffer in module.named_buffers(recurse=False):
+                if not torch.isfinite(buffer).all():
+                    raise TrainingDiverged(step, f"host's {name}.{key}", taken=True)
 
 
 def _check_host(machine: Machine, step: int) -> None:

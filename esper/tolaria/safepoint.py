@@ -196,7 +196,8 @@ class SafePoint:
     def _insert(self, change: Insert) -> int:
         """Put a module in; the number of its parameters."""
         record = change.record
-        undo = take_undo(self._grafts.model, self._optimizer)
+        with self.guard.copying():
+            undo = take_undo(self._grafts.model, self._optimizer)
         self._grafts.insert(record.seed_id, record.site, change.module)
         parameters = self._grafts.named_parameters(record.seed_id)
         admit(self._optimizer, record.seed_id, parameters, self._rates.of(HOST))

@@ -297,14 +297,15 @@ class Trainer:
             flops=self.ledger.accounts(),
         )
 
-    def keep(self) -> Snapshot:
-        """Everything that training goes on from, copied; between two epochs.
+    def keep(self, restored: Snapshot | None = None) -> Snapshot:
+        """Everything that training goes on from, copied; between two epochs. Most of it is in what was just
+        `restored`, and not copied again.
 
         Raises:
             RestoreFailed: the last restore failed half-way; another has to succeed first.
         """
         self._enter()
-        return keep(self._machine, replace(self._at, level=self._level.state()))
+        return keep(self._machine, replace(self._at, level=self._level.state()), restored)
 
     @at_work
     def restore(self, snapshot: Snapshot, *, behind_break: bool = False) -> EpochResult | None:

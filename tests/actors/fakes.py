@@ -118,7 +118,7 @@ class FakeTrainer:
             raise TrainingDiverged(self.epoch * 40 + 7, "training loss")
         return self._result()
 
-    def keep(self) -> FakeSnapshot:
+    def keep(self, restored: FakeSnapshot | None = None) -> FakeSnapshot:
         return FakeSnapshot(self.epoch, dict(self.records), self.evidence)
 
     def restore(self, snapshot: FakeSnapshot, *, behind_break: bool) -> EpochResult | None:

@@ -215,8 +215,8 @@ class Watched:
                 self._orders().put(SeedOrder("terminate", seed.record.seed_id), 0)
         return facts
 
-    def keep(self) -> Snapshot:
-        snapshot = self._trainer.keep()
+    def keep(self, restored: Snapshot | None = None) -> Snapshot:
+        snapshot = self._trainer.keep(restored)
         self._kept[snapshot.position.epoch] = snapshot.network.tensors
         assert_finite(snapshot.network.tensors)
         for entries in snapshot.optimizer.entries.values():

@@ -136,3 +136,24 @@ def test_conservative_mode_ends_by_itself() -> None:
     assert levels[0] is Level.CONSERVATIVE
     assert sorted(levels, reverse=True) == levels, "it falls, and does not rise again"
     assert levels[-1] is NONE
+
+
+def test_that_memory_was_found_short_is_known_at_one_boundary_and_at_the_next_only_if_it_was_again() -> None:
+    views: list[tuple[bool, bool]] = []
+
+    class Looking(NeverGrow):
+        def act(self, state: SystemState, view: GrowthView) -> Action:
+            views.append((view.short_of_memory, view.conservative))
+            return super().act(state, view)
+
+    def short(company: Company) -> None:
+        company.alarm.see(Trouble(Trigger.MEMORY, "there is too much", 3))
+
+    def twice(company: Company) -> None:
+        later(company, short)
+        asyncio.get_running_loop().call_later(2 * LATER_S, short, company)
+
+    played = play(Looking(), meddle=twice)
+    assert [one for one, _ in views].count(True) == 2
+    assert views.index((True, True)) < views.index((False, True)), "it is conservative until it is over"
+    assert len(alerts(played, "memory")) == 1, "and told once"

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from actors.deciding import Counsel, adapt
 from contracts.config import Config
 from contracts.emergency import Trigger
+from contracts.messages import AdaptationCommand
 from contracts.report import BoundaryFacts
-from esper.kasmina.plan import GraftPlan
+from esper.kasmina.plan import GraftPlan, Verdict
 from esper.tamiyo.baselines import NeverGrow
 from esper.tolaria.results import Applied, Assembled
 from tests.actors.fakes import FakeSnapshot, FakeTrainer, VirtualLane
@@ -27,9 +29,9 @@ class Slow(FakeTrainer):
     part: str = ""
     spent_s: float = 0.0
 
-    def keep(self) -> FakeSnapshot:
+    def keep(self, restored: FakeSnapshot | None = None) -> FakeSnapshot:
         self._spend("keep")
-        return super().keep()
+        return super().keep(restored)
 
     def assemble(self) -> Assembled:
         self._spend("assemble")
@@ -69,6 +71,21 @@ def test_a_copy_that_takes_long_is_told_and_is_no_emergency() -> None:
     over = alerts(run, "boundary_over_budget")
     assert len(over) == EPOCHS - 1
     assert "1200.0 of them to copy the run" in over[0]
+
+
+def test_the_engine_has_what_is_left_of_the_budget_behind_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone_s: list[float] = []
+
+    async def noting(
+        counsel: Counsel, command: AdaptationCommand, assembled: Assembled, since: float
+    ) -> tuple[Verdict | None, str]:
+        gone_s.append(counsel.now() - since)
+        return await adapt(counsel, command, assembled, since)
+
+    monkeypatch.setattr("actors.tolaria.adapt", noting)
+    run = played("keep")
+    assert len(gone_s) == len(times(run))
+    assert max(gone_s) < CONFIG.budgets.epoch_boundary_ms / 1e3
 
 
 @pytest.mark.parametrize("part", ["assemble", "apply"])

@@ -76,6 +76,19 @@ def test_that_kernels_can_not_be_compiled_is_an_alert_once_until_they_can_be_aga
     assert (making.alerts, troubled.alerts) == ((), (first.text,))
 
 
+def test_a_store_that_can_not_be_used_is_one_alert_though_the_compiler_says_so_too() -> None:
+    names: list[str] = []
+
+    def fail(witness: RunWitness) -> None:
+        witness.no_store("the disk is full")
+        witness.compiling((), "the disk is full")
+        witness.compiling((), "")
+        names.extend(alert.name for alert in witness.recorder.recorded.alerts)
+
+    assert len(ids(fail)) == 1
+    assert names == ["no_kernel_store"]
+
+
 def test_what_a_resumed_run_tells_again_has_the_same_id_and_nothing_else_has_it() -> None:
     def first(witness: RunWitness) -> None:
         for epoch in (1, 2, 3):

@@ -11,10 +11,16 @@ pytestmark = pytest.mark.real
 def test_boundary_measures_every_boundary_and_its_parts() -> None:
     result = boundary.run(Size.SMALL)
     assert result["boundaries"] == boundary.EPOCHS[Size.SMALL] - 1
-    parts = [result[name] for name in ("assemble", "decide", "apply", "total")]
-    assert all(isinstance(part, dict) and part["n"] == result["boundaries"] for part in parts)
-    medians = [part["p50_ms"] for part in parts if isinstance(part, dict)]
-    assert all(0 < median < medians[-1] for median in medians[:-1]), "each part is shorter than the whole"
+    large = result["large"]
+    assert isinstance(large, dict)
+    assert large["boundaries"] == boundary.LARGE_EPOCHS[Size.SMALL] - 1
+    assert 90_000 < large["parameters"] < 200_000
+    assert large["grafts"] == 1
+    for measured in (result, large):
+        parts = [measured[name] for name in ("keep", "assemble", "decide", "apply", "total")]
+        assert all(isinstance(part, dict) and part["n"] == measured["boundaries"] for part in parts)
+        medians = [part["p50_ms"] for part in parts if isinstance(part, dict)]
+        assert all(0 < median < medians[-1] for median in medians[:-1]), "each part is shorter than the whole"
 
 
 def test_loop_lag_samples_the_whole_run() -> None:

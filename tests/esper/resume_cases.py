@@ -9,6 +9,7 @@ from typing import Protocol
 from unittest.mock import patch
 
 from actors.keeping import Keeper, Wrote
+from esper.karn.catalogue import CATALOGUE
 from esper.moment import Moment
 from esper.session import grow
 from esper.tolaria.results import EpochResult
@@ -16,13 +17,12 @@ from esper.tolaria.task import Task, Tensors, class_accuracy
 from esper.tolaria.trainer import Trainer
 from esper.workloads.registry import find_workload
 from tests.esper import troubles
+from tests.esper.tolaria.runs import WITH_RESTLESS, Eager
 from tests.hosts import HOSTS, loss_fn
 
 WRITTEN_S = 100.0
 """Longest wait for a checkpoint to be written."""
-WAITS = (
-    "budgets.tamiyo_inference_ms=60000",
-    "budgets.epoch_boundary_ms=60000",
+PATIENT = (
     "emergency.loop_stall_s=60",
     "emergency.step_stall_s=600",
     "emergency.hang_s=0",
@@ -30,7 +30,9 @@ WAITS = (
 )
 """A busy machine may not decide anything: a decision that comes late would be another decision."""
 SETTINGS = (
-    *WAITS,
+    *PATIENT,
+    "budgets.tamiyo_inference_ms=60000",
+    "budgets.epoch_boundary_ms=60000",
     "kernels.prefetch=false",
     "checkpoint.every_s=0",
     "growth.embargo_epochs=2",
@@ -46,6 +48,19 @@ LONG_WAY = (
     "growth.path.probation_epochs=3",
 )
 SHORT_WAY = ("growth.path.probation_epochs=3",)
+RICH = (
+    "tamiyo.heuristic.race_at=0.1",
+    "tamiyo.heuristic.kind_shares=[0.5, 0.3]",
+    "tamiyo.heuristic.site_share=0.3",
+    "tamiyo.heuristic.latest=0.9",
+)
+"""So that the heuristic can race blueprints on so short a run: it grows nothing otherwise."""
+LENIENT = (
+    "growth.gates.rms_ratio_max=1e6",
+    "growth.gates.gain_min=0",
+    "growth.gates.grad_norm_min=0",
+)
+"""So that seeds come as far as the policy takes them."""
 
 
 class Case(Protocol):
@@ -57,6 +72,16 @@ class Case(Protocol):
         """The whole run, or the rest of it, in this process."""
 
 
+class Culling(Eager):
+    """Takes a seed into the host, and others out; it decides by the view alone."""
+
+    def memory(self) -> bytes:
+        return b""
+
+    def take_over(self, memory: bytes) -> None:
+        assert memory == b""
+
+
 @dataclass(frozen=True)
 class Grown:
     """What is trained, who decides, by which way seeds come in."""
@@ -65,6 +90,7 @@ class Grown:
     host: int
     """Number of the host in `HOSTS`; -1 is the workload MNIST-1D."""
     policy: str
+    """One of Esper's own, or "culling"."""
     settings: tuple[str, ...]
     epochs: int
 
@@ -83,8 +109,18 @@ class Grown:
         return list(HOSTS[self.host].sites)
 
     def play(self, out: Path, resume: Path | None) -> None:
-        settings = (*SETTINGS, *self.settings, f"run.policy={self.policy}", f"run.out={out}")
-        grow(self.task(), sites=self.sites(), epochs=self.epochs, settings=settings, resume=resume)
+        culls = self.policy == "culling"
+        grow(
+            self.task(),
+            sites=self.sites(),
+            epochs=self.epochs,
+            settings=(
+                *SETTINGS, *self.settings, f"run.policy={'none' if culls else self.policy}", f"run.out={out}",
+            ),
+            policy=Culling() if culls else None,
+            catalogue=WITH_RESTLESS if culls else CATALOGUE,
+            resume=resume,
+        )  # fmt: skip
 
 
 class Troubled:
@@ -94,7 +130,7 @@ class Troubled:
 
     def play(self, out: Path, resume: Path | None) -> None:
         task = troubles.task()
-        settings = (*troubles.SETTINGS, *WAITS, "checkpoint.keep=6", f"run.out={out}")
+        settings = (*troubles.SETTINGS, *PATIENT, "checkpoint.keep=6", f"run.out={out}")
         with troubles.operated(), unhurried():
             grow(
                 task,
@@ -142,6 +178,11 @@ def cases() -> Iterator[Case]:
     small = ("train.epoch_steps=6", "train.batch_size=20")
     for number, host in enumerate(HOSTS):
         yield Grown(f"{host.name}, random, long way", number, "random", (*small, *LONG_WAY), 26)
-    yield Grown("mnist1d, heuristic, short way", -1, "heuristic", (*SHORT_WAY, "train.epoch_steps=20"), 40)
-    yield Grown("mnist1d, heuristic, long way", -1, "heuristic", (*LONG_WAY, "train.epoch_steps=20"), 40)
+        yield Grown(f"{host.name}, culling", number, "culling", (*small, *LENIENT), 26)
+    yield Grown(
+        "mnist1d, heuristic, short way", -1, "heuristic", (*SHORT_WAY, *RICH, "train.epoch_steps=20"), 30
+    )
+    yield Grown(
+        "mnist1d, heuristic, long way", -1, "heuristic", (*LONG_WAY, *RICH, "train.epoch_steps=20"), 30
+    )
     yield Grown("mnist1d, none", -1, "none", ("train.epoch_steps=10",), 20)

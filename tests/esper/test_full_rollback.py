@@ -198,7 +198,7 @@ def test_a_run_that_has_lost_its_moments_in_memory_goes_on_from_the_disk_bit_for
     told = "\n".join(alert.text for alert in report.alerts)
     assert f"epoch {BREAKS_IN - 1}: the trainer can't go back: the network has other tensors" in told
     is_as_on_disk(fragile)
-    assert not any("foreign" in one.reason for one in report.verdicts.failed), "what has grown goes on growing"
+    assert not any("foreign" in one.reason for one in report.verdicts.failed), "what has grown goes on"
     assert [one.epoch for one in report.epochs] == list(range(1, EPOCHS + 1))
 
 

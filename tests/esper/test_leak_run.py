@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace as changed
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 
 from actors import vitals
 from contracts.blueprint import BlueprintTier
-from contracts.growth import Candidate, GrowthView, Path
+from contracts.growth import Candidate, GrowthView
+from contracts.growth import Path as Stay
 from contracts.messages import SystemState
 from esper.karn.blueprints import memory_leak
 from esper.karn.blueprints.memory_leak import LeakingModule, MemoryLeak
@@ -28,7 +30,7 @@ EPOCHS = 120
 SPARE_MB = 160
 """What the process may have beside what it has when the run begins."""
 SHORT = "conservative: the process has"
-STAYS = Path(training_epochs=1_000)
+STAYS = Stay(training_epochs=1_000)
 
 
 class Leaky(MemoryLeak):
@@ -70,14 +72,14 @@ class Grower(NeverGrow):
 
 
 def test_a_seed_that_leaks_after_its_trial_is_taken_out_and_growth_goes_on_as_usual(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(memory_leak, "LEAK_BYTES", 4 * MB)
     monkeypatch.setattr(vitals, "LOOK_EVERY_S", 0.01)
     signal = Signal()
     policy = Grower(signal)
     settings = (
-        *SMALL, *PATIENT, "kernels.prefetch=false", "emergency.calm_epochs=2",
+        *SMALL, *PATIENT, "kernels.prefetch=false", "emergency.calm_epochs=2", f"run.out={tmp_path}",
         f"emergency.memory_mb={policy.budget_mb}", "emergency.memory_hard_ratio=50",
     )  # fmt: skip
     grown = grow(

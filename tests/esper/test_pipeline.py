@@ -177,8 +177,23 @@ def test_a_store_that_can_not_be_used_is_said_and_the_run_grows_all_the_same(tmp
     assert policy.germinated_at, (grown.report.ended, signal.events)
     (graft,) = grown.report.grafts
     assert graft.kernel == ""
-    assert [alert.name for alert in grown.report.alerts].count("no_kernel_store") == 1
+    names = [alert.name for alert in grown.report.alerts]
+    assert (names.count("no_kernel_store"), names.count("no_compiler")) == (1, 0)
     assert store.read_text() == "a file where a folder should be"
+
+
+def test_that_nothing_can_be_compiled_is_said_once_and_the_run_grows_all_the_same(tmp_path: Path) -> None:
+    store, signal = tmp_path / "kernels", Signal()
+    store.mkdir()
+    (store / "scratch").write_text("a file where a folder should be")
+    policy = Patient(signal, "no kernels can be compiled")
+    grown = run(policy, store, signal)
+    assert policy.germinated_at, (grown.report.ended, signal.events)
+    (graft,) = grown.report.grafts
+    assert graft.kernel == ""
+    (alert,) = (one for one in grown.report.alerts if one.name == "no_compiler")
+    assert f"({store / 'scratch'}: " in alert.text
+    assert not [one for one in grown.report.alerts if one.name == "no_kernel_store"]
 
 
 def test_a_run_trains_grows_and_ends_beside_a_compiler_that_never_answers(

@@ -99,11 +99,11 @@ class StormyTrainer(FakeTrainer):
             self._lane.spend(self._storm.between("step length", 0.002, 0.03) * (200 if slow else 1))
         return super().run_epoch()
 
-    def keep(self) -> Kept:
+    def keep(self, restored: FakeSnapshot | None = None) -> Kept:
         self._tell(f"keep {self.epoch}")
         self._lane.spend(self._storm.between("keep", 0.0001, 0.001))
         self._storm.fail(Kind.JOB, "keep", 0.005)
-        kept = super().keep()
+        kept = super().keep(restored)
         return Kept(
             kept.epoch, kept.records, kept.evidence, kept.nbytes, tuple(self.plans), tuple(self.applied)
         )
@@ -168,9 +168,12 @@ class StormyEngine(Engine):
         params_now: int,
         *,
         conservative: bool = False,
+        resting: bool = False,
     ) -> Verdict:
         self.storm.fail(Kind.ENGINE, "propose", 0.03)
-        verdict = super().propose(command, figures, epoch, now_ns, params_now, conservative=conservative)
+        verdict = super().propose(
+            command, figures, epoch, now_ns, params_now, conservative=conservative, resting=resting
+        )
         self.tell(f"kasmina: {verdict.plan.plan_id} {verdict.refusal or 'applied'}")
         return verdict
 

@@ -61,6 +61,8 @@ class Told:
 
     def __init__(self) -> None:
         self.all: list[Announcement] = []
+        self.troubles: list[str] = [""]
+        """What each standing said is wrong, where that was something else than before."""
         self._news: queue.SimpleQueue[Announcement | Standing] = queue.SimpleQueue()
 
     def __call__(self, one: Announcement | Standing) -> None:
@@ -71,6 +73,8 @@ class Told:
             one = self._news.get(timeout=PATIENCE_S)
             if not isinstance(one, Standing):
                 self.all.append(one)
+            elif one.trouble != self.troubles[-1]:
+                self.troubles.append(one.trouble)
 
     def of(self, kind: type[T]) -> list[T]:
         return [one for one in self.all if isinstance(one, kind)]
@@ -446,11 +450,33 @@ def test_while_the_store_is_full_it_waits_and_loses_nothing(
     one = Smith(lambda: Flaky(tmp_path), Shop(tmp_path, worker=NO_WORKER), random.Random(1), told)
     one.start()
     one.prefetch(wanted)
-    told.until(lambda so_far: so_far.about(*wanted))
+    told.until(lambda so_far: so_far.about(*wanted) and not so_far.troubles[-1])
     assert one.stop(30.0)
     assert Flaky.trouble == 0
+    assert told.troubles == ["", "the disk is full", ""], "each time that it is tried again is not told"
     assert told.of(KernelArtifactError) == []
     assert one.standing.progress.done == 2
+
+
+def test_that_the_store_can_not_be_opened_is_for_others_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.tezzeret.smith.STORE_REST_S", 0.01)
+    certified(tmp_path, spec("BP015"))
+    failures = iter(range(3))
+
+    def open_store() -> Library:
+        if next(failures, None) is not None:
+            raise Unavailable("another process has it")
+        return Library(tmp_path)
+
+    told, wanted = Told(), spec("BP015", 1)
+    one = Smith(open_store, Shop(tmp_path, worker=NO_WORKER), random.Random(1), told)
+    one.start()
+    one.prefetch([wanted])
+    told.until(lambda so_far: so_far.about(wanted))
+    assert one.stop(30.0)
+    assert told.troubles == [""]
 
 
 def test_while_there_is_no_place_for_a_processs_files_it_waits(

@@ -80,6 +80,27 @@ def test_what_takes_longer_than_its_limit_counts_as_failed(ms: list[float]) -> N
     assert figures.worst_ms == pytest.approx(max(ms), abs=1e-6)
 
 
+def test_what_was_copied_inside_counts_in_the_figures_and_not_against_the_limit() -> None:
+    watch = Watch()
+    guard = Guard(CONFIG, watch)
+
+    def insert(copying_s: float, working_s: float) -> None:
+        with guard.run(Operation.INSERT, 0):
+            with guard.copying():
+                watch.now_s += copying_s
+            watch.now_s += working_s
+
+    insert(9.0, 0.049)
+    insert(0.0, 0.049)
+    (figures,) = guard.figures(0)
+    assert (figures.count, figures.slow, figures.failures) == (2, 0, 0)
+    assert figures.worst_ms == pytest.approx(9_049.0)
+    insert(9.0, 0.051)
+    insert(0.0, 0.051)
+    assert guard.figures(0)[0].slow == 2, "what was copied once lends nobody else time"
+    assert guard.refusal(Operation.INSERT, 0) != ""
+
+
 def test_no_limit_is_no_limit() -> None:
     watch = Watch()
     guard = Guard(replace(CONFIG, change_ms=0.0), watch)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from contracts.emergency import Trigger
 from esper.tolaria.errors import TrainingDiverged
@@ -205,6 +205,22 @@ def test_validation_that_is_not_finite_breaks_no_run_whose_host_is_sound() -> No
     results = [run.trainer.run_epoch(), run.trainer.run_epoch()]
     assert all(math.isnan(result.val_loss) for result in results)
     assert [result.notices for result in results] == [(ODD_VALIDATION,), ()], "said once"
+    assert healthy(run)
+
+
+def test_a_running_variance_that_overflowed_is_found_though_no_loss_shows_it() -> None:
+    run = Run.new(MLP, config(epochs=3))
+    run.turn()
+    norms = [
+        one for one in run.trainer._machine.parts.grafts.model.modules() if isinstance(one, nn.BatchNorm1d)
+    ]
+    sound = norms[-1].running_var.clone()  # type: ignore[union-attr]
+    norms[-1].running_var.fill_(math.inf)  # type: ignore[union-attr]
+    with pytest.raises(TrainingDiverged, match=r"host's \S+\.running_var is not finite"):
+        run.trainer.run_epoch()
+    run.go_back(run.kept[-1], behind_break=True)
+    assert torch.equal(norms[-1].running_var, sound)  # type: ignore[arg-type]
+    run.finish()
     assert healthy(run)
 
 

@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from contracts.growth import Operation
 from contracts.lifecycle import Stage
 from esper.kasmina.plan import Note
+from esper.tolaria import safepoint
 from esper.tolaria.errors import PlanRefused
 from esper.tolaria.optimizer import holds, state_by_name
 from esper.tolaria.trainer import Trainer
@@ -43,6 +45,27 @@ def test_a_graft_changes_no_host_tensor_and_no_old_optimizer_state() -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert same(optimizer_state(one), state)
     assert (applied.params_added, applied.params_removed, applied.changed_host) == (27, 0, ())
+
+
+@pytest.mark.parametrize(("slow", "failures"), [("take_undo", 0), ("admit", 4)])
+def test_a_graft_is_not_slow_for_the_copy_of_its_way_back(
+    monkeypatch: pytest.MonkeyPatch, slow: str, failures: int
+) -> None:
+    one, now_s = trained(), [0.0]
+    work = getattr(safepoint, slow)
+
+    def slowly(*given: object) -> object:
+        now_s[0] += 1.2
+        return work(*given)
+
+    monkeypatch.setattr(safepoint, slow, slowly)
+    monkeypatch.setattr(one.guard, "_seconds", lambda: now_s[0])
+    for number in range(4):
+        one.apply(plan(insert(f"one#{number}")))
+        one.apply(plan(remove(f"one#{number}")))
+    figures = next(one for one in one.guard.figures(0) if one.operation == Operation.INSERT)
+    assert (figures.count, figures.failures) == (4, failures)
+    assert figures.worst_ms == pytest.approx(1_200.0)
 
 
 def test_a_removed_seed_leaves_nothing_behind() -> None:

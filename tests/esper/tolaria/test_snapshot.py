@@ -53,6 +53,22 @@ def test_a_restored_run_resumes_bit_for_bit_and_what_was_spent_stays_spent() -> 
     assert same(weights(one), expected)
 
 
+def test_what_was_just_restored_is_not_copied_again_and_is_what_a_copy_would_be() -> None:
+    one = trainer(config(epochs=6), dropout=0.3)
+    one.apply(plan(insert("one#0"), live("one#0")))
+    one.run_epoch()
+    kept = one.keep()
+    one.run_epoch()
+    one.restore(kept, behind_break=True)
+    again, copied = one.keep(kept), one.keep()
+    assert (again.network is kept.network, again.optimizer is kept.optimizer) == (True, True)
+    assert same_snapshot(again, copied)
+    assert not same_snapshot(again, kept, spent=False), "the data go on behind the batch that broke"
+    one.run_epoch()
+    one.restore(again)
+    assert same_snapshot(one.keep(), copied, spent=False), "and it stays as it was"
+
+
 def test_a_restore_gives_the_result_of_its_epoch_or_none_before_the_first() -> None:
     one = trainer()
     before = one.keep()
