@@ -74,7 +74,7 @@ class Standing(msgspec.Struct, frozen=True):
     progress: Progress = Progress()
     conservative: bool = False
     trouble: str = ""
-    """Why the store, which was opened, took nothing since, or why no process could be had to make anything in.
+    """Why the store, which was opened, took nothing since, or why no process could be had for the work.
 
     That the store can't be opened is not in it: whoever asks the store hears that.
     """
