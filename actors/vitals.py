@@ -4,6 +4,7 @@ And after the wall clock: that it was set is told, and does no harm.
 """
 
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -47,9 +48,15 @@ class Vitals:
     threads: Threads
     resident: Callable[[], int] = read_resident
     free: Callable[[Path], int] = read_free
+    collect: Callable[[], object] = gc.collect
+    """Lets go of what is held in cycles alone."""
 
     async def look_at_memory(self, epoch: int) -> Found:
-        return self.memory.look(self.resident(), epoch) if self.memory is not None else None
+        if self.memory is None:
+            return None
+        if self.memory.above:  # what was taken out for it may wait for the collector, which comes by seldom
+            self.collect()
+        return self.memory.look(self.resident(), epoch)
 
     async def look_at_disk(self, epoch: int) -> Found:
         """In a thread: a disk that does not answer holds up nobody."""

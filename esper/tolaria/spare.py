@@ -110,7 +110,7 @@ class Spare:
         """The kind of block that it is copied into; None if it is copied into memory of its own."""
         if value.nbytes < self._least_bytes or type(value) not in (Tensor, nn.Parameter):
             return None
-        if value.layout is not torch.strided or value.is_quantized or value.is_conj() or value.is_neg():
+        if value.layout is not torch.strided or value.is_quantized:
             return None
         if value.device.type == "cpu":
             return Kind(value.nbytes, pinned=False)

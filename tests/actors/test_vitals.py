@@ -12,7 +12,7 @@ from actors.runtime import InlineThreads
 from actors.runtime.simulation import run_simulated
 from actors.vitals import Vitals, read_free, read_resident, vitals, watching_vitals
 from contracts.config import EmergencyConfig
-from contracts.emergency import NONE, Level, Trigger
+from contracts.emergency import NONE, Level, Relief, Trigger, Trouble
 from esper.tolaria.memory import SHARE, available_bytes
 from esper.tolaria.vitals import MB, DiskSpace, MemoryUse
 from tests.actors.test_alarm import BORN_NS, Ring, Settable
@@ -172,3 +172,30 @@ def test_the_budget_is_what_is_given_or_a_share_of_what_there_is(tmp_path: Path)
 def test_the_real_figures_can_be_had(tmp_path: Path) -> None:
     assert read_resident() > MB
     assert read_free(tmp_path) > 0
+
+
+def test_while_there_is_too_much_memory_what_only_cycles_hold_is_let_go() -> None:
+    held = [200 * MB]
+    collected: list[int] = []
+
+    def collect() -> None:
+        collected.append(held[0])
+        held[0] = 50 * MB
+
+    signs = Vitals(
+        MemoryUse(100 * MB, 9.0),
+        DiskSpace(0),
+        Path("/"),
+        InlineThreads(),
+        lambda: held[0],
+        collect=collect,  # type: ignore[arg-type]
+    )
+
+    async def looks() -> list[object]:
+        return [await signs.look_at_memory(epoch) for epoch in range(3)]
+
+    told, relief, nothing = asyncio.run(looks())
+    assert isinstance(told, Trouble)
+    assert isinstance(relief, Relief)
+    assert nothing is None
+    assert collected == [200 * MB], "not while there is enough"

@@ -26,7 +26,7 @@ from tests.esper.test_pipeline import PATIENT, Signal
 from tests.esper.test_session import SMALL, circle
 
 pytestmark = pytest.mark.real
-EPOCHS = 120
+EPOCHS = 240
 SPARE_MB = 160
 """What the process may have beside what it has when the run begins."""
 SHORT = "conservative: the process has"

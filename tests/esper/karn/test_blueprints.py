@@ -190,7 +190,9 @@ def test_no_token_sees_a_later_one(blueprint: Blueprint) -> None:
 @pytest.mark.parametrize("blueprint", BLUEPRINTS)
 def test_a_layout_that_it_does_not_have_is_refused_naming_those_it_has(blueprint: Blueprint) -> None:
     for layout in set(Layout) - blueprint.layouts:
-        with pytest.raises(BlueprintError, match=f"does not grow on a {layout}.*{min(blueprint.layouts)}"):
+        with pytest.raises(
+            BlueprintError, match=rf"does not grow on .*, an? {layout}.*{min(blueprint.layouts)}"
+        ):
             blueprint.fit(SITES[layout], 200)
 
 
@@ -219,7 +221,7 @@ def test_a_site_whose_shape_is_not_its_layout_is_refused(blueprint: Blueprint) -
     for site in (SITES[layout] for layout in blueprint.layouts):
         for shape in ((), (*site.shape, 1), (0, *site.shape[1:]), tuple(size + 1 for size in site.shape)):
             odd = SiteInfo("odd", site.layout, shape, site.channels, 0)
-            with pytest.raises(BlueprintError, match=f"site odd is not a {site.layout}"):
+            with pytest.raises(BlueprintError, match=f"site odd is no {site.layout}"):
                 blueprint.params(odd, blueprint.smallest())
 
 

@@ -179,7 +179,7 @@ NONSENSE: dict[str, tuple[object, str]] = {
     "no plan": (object(), "a probe takes a ProbePlan, not a object"),
     "unknown site": (asking(replace(GOOD, site="nowhere")), "names nowhere; the sites are one, two"),
     "unknown blueprint": (asking(replace(GOOD, blueprint_id="BP999")), "there is no blueprint 'BP999'"),
-    "wrong layout": (asking(replace(GOOD, blueprint_id="BP004")), "does not grow on a vector"),
+    "wrong layout": (asking(replace(GOOD, blueprint_id="BP004")), "does not grow on site one, a vector"),
     "settings missing": (asking(replace(GOOD, parameters={})), "takes the settings width"),
     "settings out of range": (asking(replace(GOOD, parameters={"width": 0.0})), "takes a whole width"),
     "settings no numbers": (asking(replace(GOOD, parameters={"width": "a"})), "wrong type"),
