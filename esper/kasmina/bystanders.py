@@ -1,11 +1,11 @@
 """Everything in a model but one module's own: what that module must not touch, and must not share."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
@@ -35,10 +35,17 @@ def bystanders_of(module: nn.Module, model: nn.Module) -> Bystanders:
     )
 
 
+def tensors_in(module: nn.Module) -> Iterator[Tensor]:
+    """Its parameters and buffers, shared ones more than once, in one walk: a safe point has little time."""
+    for part in module.modules():
+        for tensor in chain(part._parameters.values(), part._buffers.values()):
+            if tensor is not None:
+                yield tensor
+
+
 def memory_of(model: nn.Module) -> set[int]:
     """Where `model`'s parameters and buffers lie."""
-    tensors = chain(model.parameters(), model.buffers())
-    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors_in(model) if tensor.numel()}
 
 
 def shared_tensors(module: nn.Module, taken: Container[int]) -> list[str]:
@@ -46,5 +53,11 @@ def shared_tensors(module: nn.Module, taken: Container[int]) -> list[str]:
 
     One without a shape has no memory yet.
     """
+    if not any(_lies_in(tensor, taken) for tensor in tensors_in(module)):
+        return []
     own = chain(module.named_parameters(), module.named_buffers())
-    return [n for n, tensor in own if not is_lazy(tensor) and tensor.untyped_storage().data_ptr() in taken]
+    return [name for name, tensor in own if _lies_in(tensor, taken)]
+
+
+def _lies_in(tensor: Tensor, taken: Container[int]) -> bool:
+    return not is_lazy(tensor) and tensor.untyped_storage().data_ptr() in taken

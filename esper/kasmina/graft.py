@@ -9,14 +9,13 @@ hook: it costs nothing. Nothing here draws random numbers or touches a host tens
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from contracts.growth import SiteInfo
 from esper.kasmina.anchor import Anchor, find_anchors
-from esper.kasmina.bystanders import Bystanders, bystanders_of, memory_of, shared_tensors
+from esper.kasmina.bystanders import Bystanders, bystanders_of, memory_of, shared_tensors, tensors_in
 from esper.kasmina.reach import unfit
 from esper.kasmina.registry import Registry
 from esper.kasmina.slot import CHILD, Graft, Slot, graft_of, grow, is_grown, key_of
@@ -298,8 +297,8 @@ def ungrown_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 def _move(slot: Slot, like: Tensor) -> None:
     """To the device and floating type of `like`; looking takes less than moving what is there already."""
-    tensors = chain(slot.parameters(), slot.buffers())
-    if any(t.device != like.device or (t.is_floating_point() and t.dtype != like.dtype) for t in tensors):
+    device, dtype = like.device, like.dtype
+    if any(t.device != device or (t.is_floating_point() and t.dtype != dtype) for t in tensors_in(slot)):
         slot.to(like)
 
 

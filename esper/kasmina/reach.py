@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from esper.kasmina.bystanders import tensors_in
+
 DEPTH_MAX = 6
 """How deep containers are looked into."""
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes, torch.dtype, torch.device})
@@ -22,14 +24,15 @@ _REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
 
 def unfit(module: nn.Module, model: nn.Module, memory: Container[int]) -> str:
     """Why `module` can't be grafted into `model`, whose tensors lie in `memory`; empty if it can."""
-    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
-    if lazy:
+    if any(map(is_lazy, tensors_in(module))):
+        lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
         return f"has no shape yet for {', '.join(lazy)}; run it once before"
     theirs = {id(part) for part in model.modules()}
-    child = next((name for name, part in module.named_modules() if id(part) in theirs), None)
+    parts = list(module.named_modules())
+    child = next((name for name, part in parts if id(part) in theirs), None)
     if child is not None:
         return f"has the model's own module as {child or 'its root'}; give it one of its own"
-    for name, part in module.named_modules():
+    for name, part in parts:
         for key, value in vars(part).items():
             if not _is_plain(value) and key not in _REGISTERED and _touches(value, theirs, memory):
                 return f"holds something of the model's in {'.'.join(filter(None, (name, key)))}"
