@@ -6,7 +6,7 @@ Everything that a simulation has to replace is handed in: the clock, the bus, th
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -111,8 +111,8 @@ class Play:
     """What checkpoints are written with; without it nothing goes to disk."""
     start: Moment | None = None
     """Where the run goes on; None at its beginning."""
-    before: tuple[Moment, ...] = ()
-    """Earlier moments that it may go back to, the oldest first."""
+    before: Callable[[], Iterable[Moment]] = tuple
+    """Reads earlier moments that it may go back to, the oldest first."""
     resumed: ResumeFacts | None = None
     policy_in_thread: bool = False
     """Whether the policy is asked in a thread: yes for one that nobody has measured."""

@@ -127,7 +127,7 @@ class Tolaria(
         else:
             self._probe = start.memories.probe
             self._prepared = Prepared(max(0, start.epoch - 1), None, await remember(at.minds))
-            at.keeper.begin(start, at.before)
+            at.keeper.begin(start, at.before())
             self._take_up(start, behind_break=False)
 
     @handles

@@ -1,7 +1,7 @@
 """What Tolaria is told, and what it works with."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,8 +123,8 @@ class Workplace:
     done: asyncio.Future[Conclusion]
     start: Moment | None = None
     """Where the run goes on; None at its beginning."""
-    before: tuple[Moment, ...] = ()
-    """Earlier moments that it may go back to, the oldest first."""
+    before: Callable[[], Iterable[Moment]] = tuple
+    """Reads earlier moments that it may go back to, the oldest first; nobody but the keeper holds them."""
     prefetch: ActorRef[Look] | None = None
     """Is shown how growth stands after each boundary; None if nothing is fetched ahead."""
     stock: Stock | None = None

@@ -71,9 +71,9 @@ def look_after(config: Config, arguments: argparse.Namespace) -> None:
     _check_options(arguments)
     if not least <= len(arguments.words) <= most:
         raise BadSetup(f"kernels {arguments.order} takes {_WORDS[arguments.order]}")
-    if not is_store(folder):
-        raise BadSetup(f"there is no kernel store in {folder}; a run that compiles kernels makes one")
     try:
+        if not is_store(folder):
+            raise BadSetup(f"there is no kernel store in {folder}; a run that compiles kernels makes one")
         address = config.kernels.objects
         if address and not are_there(address):
             raise BadSetup(f"no kernels lie at {address}; a run that compiles kernels puts them there")

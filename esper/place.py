@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,7 @@ from esper.tamiyo.policy import BadMemory, Remembers
 from esper.tolaria.errors import RestoreFailed
 from esper.tolaria.record import DamagedRecord
 from esper.tolaria.task import digest_of
+from esper.tolaria.vitals import MB
 from esper.versions import versions
 
 LENGTHS = ("run.epochs", "run.gflop")
@@ -48,8 +50,8 @@ class Place:
     store: CheckpointStore
     start: Moment | None = None
     """None at the run's beginning."""
-    before: tuple[Moment, ...] = ()
-    """Earlier moments, the oldest first: what the run could go back to in memory, as far as it is on disk."""
+    before: Callable[[], tuple[Moment, ...]] = tuple
+    """Reads earlier moments, the oldest first: what the run could go back to, as far as it is on disk."""
     differences: tuple[Difference, ...] = ()
     passed_over: tuple[str, ...] = ()
     """Checkpoints that are damaged, with what is wrong with them."""
@@ -115,7 +117,7 @@ def _taken_up(place: Place) -> Place:
     return replace(
         place,
         start=start,
-        before=() if aside else _before(place, start),
+        before=tuple if aside else partial(_before, place, start),
         differences=odd,
         passed_over=found.passed_over,
         set_aside=aside,
@@ -125,9 +127,15 @@ def _taken_up(place: Place) -> Place:
 def _before(place: Place, start: Moment) -> tuple[Moment, ...]:
     """The moments that the run had in memory besides, as far as they are on disk."""
     moments: list[Moment] = []
-    for checkpoint in place.store.before(start.epoch, place.about.config.checkpoint.boundaries - 1):
+    settings = place.about.config.checkpoint
+    room = settings.memory_mb * MB - start.snapshot.nbytes
+    for checkpoint in place.store.before(start.epoch, settings.boundaries - 1):
         with suppress(DamagedRecord):  # it would be passed over on the way back
-            moments.insert(0, from_checkpoint(checkpoint, place.build)[1])
+            moment = from_checkpoint(checkpoint, place.build)[1]
+            room -= moment.snapshot.nbytes
+            if room < 0:
+                break
+            moments.insert(0, moment)
     return tuple(moments)
 
 

@@ -89,11 +89,11 @@ class Nissa(Actor[Heard | Refresh | Drain]):
                 self._hear(self._in_hand.popleft())
             if self._subscription is not None:
                 await self._hear_the_rest(self._subscription)
+            await self._at.journal.settle()
         finally:  # else the next instance could not take its place
+            self._pledge.redeem_all()  # before it leaves, or what it has heard would be given out again
             if self._subscription is not None:
                 self._subscription.close()
-        await self._at.journal.settle()
-        self._pledge.redeem_all()
         self._acknowledge()
 
     @handles

@@ -1,6 +1,6 @@
 """The checkpoints of a run: saves the newest, keeps so many, and finds the newest that is good."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,23 +136,28 @@ class CheckpointStore:
         reasons = "; ".join(wrong) or "none is damaged"
         raise CheckpointError(f"there is no good checkpoint of epoch {epoch} in {self._folder}: {reasons}")
 
-    def before(self, epoch: int, most: int) -> tuple[Checkpoint, ...]:
-        """The good checkpoints of earlier epochs through which the run came to this one, the newest first; at
-        most so many. What was gone back from since, and what is damaged, is passed over.
+    def before(self, epoch: int, most: int) -> Iterator[Checkpoint]:
+        """The good checkpoints of earlier and earlier epochs, the newest first, at most so many; each is read
+        when it is asked for. What is damaged is passed over.
 
         Raises:
             CheckpointError: the folder can't be listed.
         """
-        found: list[Checkpoint] = []
-        with self._removing:
-            for number in reversed(self._reader.numbers()):
-                if len(found) >= most:
-                    break
-                with suppress(Damaged):
-                    if self._reader.head(number).epoch < epoch:
-                        found.append(self._loaded(number))
-                        epoch = found[-1].epoch
-        return tuple(found)
+        left = most
+        for number in reversed(self._reader.numbers()):
+            if left <= 0:
+                return
+            found = self._earlier(number, epoch)
+            if found is not None:
+                epoch, left = found.epoch, left - 1
+                yield found
+
+    def _earlier(self, number: int, epoch: int) -> Checkpoint | None:
+        """This one, if it is a good one of an earlier epoch."""
+        with suppress(Damaged), self._removing:
+            if self._reader.head(number).epoch < epoch:
+                return self._loaded(number)
+        return None
 
     def _trim(self, numbers: tuple[int, ...]) -> None:
         sound = [number for number in numbers if self._epoch(number) is not None]

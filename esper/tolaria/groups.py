@@ -133,7 +133,7 @@ def _put(value: Any, present: Any, parameter: nn.Parameter) -> Any:
     if value.shape == parameter.shape:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     # What lies pinned was copied from where the parameter is, and is wanted there.
-    return value.to(parameter.device) if value.is_pinned() else value.clone()
+    return value.to(parameter.device, copy=True) if value.is_pinned() else value.clone()
 
 
 def fits(value: Tensor, place: Tensor) -> bool:

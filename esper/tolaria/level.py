@@ -12,7 +12,7 @@ from dataclasses import dataclass
 RECENT_EPOCHS = 5
 FLOOR = 0.01
 """Of the first epoch's loss: a network that fits its data may well have one batch that it does not."""
-OPENING_STEPS = 5
+OPENING_STEPS = 10
 """Of the first epoch, before which no loss is known to be large."""
 
 

@@ -122,17 +122,15 @@ def put_network(grafts: Grafts, network: Network) -> None:
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Its parameters and buffers by name, those that a state dict leaves out included."""
-    parameters: dict[str, Tensor] = {}
-    buffers: dict[str, Tensor] = {}
-    seen = set[int]()
+    parameters: dict[int, tuple[str, Tensor]] = {}
+    buffers: dict[int, tuple[str, Tensor]] = {}
     for name, part in module.named_modules():  # one walk for both: it is done while training waits
         start = f"{name}." if name else ""
         for own, found in ((part._parameters, parameters), (part._buffers, buffers)):
             for key, tensor in own.items():
-                if tensor is not None and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    found[start + key] = tensor
-    return {**parameters, **buffers}
+                if tensor is not None:
+                    found.setdefault(id(tensor), (start + key, tensor))
+    return dict((*parameters.values(), *buffers.values()))
 
 
 def write(places: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

@@ -92,7 +92,7 @@ class Spare:
             blocks = self._blocks.get(kind)
             if blocks:
                 return blocks.pop()
-        return torch.empty(kind.nbytes, dtype=torch.uint8, pin_memory=kind.pinned).numpy().data
+        return _memory(kind)
 
     def _gone(self, kind: Kind, block: memoryview) -> None:
         """A lease is gone, in whichever thread let go of it last."""
@@ -117,3 +117,12 @@ class Spare:
         if value.device.type in PINS and 0 not in value.stride():
             return Kind(value.nbytes, pinned=True)
         return None
+
+
+def _memory(kind: Kind) -> memoryview:
+    """New memory on the host; what can't be pinned is plain."""
+    try:
+        block = torch.empty(kind.nbytes, dtype=torch.uint8, device="cpu", pin_memory=kind.pinned)
+    except RuntimeError:
+        block = torch.empty(kind.nbytes, dtype=torch.uint8, device="cpu")
+    return block.numpy().data

@@ -86,7 +86,8 @@ class Teacher:
 def _sum_of_bits(tensor: Tensor) -> int:
     """Another for nearly every other content, whatever its numbers are."""
     bits = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    return int((bits.view(torch.int32) if bits.numel() % 4 == 0 else bits).sum(dtype=torch.int64))
+    words = bits.numel() % 4 == 0 and bits.storage_offset() % 4 == 0
+    return int((bits.view(torch.int32) if words else bits).sum(dtype=torch.int64))
 
 
 def alpha_of(seed_id: str, tensors: Mapping[str, Tensor]) -> float:
@@ -150,6 +151,7 @@ class Distillation:
         self._listening: RemovableHandle | None = None
         self._pass_flops: int | None = None
         self.teacher: Teacher | None = None
+        self._kept: Mapping[str, Tensor] | None = None
 
     @property
     def loss_fn(self) -> LossFn:
@@ -181,8 +183,8 @@ class Distillation:
         return teacher is None or teacher.seed_ids <= set(self._grafts.seed_ids())
 
     def state(self) -> Mapping[str, Tensor] | None:
-        """The teacher's tensors, which never change; None if there is none."""
-        return None if self.teacher is None else self.teacher.tensors()
+        """A copy of the teacher's tensors, made when it was taken; None if there is none."""
+        return self._kept
 
     def restore(self, state: Mapping[str, Tensor] | None) -> None:
         """Go on with the teacher that had these tensors; the network is as it was then.
@@ -207,6 +209,8 @@ class Distillation:
 
     def _have(self, teacher: Teacher | None) -> None:
         self.teacher, self._inputs, self._pass_flops = teacher, None, None
+        named = {} if teacher is None else teacher.tensors()
+        self._kept = {name: tensor.detach().clone() for name, tensor in named.items()} if teacher else None
         if self._listening is not None:
             self._listening.remove()
             self._listening = None

@@ -56,6 +56,7 @@ class Watch:
         self._optimizer = optimizer
         self._known: list[int] = []
         self._untold: deque[ForeignChange] = deque(maxlen=TOLD_MAX)
+        self._has_told = False
         self.held: dict[str, Held] = {}
         self.changes = 0
         for group in optimizer.param_groups:
@@ -92,13 +93,18 @@ class Watch:
         return tuple(self._untold)
 
     def recall(self, untold: Iterable[ForeignChange]) -> None:
-        """Have these told too, which another process had found; what was found here stays to be told."""
-        self._untold = self._untold or deque(untold, maxlen=TOLD_MAX)
+        """Have these told too, which another process had found; what was found here stays to be told.
+
+        A process that has told of its own goes back to what it had found itself, and does not tell it again.
+        """
+        if not self._has_told:
+            self._untold = self._untold or deque(untold, maxlen=TOLD_MAX)
 
     def take_told(self) -> tuple[ForeignChange, ...]:
         """The foreign changes found since this was last asked, the newest `TOLD_MAX` of them."""
         told = tuple(self._untold)
         self._untold.clear()
+        self._has_told = True
         return told
 
     def _tell(self, change: ForeignChange) -> None:

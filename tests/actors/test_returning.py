@@ -129,7 +129,7 @@ def world(
             display=Spectator(),
             desk=desk,
             start=start,
-            before=tuple(before),
+            before=lambda: before,
             resumed=None if start is None else ResumeFacts(start.epoch),
         )
         clock = LoopClock(loop, wall_ns=10**18)

@@ -110,7 +110,7 @@ class Process:
             display=Spectator(),
             stock=parts.stock,
             start=start,
-            before=self.before,
+            before=lambda: self.before,
             resumed=None if start is None else ResumeFacts(start.epoch),
         )
 

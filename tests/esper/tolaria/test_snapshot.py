@@ -362,6 +362,18 @@ def test_a_module_from_disk_that_shares_memory_with_the_model_is_refused() -> No
         one.restore(replace(kept, modules={"one#0": thief}))
 
 
+def test_a_parameter_that_is_a_buffer_too_comes_back_as_any_other() -> None:
+    one = trainer()
+    name, weight = next(iter(one._grafts.model.named_parameters()))
+    one._grafts.model.register_buffer("ref", weight)
+    one.run_epoch()
+    kept = one.keep()
+    assert {name, "ref"} <= kept.network.tensors.keys()
+    one.run_epoch()
+    one.restore(kept)
+    assert torch.equal(weight, kept.network.tensors[name])
+
+
 def test_an_expanded_buffer_is_left_alone_while_it_is_the_same() -> None:
     one = trainer()
     one._grafts.model.register_buffer("places", torch.arange(2.0).view(2, 1).expand(2, 3))

@@ -128,6 +128,29 @@ def test_a_teacher_that_somebody_writes_to_is_let_go_before_the_next_epoch(
     assert same(taken, {name: network[name] for name in taken})
 
 
+@pytest.mark.parametrize("somebody", [write, write_unseen])
+def test_what_is_kept_of_a_teacher_is_what_it_was_when_it_was_taken(
+    somebody: Callable[[Tensor], None],
+) -> None:
+    one = distilling()
+    one.apply(plan(insert("one#0"), live("one#0")))
+    one.run_epoch()
+    kept, before = one.keep().teacher, bits(teacher_of(one))
+    assert kept is not None
+    somebody(teacher_of(one).tensors()["enter.weight"])
+    assert same(dict(kept), before)
+    assert same(dict(one.keep().teacher or {}), before)
+
+
+def test_a_buffer_that_lies_in_the_middle_of_another_can_be_summed_too() -> None:
+    host = nn.Linear(5, 3)
+    host.register_buffer("mask", torch.ones(9, dtype=torch.bool)[1:])
+    teacher = Teacher(Grafts(host, ()), frozenset(), 0)
+    assert teacher.intact
+    teacher.tensors()["mask"].data[0] = False
+    assert not teacher.intact
+
+
 def test_a_teacher_draws_from_no_stream_of_the_run() -> None:
     """The weight is the smallest that there is: the loss moves by nothing, the streams by nothing either."""
     one, other = (
