@@ -121,7 +121,8 @@ def check(host: Host, harm: str, at: int) -> str:
     run, diverged, loss = poisoned(host, harm, at)
     assert run.finished
     assert healthy(run)
-    assert math.isfinite(run.trainer.final().test_loss)
+    calls, final = loss.calls, run.trainer.final()
+    assert math.isfinite(final.test_loss) or calls < at <= loss.calls, "or it was the judging that was harmed"
     assert len(diverged) <= 1
     if diverged:
         expected = Trigger.LOSS_EXPLODED if harm == "exploded" else Trigger.NOT_FINITE
