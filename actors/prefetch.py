@@ -34,8 +34,9 @@ from esper.kasmina.stock import Stock
 from esper.urza.errors import Damaged, Missing
 from esper.urza.kernel import Kernel
 
-PATIENCE_S = 5.0
-"""Deadline of every question that is asked here: nobody but this actor waits for the answers."""
+PATIENCE_S = 30.0
+"""Deadline of every question that is asked here: nobody but this actor waits for the answers. The first may
+take long, where what answers it comes from a cold disk; a look that fails is tried again at the next boundary."""
 IN_PLACE = ACTIVE | {Stage.FOSSILIZED}
 """Stages in which a seed's module is part of the network."""
 FRONT = 4
