@@ -36,7 +36,7 @@ from esper.urza.kernel import Kernel
 
 PATIENCE_S = 30.0
 """Deadline of every question that is asked here: nobody but this actor waits for the answers. The first may
-take long, where what answers it comes from a cold disk; a look that fails is tried again at the next boundary."""
+take long, where what answers it comes from a cold disk; a look that fails is tried at the next boundary."""
 IN_PLACE = ACTIVE | {Stage.FOSSILIZED}
 """Stages in which a seed's module is part of the network."""
 FRONT = 4

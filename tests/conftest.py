@@ -1,9 +1,7 @@
 """Settings that all tests share."""
 
 import gc
-import logging
 import os
-import sys
 from collections.abc import Generator, Iterator
 
 import msgspec
@@ -56,18 +54,6 @@ def _one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol() -> None:
-    """Torch's forty loggers hand on what they hear, so that pytest finds it at the root of all loggers.
-
-    To each logger that does not, pytest attaches itself anew in every phase of every test.
-    """
-    if "torch" in sys.modules and not logging.getLogger("torch").propagate:
-        for name, logger in logging.Logger.manager.loggerDict.items():
-            if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger):
-                logger.propagate = True
 
 
 @pytest.fixture(scope="session")
