@@ -17,18 +17,17 @@ from contracts.emergency import NONE, Level, Ordered, Trouble
 from contracts.messages import EmergencySignal
 from contracts.signing.keyring import Keyring
 from esper.tolaria.emergency import Emergencies
+from tests.actors.oona.patience import PATIENCE_S, PATIENT
 from tests.actors.oona.redis_server import RedisServer
 
 SECRET = {"ESPER_LEYLINE_SECRET": "a secret of more than thirty-two letters"}
-PATIENCE_S = 20.0
 _runs = count()
 
 
 async def opened(server: RedisServer, run_id: str, sender: str, clock: LoopClock, *, signs: bool) -> RedisBus:
     keyring = Keyring.from_environment(SECRET if signs else {})
-    return await RedisBus.open(
-        server.address, run_id, run_topics(), clock, LeylineFrames(keyring, sender, clock)
-    )
+    frames = LeylineFrames(keyring, sender, clock)
+    return await RedisBus.open(server.address, run_id, run_topics(), clock, frames, options=PATIENT)
 
 
 def test_signed_signals_steer_and_unsigned_ones_do_not(redis_server: RedisServer) -> None:
@@ -55,6 +54,7 @@ def test_signed_signals_steer_and_unsigned_ones_do_not(redis_server: RedisServer
         system = ActorSystem(clock, random.Random(0), drain_s=0.5)
         system.spawn("warden", lambda: Warden(alarm, run))
         async with system, asyncio.timeout(PATIENCE_S):
+            await run.flush()  # the warden has joined: its group sees what is published from now on
             await say(stranger, Level.HALT, "force")
             for level, order, comes_to in (
                 (Level.CONSERVATIVE, "force", Level.CONSERVATIVE),
@@ -69,6 +69,7 @@ def test_signed_signals_steer_and_unsigned_ones_do_not(redis_server: RedisServer
         assert link is not None
         assert sum(link.refused.values()) >= 1, "the stranger's was refused"
         assert did[0] == "anna: now"
+        await run.flush()  # what it said last is there too
         said = [one.message for one in await anna.history(topics.EMERGENCY)]
         own = [one.level for one in said if isinstance(one, EmergencySignal) and one.origin == "tolaria"]
         assert own == [Level.CONSERVATIVE, NONE, Level.ELEVATED, Level.HALT], "and others hear of it"
