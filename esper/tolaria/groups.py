@@ -4,14 +4,15 @@ group   members in their order, and every setting (rate, betas, momentum, a sche
 entry   what the optimizer keeps of one parameter: tensors, numbers, None
 """
 
-import copy
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from esper.tolaria.copies import CopiesOf, copied, nbytes_of
 
 Parameters: TypeAlias = Mapping[str, nn.Parameter]
 PARAMS = "params"
@@ -36,17 +37,11 @@ class OptimizerState:
     @property
     def nbytes(self) -> int:
         """Size of its tensors in bytes."""
-        values = [value for entries in self.entries.values() for value in entries.values()]
-        return sum(value.nbytes for value in values if isinstance(value, Tensor))
+        return sum(map(nbytes_of, self.entries.values()))
 
 
-def take_optimizer(
-    optimizer: Optimizer, parameters: Parameters, copy_of: Callable[[Any], Any]
-) -> OptimizerState:
-    """A copy of the state of `optimizer` over `parameters`, the model's; of others it says nothing.
-
-    What it keeps of a parameter is copied by `copy_of`.
-    """
+def take_optimizer(optimizer: Optimizer, parameters: Parameters, copies_of: CopiesOf) -> OptimizerState:
+    """A copy of the state of `optimizer` over `parameters`, the model's; of others it says nothing."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     groups = []
     for group in optimizer.param_groups:
@@ -54,7 +49,7 @@ def take_optimizer(
         members = (names.get(id(parameter)) for parameter in group[PARAMS])
         groups.append(Group(tuple(name for name in members if name is not None), settings))
     entries = {
-        names[id(parameter)]: {key: copy_of(value) for key, value in kept.items()}
+        names[id(parameter)]: copies_of(kept)
         for parameter, kept in optimizer.state.items()
         if id(parameter) in names
     }
@@ -115,13 +110,6 @@ def put_settings(optimizer: Optimizer, state: OptimizerState) -> None:
     """Give the groups, which are those of `state`, the settings that they had, whoever had set them."""
     for group, kept in zip(optimizer.param_groups, state.groups, strict=True):
         group.update({key: copied(value) for key, value in kept.settings.items()})
-
-
-def copied(value: Any) -> Any:
-    """A copy that shares nothing with what changes later."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    return value if isinstance(value, bool | int | float | str | None) else copy.deepcopy(value)
 
 
 def _put(value: Any, present: Any, parameter: nn.Parameter) -> Any:

@@ -11,6 +11,7 @@ neither the one nor the other, and says so; to go back to any snapshot mends it.
 
 from dataclasses import replace
 
+from esper.tolaria.copies import packing
 from esper.tolaria.errors import BadOptimizer, RestoreFailed
 from esper.tolaria.flops import Account
 from esper.tolaria.groups import flaw_of_optimizer, put_optimizer, put_settings, take_optimizer
@@ -39,9 +40,9 @@ def keep(machine: Machine, at: Position, restored: Snapshot | None = None) -> Sn
         network, optimizer = restored.network, restored.optimizer
     else:
         parameters = dict(parts.grafts.model.named_parameters())
-        with machine.spare.copying() as copy_of:
-            network = take_network(parts.grafts, copy_of)
-            optimizer = take_optimizer(parts.optimizer, parameters, copy_of)
+        with machine.spare.copying() as copy_of, packing(copy_of) as copies_of:
+            network = take_network(parts.grafts, parameters, copies_of)
+            optimizer = take_optimizer(parts.optimizer, parameters, copies_of)
     return Snapshot(
         network=network,
         modules=modules_of(parts.grafts),

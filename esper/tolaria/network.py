@@ -5,7 +5,7 @@ write the values. The order of the seeds is part of it, because sums of floats d
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from esper.kasmina.anchor import SiteError, find_anchor
 from esper.kasmina.bystanders import memory_of, shared_tensors
 from esper.kasmina.graft import Grafts
 from esper.kasmina.slot import CHILD, is_grown, key_of
-from esper.tolaria.groups import copied, fits
+from esper.tolaria.copies import CopiesOf, copied, nbytes_of
+from esper.tolaria.groups import Parameters, fits
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ class Network:
     @property
     def nbytes(self) -> int:
         """Size of its tensors in bytes."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        return nbytes_of(self.tensors)
 
 
-def take_network(grafts: Grafts, copy_of: Callable[[Tensor], Tensor]) -> Network:
-    """A copy of the network as it is, its tensors by `copy_of`; the modules of its seeds are not in it."""
+def take_network(grafts: Grafts, parameters: Parameters, copies_of: CopiesOf) -> Network:
+    """A copy of the network as it is, with these parameters of its own; its seeds' modules are not in it."""
     model = grafts.model
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    modules = dict(model.named_modules())
     planted = (Planted(one, grafts.site_of(one), grafts.alpha(one)) for one in grafts.seed_ids())
     return Network(
         seeds=tuple(planted),
-        tensors={name: copy_of(tensor) for name, tensor in (*parameters.items(), *model.named_buffers())},
+        tensors=copies_of({**parameters, **dict(model.named_buffers())}),
         extras={name: _extra(module) for name, module in modules.items() if _has_extra(module)},
         frozen=tuple(name for name, parameter in parameters.items() if not parameter.requires_grad),
         resting=tuple(name for name, module in modules.items() if not module.training),

@@ -16,23 +16,20 @@ in memory, a rollback, the thread that writes it to disk, or somebody of whom no
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from esper.tolaria.groups import copied
+from esper.tolaria.copies import Copy, copied
 
 LEAST_BYTES: Final = 1 << 20
 """Smaller tensors are copied as ever: the C library mostly keeps memory of such sizes for the next who asks,
 and a loan would take longer than it saves."""
 PINS: Final = ("cuda", "xpu")
 """Accelerators whose tensors are copied into pinned memory."""
-
-Copy: TypeAlias = Callable[[Any], Any]
-"""A value → a copy that shares nothing with what changes later."""
 
 
 class Kind(NamedTuple):

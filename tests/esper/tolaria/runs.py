@@ -280,15 +280,14 @@ def same_value(one: object, other: object) -> bool:
         ).equal(other.contiguous().flatten().view(torch.uint8))
     if isinstance(one, nn.Module):
         return isinstance(other, nn.Module)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(same_value(one[key], other[key]) for key in one)
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
         return np.float64(one).tobytes() == np.float64(other).tobytes()  # type: ignore[arg-type]
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)  # type: ignore[attr-defined]
-    if isinstance(one, dict):
-        assert isinstance(other, dict)
-        return list(one) == list(other) and all(same_value(one[key], other[key]) for key in one)
     if isinstance(one, tuple | list):
         assert isinstance(other, tuple | list)
         return len(one) == len(other) and all(map(same_value, one, other))

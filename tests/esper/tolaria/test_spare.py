@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
 
 from esper.checkpoint.tensors import bits, lay_out, pieces
+from esper.tolaria import copies as copies_module
 from esper.tolaria.snapshot import Snapshot
 from esper.tolaria.spare import LEAST_BYTES, Spare
 from esper.tolaria.trainer import Trainer
@@ -31,7 +33,7 @@ DTYPES = (
     torch.bool,
     torch.complex64,
 )
-ALIASES: dict[str, Callable[[Tensor], object]] = {
+ALIASES: dict[str, Callable[[Tensor], Any]] = {
     "view": lambda tensor: tensor.view(-1)[1:],
     "transposed": lambda tensor: tensor.unsqueeze(0).transpose(0, -1),
     "detached": lambda tensor: tensor.detach(),
@@ -42,11 +44,11 @@ ALIASES: dict[str, Callable[[Tensor], object]] = {
 }
 
 
-def content(alias: object) -> bytes:
+def content(alias: Any) -> bytes:
     """All bytes that can be read through it."""
     if isinstance(alias, Tensor):
         return bits(alias).numpy().tobytes()
-    return bytes(alias)  # type: ignore[call-overload,no-any-return]
+    return bytes(alias)
 
 
 def copies(spare: Spare, *values: Tensor) -> list[Tensor]:
@@ -265,6 +267,12 @@ def places(snapshot: Snapshot) -> set[int]:
     return {value.data_ptr() for value in values_of(snapshot)}
 
 
+@pytest.fixture
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no tensor is packed with others."""
+    monkeypatch.setattr(copies_module, "SMALL", 0)
+
+
 def sparing() -> tuple[Trainer, Spare]:
     """A trainer that copies its smallest tensor into spare room too."""
     one, spare = trainer(config(epochs=100, epoch_steps=2)), Spare(1)
@@ -301,6 +309,7 @@ class Ring:
             assert words(moment) == said
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_no_moment_of_the_ring_changes_whatever_the_run_does_and_each_can_be_gone_back_to() -> None:
     one, spare = sparing()
     ring, number = Ring(), 0
@@ -321,6 +330,7 @@ def test_no_moment_of_the_ring_changes_whatever_the_run_does_and_each_can_be_gon
     assert 0 < spare.nbytes <= there.network.nbytes + there.optimizer.nbytes
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_a_run_that_copies_into_spare_room_is_the_run_that_does_not_and_takes_room_for_six() -> None:
     one, spare = sparing()
     other, _ = sparing()
@@ -338,6 +348,7 @@ def test_a_run_that_copies_into_spare_room_is_the_run_that_does_not_and_takes_ro
     assert len(seen) <= (BOUNDARIES + 2) * most < taken / 2, "room is used again, over growth and culls"
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_growth_takes_new_room_for_what_has_grown_alone() -> None:
     one, _ = sparing()
     one.run_epoch()
