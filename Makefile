@@ -13,22 +13,25 @@ PIP_LOUD := $(BIN)/python -m pip --disable-pip-version-check install -c constrai
 PIP := $(PIP_LOUD) -qq
 FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
+# Inputs of the fuzzer.
+RUNS ?= 100000
 # Tests run on every processor, and one more while others wait; one at a time with `make JOBS=0 test`.
 JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # What Python compiled is kept: the tests start many processes, each of which would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-slow check format bench wire setup clean
+.PHONY: help run test test-slow fuzz check format bench wire setup clean
 
 help:
 	@echo "make run         grow a small network on MNIST-1D and show what growing brought (ARGS='--epochs 300 --seed 7')"
 	@echo "make test        run the tests (ARGS='-k lifecycle')"
 	@echo "make test-slow   run the exhaustive ones"
+	@echo "make fuzz        drive the codec with RUNS inputs of a coverage-guided fuzzer (RUNS=1000000, ARGS='--seed 2')"
 	@echo "make check       format, lint, types, architecture, fast tests"
 	@echo "make format      format, and mend what the linter can"
 	@echo "make bench       measure against the budgets (ARGS='boundary --json out.json')"
-	@echo "make wire        make contracts/leyline's generated files again, after a change of leyline.proto or a struct"
+	@echo "make wire        make contracts/leyline's generated files again, after a change of contracts/leyline.proto or a struct"
 	@echo "make setup       only create $(VENV)"
 	@echo "make clean       remove $(VENV) and caches"
 
@@ -41,6 +44,10 @@ test: setup
 test-slow: setup
 	$(PYTEST) -m slow $(ARGS)
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "hypothesis and not slow" $(ARGS)
+
+fuzz: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.wire --runs $(RUNS) $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ Plain and synchronous: to raise it takes no queue and no turn of the event loop,
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeAlias
 
@@ -30,6 +30,8 @@ ORDER: Final = "order"
 """The attribute of a signal that makes it an operator's order: force, hold or release."""
 OWN_KEPT = 256
 """Own signals that are recognised when they come back over the bus, the newest."""
+HEARD_KEPT = 256
+"""Signals of others that are recognised when the bus brings them again, the newest."""
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ Freeze: TypeAlias = Callable[[str], None]
 """(reason) Stop training after the present step; called from the event loop, perhaps more than once."""
 Tell: TypeAlias = Callable[[Ordered, Trouble | None], None]
 """What was ordered, and the trouble that it was ordered for, if it was for one."""
+PutDown: TypeAlias = Callable[[], Awaitable[str]]
+"""Why it could not be done; empty if it was."""
 
 
 class Alarm:
@@ -62,6 +66,9 @@ class Alarm:
         self._born_ns, self._born_s = clock.wall_ns(), clock.monotonic()
         self._sent = 0
         self._own: deque[str] = deque(maxlen=OWN_KEPT)
+        self._heard: deque[str] = deque(maxlen=HEARD_KEPT)
+        self.put_down: PutDown = _nowhere
+        """Has an operator's newest order where a kill does not undo it; whoever heard it waits for that."""
 
     @property
     def level(self) -> Level:
@@ -109,11 +116,14 @@ class Alarm:
         return ordered
 
     def concerns(self, event_id: str, signal: EmergencySignal) -> bool:
-        """Whether a signal from the bus is for us: not another run's, our own, or from before our birth."""
+        """Whether a signal from the bus is for us: not another run's, our own, heard before, or from
+        before our birth."""
         return self._is_ours(event_id, signal) and signal.triggered_at >= self._birth_ns()
 
     def _is_ours(self, event_id: str, signal: EmergencySignal) -> bool:
-        return (not signal.run_id or signal.run_id == self._run_id) and event_id not in self._own
+        if signal.run_id and signal.run_id != self._run_id:
+            return False
+        return event_id not in self._own and event_id not in self._heard
 
     def _birth_ns(self) -> WallNs:
         """When we were born, as the wall clock has it, or has it now if it was set back since.
@@ -133,12 +143,13 @@ class Alarm:
             self._freeze(f"{signal.origin}: {signal.reason}")
 
     def hear(self, event_id: str, signal: EmergencySignal) -> Ordered | None:
-        """A signal came over the bus; None if it changes nothing here."""
+        """A signal came over the bus; None if it changes nothing here, as when it came before."""
         if not self.concerns(event_id, signal):
             if self._is_ours(event_id, signal):
                 early_s = (self._birth_ns() - signal.triggered_at) / 1e9
                 log.warning("a signal of %s is not followed: it is %.1f s too old", signal.origin, early_s)
             return None
+        self._heard.append(event_id)
         order = _orders(signal)
         if not order and signal.level is NONE:
             return None  # someone else is calm again
@@ -181,6 +192,10 @@ class Alarm:
         self._own.append(event_id)
         with suppress(ClosedError):  # the run is over: whoever wants to know reads the report
             tell(self._bus, topics.EMERGENCY, signal, event_id, Priority.EMERGENCY)
+
+
+async def _nowhere() -> str:
+    return ""
 
 
 def _orders(signal: EmergencySignal) -> str:

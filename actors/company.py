@@ -5,17 +5,16 @@ Everything that a simulation has to replace is handed in: the clock, the bus, th
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from actors.alarm import Alarm
 from actors.alarms import RunAlarms
 from actors.deciding import Counsel
-from actors.display import Display
-from actors.kasmina import Kasmina
-from actors.keeping import Desk, Keeper
+from actors.kasmina import Kasmina, KernelsFor
+from actors.keeping import Keeper
+from actors.kernel_news import KernelNews
 from actors.lane import Lane
 from actors.minds import Minds
 from actors.nissa.counters import RunCounters
@@ -31,6 +30,7 @@ from actors.oona.metrics import BusMetrics
 from actors.oona.oona import Oona
 from actors.orders import Orders
 from actors.pipeline import Neighbours, Pipeline, spawn_pipeline
+from actors.play import Play
 from actors.reports import Post, Reports
 from actors.runtime import (
     ActorRef,
@@ -45,24 +45,15 @@ from actors.runtime import (
 from actors.runtime.governor import Governor
 from actors.tamiyo import Tamiyo
 from actors.tolaria import Tolaria
-from actors.turn import Training, TurnTools
+from actors.turn import TurnTools
 from actors.warden import Warden
 from actors.witness import RunWitness
 from actors.workplace import Begin, Conclusion, GoBack, Halt, KeepNow, Workplace
-from contracts.config import Config
-from contracts.control import Look
+from contracts.control import Foresee, Look, ReportsRead
 from contracts.emergency import Ordered, Trigger, Trouble
-from contracts.growth import GrowthView
-from contracts.report import ResumeFacts
 from contracts.view import RunFacts
 from esper.journal.outbox import Outbox
-from esper.kasmina.engine import Engine
-from esper.kasmina.stock import Stock
-from esper.moment import Moment
-from esper.tamiyo.controller import Controller
-from esper.tamiyo.observation import Observation
 from esper.tolaria.emergency import Emergencies
-from esper.tolaria.loop import Sample
 
 DRAIN_S = 1.0
 """Seconds that the actors have at the end, in all, to handle what is queued."""
@@ -83,39 +74,6 @@ class Surroundings:
     now: Callable[[], float]
     """Seconds, readable from the lane."""
     threads: Threads | None = None
-
-
-@dataclass(frozen=True)
-class Play:
-    """One run: what is trained, who decides, who looks on."""
-
-    run_id: str
-    config: Config
-    facts: RunFacts
-    training: Training
-    samples: deque[Sample]
-    engine: Engine
-    controller: Controller
-    observation: Observation
-    names: Mapping[str, str]
-    """Blueprints' names by id."""
-    display: Display
-    journal: Journal | None = None
-    pipeline: Pipeline | None = None
-    """Compiles and fetches kernels ahead; without it modules are built on the spot."""
-    outlook: GrowthView | None = None
-    """How growth stands at the beginning, so that kernels can be made from then on."""
-    stock: Stock | None = None
-    """Kernels that are ready, and what is not to be grown."""
-    desk: Desk | None = None
-    """What checkpoints are written with; without it nothing goes to disk."""
-    start: Moment | None = None
-    """Where the run goes on; None at its beginning."""
-    before: Callable[[], Iterable[Moment]] = tuple
-    """Reads earlier moments that it may go back to, the oldest first."""
-    resumed: ResumeFacts | None = None
-    policy_in_thread: bool = False
-    """Whether the policy is asked in a thread: yes for one that nobody has measured."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +166,7 @@ class Company:
             await stack.enter_async_context(measuring_lag(self.counters.loop_lag, around.clock))
             await stack.enter_async_context(self.system)
             around.governor.active = True
-            self.witness.phase = "training"
+            self.witness.live.phase = "training"
             if play.start is not None and play.resumed is not None:
                 self.witness.resumed(play.start.memories.witness, play.resumed)
                 self.witness.stands_at(self.emergencies.level)
@@ -217,7 +175,7 @@ class Company:
                 conclusion = await self._done
             finally:
                 around.governor.active = around.governor.boundary_active = False
-            self.witness.phase = "finishing"
+            self.witness.live.phase = "finishing"
             snapshot = self.system.snapshot()
         return Outcome(conclusion, self.witness, await self._bus_at_the_end(), snapshot)
 
@@ -230,50 +188,74 @@ class Company:
 
     def _spawn(self) -> None:
         """Add the actors; they start in the order of who asks whom."""
-        play, around = self._play, self._around
-        self.system.spawn("oona", lambda: Oona(self.bus))
-        tamiyo = self.system.spawn(
-            "tamiyo", lambda: Tamiyo(play.controller, around.clock, in_thread=play.policy_in_thread)
-        )
+        play, system, clock = self._play, self.system, self._around.clock
         journal = Journal() if play.journal is None else play.journal
         post = Post(self.bus, journal.scribe, Outbox(), self.witness.alert, lambda: self.keeper.settled)
-        reports = self.system.spawn("reports", lambda: Reports(play.observation, around.clock, post))
-        kasmina = self.system.spawn("kasmina", lambda: Kasmina(play.engine))
-        prefetch: ActorRef[Look] | None = None
-        if play.pipeline is not None:
-            near = Neighbours(
-                self.bus, around.clock, around.stream, tamiyo, kasmina, self.witness, play.run_id
-            )
-            prefetch = spawn_pipeline(self.system, play.pipeline, near)
-            if play.outlook is not None and play.start is None:
-                prefetch.tell_nowait(Look(play.outlook))
-        self.system.spawn("warden", lambda: Warden(self.alarm, self.bus))
-        tools = TurnTools(
-            around.now, around.clock.wall_ns, self._quiet, self.witness.probing, self.keeper.keeps
+        system.spawn("oona", lambda: Oona(self.bus))
+        tamiyo = system.spawn(
+            "tamiyo", lambda: Tamiyo(play.controller, clock, in_thread=play.policy_in_thread)
         )
+        reports = system.spawn("reports", lambda: Reports(play.observation, clock, post))
+        kasmina = system.spawn("kasmina", lambda: Kasmina(play.engine))
+        prefetch = self._spawn_pipeline(play.pipeline, tamiyo, kasmina) if play.pipeline is not None else None
+        system.spawn("warden", lambda: Warden(self.alarm, self.bus))
+        workplace = self._workplace(Minds(tamiyo, reports, kasmina), prefetch, self._run_alarms(journal))
+        self._tolaria = system.spawn("tolaria", lambda: Tolaria(workplace), restarts=NEVER_AGAIN)
+        lookout = self._lookout(journal, reports)
+        system.spawn("nissa", lambda: Nissa(lookout))
+
+    def _spawn_pipeline(
+        self, pipeline: Pipeline, tamiyo: ActorRef[Foresee], kasmina: ActorRef[KernelsFor]
+    ) -> ActorRef[Look]:
+        """Add those who compile and fetch kernels ahead."""
+        play, around = self._play, self._around
+        news = KernelNews(self.witness, play.names)
+        near = Neighbours(self.bus, around.clock, around.stream, tamiyo, kasmina, news, play.run_id)
+        prefetch = spawn_pipeline(self.system, pipeline, near)
+        if play.outlook is not None and play.start is None:
+            prefetch.tell_nowait(Look(play.outlook))
+        return prefetch
+
+    def _lookout(self, journal: Journal, reports: ActorRef[ReportsRead]) -> Lookout:
+        """What Nissa looks at."""
+        play, around = self._play, self._around
+        return Lookout(
+            self.bus,
+            around.clock,
+            self.counters,
+            play.samples,
+            play.display,
+            self.witness.live.view,
+            around.governor.boundary_quiet,
+            journal,
+            reports,
+        )
+
+    def _run_alarms(self, journal: Journal) -> RunAlarms:
+        """What reads troubles out of boundaries, as it was at the moment that the run goes on from."""
+        start = self._play.start
         alarms = RunAlarms(
             self.alarm,
-            play.config,
+            self._play.config,
             lambda: journal.broken,
             lambda: self.witness.journal_goes_on(journal.lacks),
         )
-        if play.start is not None:
-            alarms.go_back(play.start.memories.isolations)
-        workplace = Workplace(
+        if start is not None:
+            alarms.go_back(start.memories.isolations)
+        return alarms
+
+    def _workplace(self, minds: Minds, prefetch: ActorRef[Look] | None, alarms: RunAlarms) -> Workplace:
+        """What Tolaria works with."""
+        play, around = self._play, self._around
+        return Workplace(
             training=play.training,
             lane=around.lane,
-            tools=tools,
-            bus=self.bus,
-            minds=Minds(tamiyo, reports, kasmina),
-            counsel=Counsel(
-                tamiyo,
-                kasmina,
-                play.config.budgets,
-                play.run_id,
-                around.now,
-                around.clock.wall_ns,
-                self.witness.event_id,
+            tools=TurnTools(
+                around.now, around.clock.wall_ns, self._quiet, self.witness.live.probing, self.keeper.keeps
             ),
+            bus=self.bus,
+            minds=minds,
+            counsel=self._counsel(minds),
             witness=self.witness,
             emergencies=self.emergencies,
             alarms=alarms,
@@ -286,19 +268,19 @@ class Company:
             prefetch=prefetch,
             stock=play.stock,
         )
-        self._tolaria = self.system.spawn("tolaria", lambda: Tolaria(workplace), restarts=NEVER_AGAIN)
-        lookout = Lookout(
-            self.bus,
-            around.clock,
-            self.counters,
-            play.samples,
-            play.display,
-            self.witness.view,
-            around.governor.boundary_quiet,
-            journal,
-            reports,
+
+    def _counsel(self, minds: Minds) -> Counsel:
+        """Whom a boundary asks."""
+        play, around = self._play, self._around
+        return Counsel(
+            minds.tamiyo,
+            minds.kasmina,
+            play.config.budgets,
+            play.run_id,
+            around.now,
+            around.clock.wall_ns,
+            self.witness.event_id,
         )
-        self.system.spawn("nissa", lambda: Nissa(lookout))
 
     @property
     def facts(self) -> RunFacts:

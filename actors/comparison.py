@@ -54,7 +54,7 @@ async def compare(
     if task is None or grown is None or stopper.reason or outcome.conclusion.halted:
         return None
     control = stopper.control = Ungrown(config, task, grown.train_flops)
-    outcome.witness.compare(control.trainer.params, grown.train_flops)
+    outcome.witness.live.compare(control.trainer.params, grown.train_flops)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[object] = loop.create_future()
 
@@ -66,10 +66,10 @@ async def compare(
         with suppress(RuntimeError):  # the loop is closed: the run was cut off
             loop.call_soon_threadsafe(settle, result)
 
-    lane.submit(lambda: control.run(outcome.witness.compared_epoch), deliver)
+    lane.submit(lambda: control.run(outcome.witness.live.compared_epoch), deliver)
     try:
         while not (await asyncio.wait([done], timeout=DISPLAY_EVERY_S))[0]:
-            display.update(outcome.witness.view())
+            display.update(outcome.witness.live.view())
             if stopper.given_up:
                 return None
     finally:

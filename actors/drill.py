@@ -18,11 +18,12 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from actors.company import Company, Outcome, Play, Surroundings
+from actors.company import Company, Outcome, Surroundings
 from actors.display import Silent
 from actors.lane import ThreadLane
 from actors.oona.memory import MemoryBus
 from actors.oona.topics import RUN_BUS, run_topics
+from actors.play import Play
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor
 from actors.runtime.own_loop import run_on_own_loop

@@ -79,7 +79,7 @@ class Helm:
             case "breaker":
                 return await self._to_a_breaker(order.breaker)
             case "force" | "hold" | "release":
-                return self._set_level(order)
+                return await self._set_level(order)
 
     def bearings(self) -> Bearings:
         """Where the run is."""
@@ -99,7 +99,7 @@ class Helm:
             breakers=self._rudder.breakers(),
         )
 
-    def _set_level(self, order: Order) -> Answer:
+    async def _set_level(self, order: Order) -> Answer:
         nothing = not (self._alarm.emergencies.held or self._alarm.emergencies.forced)
         if order.what == "release" and nothing:
             return self._answer(False, "no level is forced or held; it falls by itself when it is quiet")
@@ -107,7 +107,9 @@ class Helm:
             ordered = self._alarm.steer(order)
         except ValueError as error:
             return self._answer(False, str(error))
-        return self._answer(*_came_of(order, ordered))
+        done, text = _came_of(order, ordered)
+        trouble = await self._alarm.put_down()
+        return self._answer(done, f"{text}; {trouble}" if trouble else text)
 
     async def _save(self) -> Answer:
         """Done when the newest moment is on disk."""

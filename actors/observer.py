@@ -25,9 +25,9 @@ from actors.runtime.clock import Clock, LoopClock
 from actors.runtime.signals import StopSignals
 from contracts import topics
 from contracts.registry import ListedRun
-from contracts.view import RunView
+from contracts.view import EventKind, RunView
 from esper.observer.belief import SET_SECRETS, Belief, Unbelieved
-from esper.observer.choice import NoSuchRun, chosen
+from esper.observer.choice import NoSuchRun, chosen, chosen_or_newest
 from esper.observer.picture import Picture
 from esper.observer.vigil import Lull, Vigil
 
@@ -81,11 +81,7 @@ async def find(place: Place, wanted: str | None, *, waits: bool) -> ListedRun | 
     runs = await place.registry.runs()
     told = False
     while not place.leaving:
-        run = chosen(runs, wanted)
-        if run is None and not waits:
-            run = next(iter(runs), None)  # the last one will do
-            if run is None:
-                raise NoSuchRun("no run has been there in the last day; start one with the same --bus")
+        run = chosen(runs, wanted) if waits else chosen_or_newest(runs, wanted)
         if run is not None:
             return run
         if not told:
@@ -194,11 +190,11 @@ class Observer:
         self._hear(deliveries, now_s)
         if self._missed_something(now_s):
             await self._read_history()
+        self._tell()  # what is noted below comes after it
         if now_s - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = now_s
             await self._look(now_s)
         self._judge()
-        self._tell()
         if now_s - self._shown_s >= SHOW_EVERY_S:
             self._shown_s = now_s
             self._at.retelling.update(self._view())
@@ -247,11 +243,11 @@ class Observer:
             run = await self._at.registry.find(self.picture.entry.run_id)
         except UnreachableError as error:
             if not self._cut_off:
-                self._at.retelling.note(f"{error}; waiting for it to come back", "warning")
+                self._note(f"{error}; waiting for it to come back", "warning")
             self._cut_off = True
         else:
             if self._cut_off:
-                self._at.retelling.note("the server is back", "info")
+                self._note("the server is back", "info")
                 self._vigil.heard(now_s)  # it has to find back, too
             self._cut_off = False
             if run is not None:
@@ -259,17 +255,21 @@ class Observer:
                 self._vigil.saw(now_s, run.entry.pulse.number)
             change = self._vigil.change(now_s)
             if change:
-                self._at.retelling.note(change, "warning" if self._vigil.silent else "info")
+                self._note(change, "warning" if self._vigil.silent else "info")
             view = self._view()
             lull = self._lull.change(now_s, view.phase, view.epoch)
             if lull:
-                self._at.retelling.note(lull, "warning")
+                self._note(lull, "warning")
 
     def _judge(self) -> None:
         link = self._bus.metrics().link
         doubt = self._belief.judge(link.refused) if link is not None else ""
         if doubt:
-            self._at.retelling.note(doubt, "warning")
+            self._note(doubt, "warning")
+
+    def _note(self, text: str, kind: EventKind) -> None:
+        """Say something about the observing, in the epoch that is known by now: the view may be older."""
+        self._at.retelling.note(text, kind, self.picture.reached)
 
     def _tell(self) -> None:
         for news in self.picture.news():

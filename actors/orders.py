@@ -1,14 +1,18 @@
-"""What an operator wants of the grafting engine: each order takes the policy's place at one boundary.
+"""What an operator wants. Of the grafting engine: each such order takes the policy's place at one boundary.
 
-It is a command like any other: the engine judges it, and what it said is what the operator is told.
+It is a command like any other: the engine judges it, and what it said is what the operator is told. Orders
+about the emergency level are followed at once, and put down at once.
 """
 
+import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
-from contracts.emergency import BreakerOrder, SeedOrder
+from actors.runtime import Threads
+from contracts.emergency import BreakerOrder, EmergencyState, SeedOrder
 from contracts.messages import (
     AdaptationCommand,
     CircuitBreakerState,
@@ -18,16 +22,47 @@ from contracts.messages import (
 )
 from esper.kasmina.admissible import OPERATOR
 from esper.tamiyo.action import Cull, Pause, command_for
+from esper.tolaria.emergency import Emergencies
 
 WAITING_MAX: Final = 16
 ANSWERS_MAX: Final = 64
 REASON: Final = "asked for by the operator"
+PUT_DOWN_S: Final = 5.0
+"""Longest wait for the disk to take an order."""
+LOST_BY_A_KILL: Final = "a kill before the next checkpoint would undo it"
 Wanted: TypeAlias = SeedOrder | BreakerOrder
 STATES: Final = {
     "open": CircuitBreakerState.OPEN,
     "close": CircuitBreakerState.CLOSED,
     "try": CircuitBreakerState.HALF_OPEN,
 }
+
+
+class Notebook:
+    """Where an operator's orders about the emergency level are put down at once, the newest in place of those
+    before it; lives on the event loop."""
+
+    def __init__(
+        self, emergencies: Emergencies, write: Callable[[EmergencyState], None], threads: Threads
+    ) -> None:
+        """`write` raises `OSError`."""
+        self._emergencies = emergencies
+        self._write = write
+        self._threads = threads
+        self._written = emergencies.state().orders
+        self._one_by_one = asyncio.Lock()
+
+    async def put_down(self) -> str:
+        """Have the newest order on disk; what to tell if that can't be done, empty if it is."""
+        try:
+            async with asyncio.timeout(PUT_DOWN_S), self._one_by_one:
+                state = self._emergencies.state()
+                if state.orders != self._written:
+                    await self._threads.run(lambda: self._write(state))
+                    self._written = state.orders
+        except OSError as error:
+            return f"{LOST_BY_A_KILL}: {error.strerror or 'it is not on disk in time'}"
+        return ""
 
 
 class Orders:

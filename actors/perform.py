@@ -13,7 +13,7 @@ from types import TracebackType
 import torch
 from msgspec.structs import asdict
 
-from actors.company import Company, Outcome, Play, Surroundings
+from actors.company import Company, Outcome, Surroundings
 from actors.comparison import Stopper, compare
 from actors.display import Display
 from actors.helm import Helm, Rudder
@@ -22,7 +22,9 @@ from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
 from actors.oona.errors import BusError
 from actors.oona.open import Door, keeping_house, open_bus, open_registry
+from actors.orders import Notebook
 from actors.pipeline import Pipeline
+from actors.play import Play, play_of
 from actors.presence import Presence, present
 from actors.runtime import LoopClock, WorkerThreads
 from actors.runtime.governor import Governor
@@ -36,6 +38,7 @@ from contracts.view import RunFacts
 from esper.ending import leave, report_of
 from esper.errors import CannotWrite
 from esper.folder import going_on
+from esper.forced import note as put_down
 from esper.log import logging_to
 from esper.place import Place
 from esper.report import headline
@@ -115,7 +118,7 @@ async def perform(script: Script) -> Report:
         if ended.kind != "finished" and (told := way_on(company.keeper, folder)):
             display.event(told, "info", company.witness.epoch())
         recorded, final = outcome.witness.recorder.recorded, outcome.conclusion.final
-        wall_s = outcome.witness.worked_s
+        wall_s = outcome.witness.live.worked_s
         report = report_of(parts, recorded, final, _bus_figures(outcome, way), comparison, ended, wall_s)
         try:
             leave(folder, parts, report)
@@ -145,7 +148,9 @@ async def _overseen(
     farewell = f"the run stood still and was ended; go on with it: {going_on(folder)}"
     overseer = Overseer(company, folder / STALLS, place.parts.trainer)
     watch = Watch(folder / STALLS, emergency, lambda: place.parts.trainer.progress, overseer, farewell)
-    signs = vitals(emergency, folder, WorkerThreads())
+    threads = WorkerThreads()
+    signs = vitals(emergency, folder, threads)
+    company.alarm.put_down = Notebook(company.emergencies, partial(put_down, folder), threads).put_down
     async with (
         _watched(watch),
         watching_vitals(company.alarm, signs, clock, governor.boundary_quiet, company.witness.alert),
@@ -177,7 +182,7 @@ def _helm(company: Company, place: Place, clock: LoopClock) -> Helm:
     """What an operator can do to the run."""
     keeper, witness = company.keeper, company.witness
     rudder = Rudder(
-        phase=lambda: witness.phase,
+        phase=lambda: witness.live.phase,
         kept=lambda: keeper.moments[-1].epoch if keeper.moments else -1,
         saved=lambda: keeper.on_disk,
         rollbacks=lambda: len(witness.recorder.recorded.rollbacks),
@@ -261,17 +266,8 @@ def _play(script: Script, journal: Journal, writer: ThreadLane) -> Play:
         bus=run.bus,
         boundary_budget_ms=float(config.budgets.epoch_boundary_ms),
     )
-    return Play(
-        run_id=place.about.run_id,
-        config=config,
-        facts=facts,
-        training=parts.trainer,
-        samples=parts.trainer.samples,
-        engine=parts.engine,
-        controller=parts.controller,
-        observation=parts.observation,
-        names={one.blueprint_id: one.descriptor.name for one in parts.catalogue},
-        display=script.display,
+    return dataclasses.replace(
+        play_of(parts, place.about.run_id, facts, script.display),
         journal=journal,
         pipeline=script.pipeline,
         outlook=parts.trainer.outlook(),
@@ -300,7 +296,7 @@ def _ending(outcome: Outcome, stopper: Stopper) -> Ending:
     if stopper.reason:
         told = f"the run itself is complete, its comparison was {stopper.reason}"
         return Ending("interrupted", told, complete=True)
-    return Ending()
+    return Ending("finished", complete=True)
 
 
 def _bus_figures(outcome: Outcome, way: Door) -> BusFigures:

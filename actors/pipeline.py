@@ -1,6 +1,5 @@
 """The blueprint pipeline of one run: Urza, Tezzeret, and who carries requests and kernels between them."""
 
-import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from esper.karn.catalogue import Catalogue
 from esper.karn.source import Source
 from esper.kasmina.stock import Stock
 from esper.kernels import MIB, open_library
+from esper.processors import processors
 from esper.tezzeret.agenda import Policy
 from esper.urza.library import Library
 
@@ -65,7 +65,7 @@ class Pipeline:
         dozen kernels.
         """
         config, strategy = self.config, Strategy(self.config.strategy)
-        spare = len(os.sched_getaffinity(0)) - 1  # beside the one that trains
+        spare = processors() - 1  # beside the one that trains
         return Shop(
             folder=self.folder,
             policy=Policy(strategy=strategy, at_most=min(config.workers, max(1, spare))),

@@ -9,8 +9,11 @@ Nothing waits for this: a germination takes what the stock holds, and what it do
 spot. What is wanted stands in Urza's catalogue; messages only say when to look. The compiler begins with what
 it hears of first, if it has nothing else to do, and puts each that comes later ahead of all that wait. So the
 likeliest is asked for first, then the others from the least likely on, and the likeliest again.
+
+A look that fails, as somebody is busy or ill, is made again after a rest: no boundary is needed for that.
 """
 
+import asyncio
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +39,9 @@ from esper.urza.kernel import Kernel
 
 PATIENCE_S = 30.0
 """Deadline of every question that is asked here: nobody but this actor waits for the answers. The first may
-take long, where what answers it comes from a cold disk; a look that fails is tried at the next boundary."""
+take long, where what answers it comes from a cold disk."""
+AGAIN_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+"""Rests before a look that failed is made again; behind the last one it waits for the next boundary."""
 IN_PLACE = ACTIVE | {Stage.FOSSILIZED}
 """Stages in which a seed's module is part of the network."""
 FRONT = 4
@@ -60,6 +65,9 @@ class Audience(Protocol):
     def damaged(self, blueprint_id: str, reason: str) -> None:
         """A stored kernel was not what had been published: it is in quarantine, and made again."""
 
+    def miscompiled(self, blueprint_id: str, reason: str) -> None:
+        """Native code of a blueprint computes something else: it is not kept."""
+
     def no_store(self, reason: str) -> None:
         """The store can't be used: everything is built on the spot."""
 
@@ -79,7 +87,12 @@ class Depot:
     run_id: str
 
 
-class Prefetch(Actor[Look | Heard]):
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It is time for another look, if the newest has failed."""
+
+
+class Prefetch(Actor[Look | Again | Heard]):
     """Not critical: without it every module is built on the spot."""
 
     critical = False
@@ -88,7 +101,12 @@ class Prefetch(Actor[Look | Heard]):
 
     def __init__(self, depot: Depot) -> None:
         self._at = depot
+        self._newest: Look | None = None
         self._seen: Hashable = None
+        """The gist of the newest look; None if that has failed."""
+        self._tries = 0
+        """Looks since the newest boundary that failed."""
+        self._resting: asyncio.Task[None] | None = None
         self._requested: dict[str, KernelSpec] = {}
         """By request id, the oldest first."""
         self._looked_for: set[str] = set()
@@ -106,41 +124,27 @@ class Prefetch(Actor[Look | Heard]):
         self._ear.open()
 
     async def on_stop(self) -> None:
+        self._rest_no_more()
         await self._ear.close()
 
     @handles
     async def on_look(self, message: Look) -> None:
-        if self._unusable or _gist(message.view) == self._seen:
-            return
-        self._seen = _gist(message.view)
-        try:
-            await self._hold(message.view)
-            await self._conserve(message.view.conservative)
-            likely = await self._at.tamiyo.ask(Foresee(message.view), deadline_s=PATIENCE_S)
-            portable = tuple(one for one in likely if self._is_portable(one.blueprint_id))
-            specs = await self._at.kasmina.ask(KernelsFor(portable), deadline_s=PATIENCE_S)
-            if not self._unusable:
-                waiting = (one for one in specs if not self._at.stock.holds(one))
-                self._looked_for.update(one.key for one in waiting if one.key not in self._requested)
-            await self._look_up_given_up()
-            new = {spec.key for spec in specs if not await self._provided(spec)}
-            front = self._front(specs)
-            again = set(front) & self._requested.keys() if front != self._ahead else set()
-            self._ahead = front
-            asked = [spec for spec in specs if spec.key in new | again]
-            for spec in (*asked[:1], *reversed(asked)) if len(asked) > 1 else asked:
-                await self._request(spec)
-        except ActorError:
-            self._seen = None  # one of them is busy or ill: at the next boundary again
+        self._newest, self._tries = message, 0
+        await self._look(message.view)
+
+    @handles
+    async def on_again(self, _: Again) -> None:
+        if self._newest is not None and self._seen is None:
+            await self._look(self._newest.view)
 
     @handles
     async def on_heard(self, heard: Heard) -> None:
-        with heard.delivery, suppress(ActorError):  # if Urza is ill, the module is built on the spot
+        with heard.delivery:
             match heard.delivery.message:
                 case KernelArtifactReady(request_id=request_id):
                     spec = self._requested.pop(request_id, None)
                     if spec is not None:
-                        await self._fetch(spec)
+                        await self._fetch_or_rest(spec)
                 case KernelArtifactError(request_id=request_id, reason=reason):
                     spec = self._requested.pop(request_id, None)
                     if spec is not None:
@@ -148,10 +152,60 @@ class Prefetch(Actor[Look | Heard]):
                 case _:
                     pass
 
+    async def _look(self, view: GrowthView) -> None:
+        """See what is likely now, unless that was seen already."""
+        self._rest_no_more()
+        if self._unusable or _gist(view) == self._seen:
+            return
+        self._seen = _gist(view)
+        try:
+            await self._provide(view)
+        except ActorError:
+            self._rest()
+
+    async def _provide(self, view: GrowthView) -> None:
+        """Fetch what is likely, and ask for what can't be fetched.
+
+        Raises:
+            ActorError: somebody who was asked is busy, or ill. What was done is not done again.
+        """
+        await self._hold(view)
+        await self._conserve(view.conservative)
+        likely = await self._at.tamiyo.ask(Foresee(view), deadline_s=PATIENCE_S)
+        portable = tuple(one for one in likely if self._is_portable(one.blueprint_id))
+        specs = await self._at.kasmina.ask(KernelsFor(portable), deadline_s=PATIENCE_S)
+        if not self._unusable:
+            waiting = (one for one in specs if not self._at.stock.holds(one))
+            self._looked_for.update(one.key for one in waiting if one.key not in self._requested)
+        await self._look_up_given_up()
+        new = {spec.key for spec in specs if not await self._provided(spec)}
+        front = self._front(specs)
+        again = set(front) & self._requested.keys() if front != self._ahead else set()
+        self._ahead = front
+        asked = [spec for spec in specs if spec.key in new | again]
+        for spec in (*asked[:1], *reversed(asked)) if len(asked) > 1 else asked:
+            await self._request(spec)
+
+    def _rest(self) -> None:
+        """Look again after a while, or at the next boundary if that comes first."""
+        self._seen = None
+        if self._tries < len(AGAIN_S):
+            self._rest_no_more()
+            self._resting = asyncio.create_task(self._wake(AGAIN_S[self._tries]), name="prefetch rests")
+            self._tries += 1
+
+    async def _wake(self, rest_s: float) -> None:
+        await self.context.clock.sleep(rest_s)
+        with suppress(ActorError):  # it has ended
+            await self.context.me.tell(Again())
+
+    def _rest_no_more(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+
     async def _hold(self, view: GrowthView) -> None:
         """Keep in the store what is part of the network, and nothing that no longer is."""
-        seeds = (seed for site in view.sites for seed in (*site.fossils, site.seed) if seed is not None)
-        needed = {one.record.kernel for one in seeds if one.record.stage in IN_PLACE} - {""}
+        needed = {one.record.kernel for one in view.seeds if one.record.stage in IN_PLACE} - {""}
         for ref in sorted(needed - self._held):
             await self._at.urza.tell(Hold(ref, self._at.run_id))
             self._held.add(ref)
@@ -162,8 +216,8 @@ class Prefetch(Actor[Look | Heard]):
     async def _conserve(self, on: bool) -> None:
         """In conservative mode the compiler takes little of the machine."""
         if on != self._conservative:
-            self._conservative = on
             await self._at.tezzeret.tell(Conservative(on))
+            self._conservative = on
 
     def _is_portable(self, blueprint_id: str) -> bool:
         """Whether another process can make it; the first time that it can't is told."""
@@ -205,6 +259,7 @@ class Prefetch(Actor[Look | Heard]):
             case Kernel():
                 self._requested.pop(spec.key, None)
                 self._at.stock.put(spec, answer)
+                self._tell_miscompiled(spec.design.blueprint_id, answer.certificate.miscompiled)
                 self._ready += 1
                 self._at.audience.kernels(self._ready, len(self._looked_for))
             case Damaged(reason=reason):
@@ -217,6 +272,13 @@ class Prefetch(Actor[Look | Heard]):
             case _:
                 self._do_without(str(answer))
         return True
+
+    async def _fetch_or_rest(self, spec: KernelSpec) -> None:
+        """The kernel is ready. If Urza is ill, the next look finds it."""
+        try:
+            await self._fetch(spec)
+        except ActorError:
+            self._rest()
 
     async def _request(self, spec: KernelSpec) -> None:
         wanted = await self._at.urza.ask(Want(spec, self._at.run_id), deadline_s=PATIENCE_S)
@@ -246,6 +308,10 @@ class Prefetch(Actor[Look | Heard]):
         self._requested[spec.key] = spec
         if len(self._requested) > REQUESTS_MAX:
             del self._requested[next(iter(self._requested))]
+
+    def _tell_miscompiled(self, blueprint_id: str, reason: str) -> None:
+        if reason and self._at.stock.found_miscompiled(blueprint_id, reason):
+            self._at.audience.miscompiled(blueprint_id, reason)
 
     def _leave_out(self, blueprint_id: str, reason: str) -> None:
         if blueprint_id not in self._at.stock.left_out:

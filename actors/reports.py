@@ -22,14 +22,15 @@ written for too long, reports are told all the same, and that they are is said.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from actors.errands import Errands
 from actors.oona.bus import Bus
 from actors.oona.errors import RefusedError
 from actors.runtime import Actor, handles
@@ -112,7 +113,7 @@ class Reports(
         self._observation = observation
         self._clock = clock
         self._post = post
-        self._errands: dict[asyncio.Task[None], None] = {}
+        self._errands = Errands(ERRANDS_MAX)
         self._due: asyncio.Task[None] | None = None
         """Takes what is due to the disk, unless it has ended."""
         self._named: set[str] = set()
@@ -126,15 +127,10 @@ class Reports(
     async def on_start(self) -> None:
         self.context.every(ANNOUNCE_EVERY_S, Announce())
         self.context.every(TIDY_EVERY_S, Tidy())
-        self._run(self._tidy())
+        self._errands.run(self._tidy())
 
     async def on_stop(self) -> None:
-        try:
-            if self._errands:
-                await asyncio.wait(self._errands, timeout=LAST_ERRANDS_S)
-        finally:  # also where there is no time left to wait
-            for errand in self._errands:
-                errand.cancel()
+        await self._errands.end(LAST_ERRANDS_S)
 
     @handles
     async def on_decided(self, message: Decided) -> None:
@@ -167,7 +163,7 @@ class Reports(
 
     @handles
     async def on_reports_read(self, message: ReportsRead) -> None:
-        self._run(self._acknowledge(message.report_ids))
+        self._errands.run(self._acknowledge(message.report_ids))
 
     @handles
     async def on_announce(self, _: Announce) -> None:
@@ -176,14 +172,14 @@ class Reports(
 
     @handles
     async def on_tidy(self, _: Tidy) -> None:
-        self._run(self._tidy())
+        self._errands.run(self._tidy())
 
     def _keep_due(self) -> None:
         """Let what is due go to the disk, unless something is on its way there: then next time will do."""
         settled = self._post.settled()
         self._look_for_haste(settled)
         if self._observation.due(settled) and self._due not in self._errands:
-            self._due = self._run(self._keep(settled))
+            self._due = self._errands.run(self._keep(settled))
         self._lost(self._observation.shed())
 
     def _look_for_haste(self, settled: float) -> None:
@@ -268,16 +264,6 @@ class Reports(
             reason = self._broken or "the disk is too slow for them"
             self._post.alert("field_reports_lost", f"{names} could not be kept: {reason}")
         self._lost_count += len(reports)
-
-    def _run(self, errand: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        """Let it go on beside this actor's messages; None, and nothing happens, if too many do already."""
-        if len(self._errands) >= ERRANDS_MAX:
-            errand.close()
-            return None
-        task = asyncio.get_running_loop().create_task(errand)
-        self._errands[task] = None
-        task.add_done_callback(self._errands.pop)
-        return task
 
 
 def _put(reports: Sequence[FieldReport], now_ns: WallNs, room: int, held: frozenset[str], book: Book) -> _Put:

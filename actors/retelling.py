@@ -32,8 +32,8 @@ class Retelling(Protocol):
     def news(self, news: News) -> None:
         """Something happened in it, or an epoch is complete."""
 
-    def note(self, text: str, kind: EventKind) -> None:
-        """Something about the observing."""
+    def note(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
+        """Something about the observing, when the run had come to `epoch`."""
 
     def here(self, view: RunView) -> None:
         """The run as it is when following it begins."""
@@ -78,9 +78,9 @@ class Shown:
         if isinstance(news, Event):
             self._display.event(news.text, news.kind, news.epoch)
 
-    def note(self, text: str, kind: EventKind) -> None:
+    def note(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
         if self._started:
-            self._display.event(text, kind)
+            self._display.event(text, kind, epoch)
         else:
             self._print(text)
 
@@ -149,7 +149,7 @@ class JsonRetelling:
             case EpochFacts():
                 self._put("epoch", **asdict(news))
 
-    def note(self, text: str, kind: EventKind) -> None:
+    def note(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
         self._put("note", note=kind, text=text)
 
     def here(self, view: RunView) -> None: ...

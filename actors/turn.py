@@ -58,18 +58,24 @@ class TurnTools:
 
 
 @dataclass(frozen=True, slots=True)
+class Applying:
+    """A turn has begun: what came of its plan; moments are those of the passed clock, in seconds."""
+
+    applied: Applied | None
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
 class Turned:
     """A turn is over; moments are those of the passed clock, in seconds."""
 
     result: EpochResult
     assembled: Assembled
-    applied: Applied | None
     probe: ProbeReport | None
     refused: str
     """Why a probe that was asked for was not run; empty if it was, or none was asked for."""
     finished: bool
-    apply_began: float
-    apply_ended: float
     epoch_ended: float
     kept_at: float
     """The copy was made, if one was wanted."""
@@ -88,11 +94,20 @@ class Opened:
     """The run as it begins; None if nobody wants it, or it was just gone back to."""
 
 
-def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, tools: TurnTools) -> Turned:
-    """Do one turn; unless the run is finished, the loop is left quiet at its end."""
+def turn(
+    training: Training,
+    plan: GraftPlan | None,
+    probe: ProbePlan | None,
+    tools: TurnTools,
+    begun: Callable[[Applying], None] = lambda applying: None,
+) -> Turned:
+    """Do one turn; unless the run is finished, the loop is left quiet at its end.
+
+    `begun` is called in the lane once the plan is applied.
+    """
     apply_began = tools.now()
     applied = training.apply(plan) if plan is not None else None
-    apply_ended = tools.now()
+    begun(Applying(applied, apply_began, tools.now()))
     tools.quiet(False)
     measured, refused = _probed(training, probe, tools.probing)
     result = training.run_epoch()
@@ -107,12 +122,9 @@ def turn(training: Training, plan: GraftPlan | None, probe: ProbePlan | None, to
     return Turned(
         result,
         assembled,
-        applied,
         measured,
         refused,
         finished,
-        apply_began,
-        apply_ended,
         epoch_ended,
         kept_at,
         tools.now(),
@@ -144,11 +156,8 @@ def take_up(training: Training, snapshot: Snapshot, behind_break: bool, tools: T
         result,
         assembled,
         None,
-        None,
         "",
         finished,
-        began,
-        began,
         began,
         began,
         over,

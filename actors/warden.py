@@ -8,11 +8,10 @@ raises the alarm itself, which takes no queue at all.
 from actors.alarm import Alarm
 from actors.hearing import Ear, Heard
 from actors.oona.bus import Bus
+from actors.oona.topics import WARDEN
 from actors.runtime import Actor, handles
 from contracts import topics
 from contracts.messages import EmergencySignal
-
-GROUP = "warden"
 
 
 class Warden(Actor[Heard]):
@@ -25,7 +24,7 @@ class Warden(Actor[Heard]):
         self._bus = bus
 
     async def on_start(self) -> None:
-        self._ear = Ear(self._bus, (topics.EMERGENCY,), GROUP, self._overhear, self.context.clock)
+        self._ear = Ear(self._bus, (topics.EMERGENCY,), WARDEN, self._overhear, self.context.clock)
         self._ear.open()
 
     async def on_stop(self) -> None:
@@ -36,6 +35,7 @@ class Warden(Actor[Heard]):
         with heard.delivery as delivery:
             if isinstance(delivery.message, EmergencySignal):
                 self._alarm.hear(delivery.event_id, delivery.message)
+                await self._alarm.put_down()
 
     async def _overhear(self, heard: Heard) -> None:
         """In the listening task: what can't wait is done here."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,7 @@ from actors.minds import Minds, Remembered
 from actors.oona.bus import Bus
 from actors.orders import Orders
 from actors.runtime import ActorRef
-from actors.turn import Training, TurnTools
+from actors.turn import Opened, Training, Turned, TurnTools
 from contracts.control import Look
 from contracts.growth import ProbePlan, ProbeReport
 from contracts.messages import FieldReport
@@ -72,6 +72,10 @@ class Finalised:
     """The finished network has been judged."""
 
     final: FinalFigures
+
+
+Submit: TypeAlias = Callable[[Callable[[], Turned | Opened | Finalised]], None]
+"""Gives the training lane a job; Tolaria is told what comes of it."""
 
 
 @dataclass(frozen=True, slots=True)

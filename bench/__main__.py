@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import os
 import platform
 import sys
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from bench.measure import Budget, Size
+from esper.processors import processors
 from esper.versions import versions
 
 NAMES: dict[str, str] = {
@@ -130,7 +130,7 @@ def broken_budgets(result: Mapping[str, object], budgets: Sequence[Budget]) -> l
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
     return {
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": processors(),
         "architecture": platform.machine(),
         "system": platform.system(),
     }

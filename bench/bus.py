@@ -3,6 +3,10 @@
 Both sides move the same messages from one publisher to one consumer through a bounded buffer, and fold them
 into a digest; the sides of a round run one after the other, and the ratio is taken within rounds. Latencies
 are measured apart, in bursts: with a backlog the time to delivery would only show how long the backlog is.
+
+All of it is one thread's work, which never waits: a second of its processor's time is a second on a quiet
+machine. So the budget is on messages for each second of processor time (`throughput_per_cpu_s`), which others
+on the machine hardly change; `throughput_per_s` is by the clock on the wall, for whatever was going on.
 """
 
 import asyncio
@@ -20,7 +24,7 @@ from bench.measure import Budget, Size, percentiles, ratio_of
 BUDGETS = (
     Budget("publish.p99_us", 1_000.0, "at_most"),
     Budget("delivery.p99_us", 5_000.0, "at_most"),
-    Budget("throughput_per_s", 20_000.0, "at_least"),
+    Budget("throughput_per_cpu_s", 150_000.0, "at_least"),
 )
 
 CAPACITY = 1_000
@@ -52,6 +56,7 @@ def run(size: Size) -> dict[str, object]:
     ratio = ratio_of(bus.took_s, queue.took_s)
     return {
         "throughput_per_s": count / percentiles(bus.took_s).p50,
+        "throughput_per_cpu_s": count / percentiles(bus.cpu_s).p50,
         "publish": percentiles(publish_s).figures("us"),
         "delivery": percentiles(delivery_s).figures("us"),
         "ratio_to_asyncio_queue": ratio.median,
@@ -102,7 +107,9 @@ async def through_bus(count: int) -> int:
     for n in range(count):
         await bus.publish("samples", Sample(n))
     digest = await consuming
-    assert bus.metrics().closes()
+    figures = bus.metrics()
+    assert figures.closes()
+    assert figures.depth == 0, "all of them were acknowledged"
     return digest
 
 

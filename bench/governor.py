@@ -92,7 +92,7 @@ def saturate(governor: Governor, burst_s: float, seconds: float) -> float:
 
 def run(size: Size) -> dict[str, object]:
     """Each burst length in turn; ratios are to the idle rate of the same round."""
-    seconds, rounds = (0.05, 1) if size is Size.SMALL else (0.4, 9)
+    seconds, rounds = (0.05, 1) if size is Size.SMALL else (2.0, 3)
     training = Training()
     training.steps_per_s(seconds, time.sleep)
     idle: list[float] = []

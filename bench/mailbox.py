@@ -40,8 +40,11 @@ BUDGETS = (
     Budget("urgent_under_flood.p99_ms", 2.0, "at_most"),
     Budget("slice.handler_50_us.p99_ms", 3.0, "at_most"),
     Budget("slice.handler_500_us.p99_ms", 3.0, "at_most"),
+    Budget("slice.mixed_500_us.p99_ms", 3.0, "at_most"),
 )
 
+QUICK_RUN, SLOW_RUN = 200, 64
+"""Messages in a row, in a mixed flood."""
 CAPACITY = 1024
 """Messages each contender's queue holds; the floor hands over after as many."""
 
@@ -239,7 +242,11 @@ class Work(msgspec.Struct, frozen=True):
     urgent: bool
 
 
-class Worker(Actor[Work]):
+class Glance(msgspec.Struct, frozen=True):
+    """Handled at once."""
+
+
+class Worker(Actor[Work | Glance]):
     """Works without ever letting go of the loop."""
 
     mailbox_size = CAPACITY
@@ -257,9 +264,20 @@ class Worker(Actor[Work]):
         while time.perf_counter() - start < message.seconds:
             pass
 
+    @handles
+    async def glance(self, message: Glance) -> None:
+        self.count += 1
 
-async def flood(count: int, handler_s: float) -> tuple[list[float], list[float]]:
-    """Delays of `count` urgent messages into a flooded actor, and the time between another task's turns."""
+
+async def flood(count: int, handler_s: float, mixed: bool = False) -> tuple[list[float], list[float]]:
+    """Delays of `count` urgent messages into a flooded actor, and the time between another task's turns.
+
+    A `mixed` flood is of quick and slow messages in turn, many of each, the quick ones of two types.
+    """
+    quick: tuple[Work | Glance, ...] = (
+        (*[Glance()] * QUICK_RUN, *[Work(0.0, 0.0, urgent=False)] * QUICK_RUN) if mixed else ()
+    )
+    slow = [Work(0.0, handler_s, urgent=False)] * (SLOW_RUN if mixed else 1)
     system = ActorSystem(LoopClock(asyncio.get_running_loop()), random.Random(1))
     worker = Worker()
     ref = system.spawn("worker", lambda: worker)
@@ -267,10 +285,11 @@ async def flood(count: int, handler_s: float) -> tuple[list[float], list[float]]
 
     async def send_normal() -> None:
         while True:
-            await ref.tell(Work(0.0, handler_s, urgent=False))
+            for message in (*quick, *slow):
+                await ref.tell(message)
 
     async with system:
-        senders = [asyncio.create_task(send_normal()) for _ in range(4)]
+        senders = [asyncio.create_task(send_normal()) for _ in range(1 if mixed else 4)]
         await asyncio.sleep(0.01)
         for _ in range(count):
             before = time.perf_counter()
@@ -309,7 +328,9 @@ def run(size: Size) -> dict[str, object]:
     single_s = asyncio.run(single_tells(count))
     asked_s, handed_s = asyncio.run(ask(count // 20))
     urgent_s, turns_s = asyncio.run(flood(100 if size is Size.SMALL else 1000, 50e-6))
-    _, slow_turns_s = asyncio.run(flood(50 if size is Size.SMALL else 500, 500e-6))
+    few = 50 if size is Size.SMALL else 500
+    _, slow_turns_s = asyncio.run(flood(few, 500e-6))
+    _, mixed_turns_s = asyncio.run(flood(few, 500e-6, mixed=True))
     return {
         "tell": {
             **percentiles(single_s).figures("us"),
@@ -334,6 +355,7 @@ def run(size: Size) -> dict[str, object]:
         "slice": {
             "handler_50_us": percentiles(turns_s).figures("ms"),
             "handler_500_us": percentiles(slow_turns_s).figures("ms"),
+            "mixed_500_us": percentiles(mixed_turns_s).figures("ms"),
         },
     }
 

@@ -1,6 +1,7 @@
 """The four messages of the loop as they really are, with the usual metrics: what is measured and tested."""
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.lifecycle import SeedOperation, Stage
 from contracts.messages import (
@@ -85,8 +86,23 @@ TELEMETRY = TelemetryPacket(
         MetricPoint("epoch.duration", 0.8125, "s"),
         MetricPoint("boundary.duration", 0.00475, "s"),
         MetricPoint("params", 4_736.0),
+        MetricPoint("learning_rate", 0.0078125),
+        MetricPoint("grad.norm", 1.5),
+        MetricPoint("seeds.active", 4.0),
+        MetricPoint("spent", 3.25, "gflop"),
     ),
 )
+"""Ten figures."""
+USUAL_TELEMETRY = replace(TELEMETRY, metrics=TELEMETRY.metrics[:6])
+"""As many as an epoch has at least."""
+USUAL_METRICS = {
+    "loss_before": 0.4375,
+    "loss_after": 0.375,
+    "loss_gain": 0.0625,
+    "params": 512.0,
+    "gflop": 0.25,
+}
+"""What a field report has at least."""
 REPORT = FieldReport(
     report_id="report-cmd-12-1",
     command_id="cmd-12-1",
@@ -94,11 +110,20 @@ REPORT = FieldReport(
     seed_id="layers.2#0",
     blueprint_id="BP004",
     outcome=FieldReportOutcome.SUCCESS,
-    metrics={"loss_before": 0.4375, "loss_after": 0.375, "loss_gain": 0.0625, "params": 512.0, "gflop": 0.25},
+    metrics={
+        **USUAL_METRICS,
+        "accuracy_before": 0.75,
+        "accuracy_after": 0.8125,
+        "grad_norm": 1.5,
+        "alpha": 1.0,
+        "risk_score": 0.125,
+    },
     observation_window_epochs=4,
     issued_at=NOW_NS,
     tamiyo_policy_version="heuristic-1",
 )
+"""Ten figures."""
+USUAL_REPORT = replace(REPORT, metrics=USUAL_METRICS)
 LOOP_MESSAGES: dict[str, msgspec.Struct] = {
     "SystemStatePacket": STATE,
     "AdaptationCommand": COMMAND,

@@ -6,17 +6,19 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from actors.company import Company, Outcome, Play, Surroundings
+from actors.company import Company, Outcome, Surroundings
 from actors.display import Silent
 from actors.keeping import Desk
 from actors.lane import ThreadLane
 from actors.nissa.journal import Journal
 from actors.oona.memory import MemoryBus
 from actors.oona.topics import RUN_BUS, run_topics
+from actors.play import play_of
 from actors.runtime import LoopClock
 from actors.runtime.governor import Governor, governed_loop
 from actors.runtime.interpreter import shared_interpreter
@@ -84,20 +86,10 @@ async def _perform(
     bus, stream = MemoryBus(run_topics(), clock, RUN_BUS), random.Random(parts.config.run.seed)
     around = Surroundings(clock, bus, lane, governor, stream, time.perf_counter)
     with Journal(folder) as journal:
-        play = Play(
-            run_id="bench",
-            config=parts.config,
-            facts=RunFacts("mnist1d", parts.policy.name, parts.config.run.seed, ""),
-            training=training,
-            samples=parts.trainer.samples,
-            engine=parts.engine,
-            controller=parts.controller,
-            observation=parts.observation,
-            names={},
-            display=Silent(),
-            journal=journal,
-            desk=Desk(store, writer, about_run(parts, "bench"), parts.build),
-        )
+        facts = RunFacts("mnist1d", parts.policy.name, parts.config.run.seed, "")
+        play = play_of(parts, "bench", facts, Silent(), training)
+        desk = Desk(store, writer, about_run(parts, "bench"), parts.build)
+        play = replace(play, journal=journal, desk=desk)
         company = Company(play, around)
         meet(company)
         watcher = asyncio.ensure_future(beside()) if beside is not None else None

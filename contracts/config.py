@@ -10,6 +10,7 @@ from contracts.budgets import PerformanceBudgets
 from contracts.growth import Layout, Path
 
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
+RandomSeed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
@@ -29,7 +30,7 @@ class RunConfig(_Section, frozen=True):
     """What is trained."""
     policy: Literal["none", "random", "heuristic"] = "heuristic"
     """Who decides about growth."""
-    seed: Count = 0
+    seed: RandomSeed = 0
     """Initial weights, order of the data, and what is drawn in growth."""
     epochs: Positive | None = None
     """Length in epochs; excludes `gflop`."""
@@ -282,7 +283,8 @@ class EmergencyConfig(_Section, frozen=True):
     """What counts as an emergency, and how long it lasts."""
 
     loss_ratio_max: Annotated[float, Meta(gt=1)] = 15.0
-    """A training loss above this many times its recent level is an emergency: that step is not taken."""
+    """A training loss above this many times its recent level is an emergency: that step is not taken. In the
+    first epoch it takes three, one after the other."""
     rollbacks_max: Count = 3
     """Rollbacks within `rollback_window`; what would need one more ends the run."""
     rollback_window: Positive = 20

@@ -130,6 +130,8 @@ class EmergencyState(msgspec.Struct, frozen=True):
     """Epochs that broke and were gone back from."""
     told: dict[str, int] = {}
     """Boundaries for which a trouble is no news, by its key."""
+    orders: int = 0
+    """How often an operator has set the level."""
 
 
 class SeedOrder(msgspec.Struct, frozen=True):

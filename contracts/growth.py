@@ -279,6 +279,11 @@ class SiteView(msgspec.Struct, frozen=True):
         """A seed can be germinated here now."""
         return self.seed is None or self.seed.record.stage is Stage.DORMANT
 
+    @property
+    def seeds(self) -> tuple[SeedView, ...]:
+        """What has grown here, and the seed in progress."""
+        return self.fossils if self.seed is None else (*self.fossils, self.seed)
+
 
 class GrowthView(msgspec.Struct, frozen=True):
     """Everything about growth that a policy may base a decision on."""
@@ -313,6 +318,11 @@ class GrowthView(msgspec.Struct, frozen=True):
     """The process was found above its memory's budget since the boundary before."""
     left_out: frozenset[str] = frozenset()
     """Blueprints that could not be compiled: nothing of them is grown."""
+
+    @property
+    def seeds(self) -> tuple[SeedView, ...]:
+        """All of them, site by site, fossils first."""
+        return tuple(seed for site in self.sites for seed in site.seeds)
 
     @property
     def active(self) -> tuple[SeedView, ...]:

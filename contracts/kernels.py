@@ -7,11 +7,15 @@ initial values of one random stream; its *certificate* says what was checked, an
 import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Annotated, Final
 
 import msgspec
 
 from contracts.growth import Layout, SiteInfo
 from contracts.messages import WallNs
+
+REASON_CHARS_MAX: Final = 500
+"""Of why something could not be made or kept."""
 
 
 class Strategy(StrEnum):
@@ -96,6 +100,16 @@ class Certificate(msgspec.Struct, frozen=True):
     prewarm_p95_ms: float = 0.0
     native_speedup: float | None = None
     """Time of the plain module over that of one compiled natively that computes the same; None without."""
+    native_refusal: Annotated[str, msgspec.Meta(max_length=REASON_CHARS_MAX)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """Why what was compiled natively is not kept, if it computes something else. If it does not, the field is
+    not spelt at all: an artifact that was made before there was such a field is spelt as ever."""
+
+    @property
+    def miscompiled(self) -> str:
+        """Why what was compiled natively is not kept; empty if it does not compute something else."""
+        return "" if self.native_refusal is msgspec.UNSET else self.native_refusal
 
 
 class KernelPrefetchRequest(msgspec.Struct, frozen=True):

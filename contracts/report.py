@@ -223,6 +223,8 @@ class KernelFacts(msgspec.Struct, frozen=True):
     """Stored kernels that were not what had been published, and were made again."""
     built_here: dict[str, str] = {}
     """Blueprints that no other process can import, so that they were never compiled, and why."""
+    miscompiled: dict[str, str] = {}
+    """Blueprints whose native code computes something else, so that it is not kept, and how it shows."""
 
 
 class RollbackFacts(msgspec.Struct, frozen=True):
@@ -263,7 +265,7 @@ class Ending(msgspec.Struct, frozen=True):
     kind: Literal["finished", "interrupted", "halted"] = "finished"
     reason: str = ""
     complete: bool = False
-    """Training itself came to its end: what was cut short is the comparison behind it."""
+    """Training came to its end; if it has not "finished", what was cut short is the comparison behind it."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -91,9 +91,8 @@ def take_down(
     """
     assembled, epoch = boundary.assembled, boundary.epoch
     recorder.epoch(epoch_facts(assembled, boundary))
-    for site in assembled.growth.sites:
-        for seed in (*site.fossils, *((site.seed,) if site.seed is not None else ())):
-            recorder.gain(seed.record.seed_id, seed.gain)
+    for seed in assembled.growth.seeds:
+        recorder.gain(seed.record.seed_id, seed.gain)
     _trouble(recorder, boundary, budget_s)
     if boundary.verdict is None:
         return ()

@@ -118,6 +118,24 @@ def from_checkpoint(checkpoint: Checkpoint, build: Callable[[SeedRecord], nn.Mod
     return about, Moment(record.epoch, snapshot, record.memories)
 
 
+def came_by(moment: Moment, checkpoint: Checkpoint) -> bool:
+    """Whether the run came by the checkpoint on its way to the moment.
+
+    It did not if it has gone back to before it since, or was taken up before it: then what the checkpoint
+    holds did not happen, though its epoch may be an earlier one.
+
+    Raises:
+        DamagedRecord: the checkpoint does not say.
+    """
+    then = _decoded(checkpoint.record, _Record).memories.witness.recorded
+    now = moment.memories.witness.recorded
+    known, begun = len(then.rollbacks), len(then.resumes)
+    if now.rollbacks[:known] != then.rollbacks or now.resumes[:begun] != then.resumes:
+        return False
+    since = [one.to_epoch for one in now.rollbacks[known:]] + [one.epoch for one in now.resumes[begun:]]
+    return checkpoint.epoch <= min(since, default=checkpoint.epoch)
+
+
 class _Head(msgspec.Struct, frozen=True):
     """What tells whether the rest can be read."""
 

@@ -16,6 +16,7 @@ from contracts.growth import Layout
 BAD_USAGE = 2
 OBSERVE, DRILL, BLUEPRINTS, STEER, EVENTS = "observe", "drill", "blueprints", "steer", "events"
 KERNELS, STORE_ORDERS = "kernels", ("show", "tag", "untag", "collect", "program")
+LETTERS, LETTER_ORDERS = "letters", ("list", "inspect", "replay", "drop")
 SEED_ORDERS = ("pause", "resume", "cull", "terminate")
 ORDERS = (
     *("status", "elevated", "conservative", "hold", "release", "rollback", "checkpoint", "halt"),
@@ -55,7 +56,9 @@ def _redis(text: str) -> str:
             f"unix:///path{escaping_hint(text)}"
         ) from None
     if address == MEMORY:
-        raise argparse.ArgumentTypeError("a bus in memory can't be observed from outside; run with a Redis")
+        raise argparse.ArgumentTypeError(
+            "a bus in memory can't be reached from outside its process; run with a Redis"
+        )
     return address
 
 
@@ -69,16 +72,7 @@ def observing_parser() -> argparse.ArgumentParser:
         "waits for an observer.",
         allow_abbrev=False,
     )
-    new.add_argument(
-        "--bus", type=_redis, required=True, metavar="ADDRESS", help="the Redis that the run was given"
-    )
-    new.add_argument(
-        "--run",
-        type=_some,
-        metavar="ID",
-        help="which run, by its folder's name, path or the beginning of its name (default: the newest that "
-        "lives; waits for one if there is none)",
-    )
+    _add_run(new, "the newest that lives; waits for one if there is none")
     new.add_argument("--once", action="store_true", help="show the run as it is now, and leave")
     new.add_argument("--json", action="store_true", help="print one JSON object a line: epochs and events")
     new.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -157,14 +151,11 @@ def steering_parser() -> argparse.ArgumentParser:
         "lives there.",
         allow_abbrev=False,
     )
-    new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
+    _add_folder(new)
     new.add_argument("order", choices=ORDERS, metavar="ORDER", help=", ".join(ORDERS))
-    new.add_argument(
-        "words",
-        nargs="*",
-        default=[],
-        metavar="WORD",
-        help=f"with {', '.join(SEED_ORDERS)}: the seed's id, such as relu1#0; with breaker: open, close or "
+    _add_words(
+        new,
+        f"with {', '.join(SEED_ORDERS)}: the seed's id, such as relu1#0; with breaker: open, close or "
         "try and the operation, or nothing to hear how all of them are; with other orders none",
     )
     new.add_argument("--json", action="store_true", help="print the answer as one JSON object")
@@ -181,7 +172,7 @@ def events_parser() -> argparse.ArgumentParser:
         "can't be read or written.",
         allow_abbrev=False,
     )
-    new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
+    _add_folder(new)
     new.add_argument(
         "--write", action="store_true", help="write it to DIR/events.jsonl, as a run does at its end"
     )
@@ -211,12 +202,9 @@ def kernels_parser() -> argparse.ArgumentParser:
         metavar="ORDER",
         help=f"{', '.join(STORE_ORDERS)} (default: show)",
     )
-    new.add_argument(
-        "words",
-        nargs="*",
-        default=[],
-        metavar="WORD",
-        help="with show: a tag, or nothing; with tag and untag: the beginning of a name, then the tags; with "
+    _add_words(
+        new,
+        "with show: a tag, or nothing; with tag and untag: the beginning of a name, then the tags; with "
         "program: the beginning of a name, then the file; with collect none",
     )
     new.add_argument("--store", type=_some, metavar="DIR", help="the store's folder (default: kernels.store)")
@@ -224,6 +212,67 @@ def kernels_parser() -> argparse.ArgumentParser:
     _add_settings(new, new)
     new.add_argument("--json", action="store_true", help="with show: print one JSON object")
     return new
+
+
+def letters_parser() -> argparse.ArgumentParser:
+    """The options of `letters`."""
+    new = _Parser(
+        prog=f"python -m esper.run {LETTERS}",
+        description="Look after the dead letters of a run on a Redis, the messages that a reader gave up: "
+        "list shows them, inspect shows one with its message; replay queues them again for the group that "
+        "gave them up, with all their attempts, and signed anew if they were signed; drop throws them away.",
+        epilog=f"For example: python -m esper.run {LETTERS} --bus redis://127.0.0.1:6379 replay --all "
+        "--topic field-report. On a terminal list prints a table, in a pipe one line a letter with its id "
+        "first. Looking disturbs nobody: no group is joined, and nothing is taken. The letters of a bus in "
+        "memory can't be reached, and end with their run. Exit codes: 0 done, 1 some letters could not be "
+        "queued again or dropped and stay, 2 bad usage, a server that can't be reached, no such run or "
+        "letter, or messages that can't be believed; then nothing was done.",
+        allow_abbrev=False,
+    )
+    _add_run(new, "the newest that lives, or else the newest")
+    new.add_argument(
+        "order",
+        nargs="?",
+        default="list",
+        choices=LETTER_ORDERS,
+        metavar="ORDER",
+        help=f"{', '.join(LETTER_ORDERS)} (default: list)",
+    )
+    new.add_argument(
+        "words",
+        nargs="*",
+        default=[],
+        metavar="LETTER",
+        help="with inspect: a letter's id, as list shows it; with replay and drop: ids, or --all instead",
+    )
+    new.add_argument("--all", action="store_true", help="with replay and drop: all letters there are")
+    new.add_argument("--topic", type=_some, metavar="NAME", help="with list and --all: those of this topic")
+    new.add_argument("--group", type=_some, metavar="NAME", help="with list and --all: what it gave up")
+    new.add_argument("--json", action="store_true", help="print one JSON object")
+    return new
+
+
+def _add_run(new: argparse.ArgumentParser, otherwise: str) -> None:
+    """Which run, and where."""
+    new.add_argument(
+        "--bus", type=_redis, required=True, metavar="ADDRESS", help="the Redis that the run was given"
+    )
+    new.add_argument(
+        "--run",
+        type=_some,
+        metavar="ID",
+        help=f"which run, by its folder's name, path or the beginning of its name (default: {otherwise})",
+    )
+
+
+def _add_folder(new: argparse.ArgumentParser) -> None:
+    """Which run it is about."""
+    new.add_argument("folder", type=_some, metavar="DIR", help="the run's folder")
+
+
+def _add_words(new: argparse.ArgumentParser, meant: str) -> None:
+    """What an order is about; `meant` says it order by order."""
+    new.add_argument("words", nargs="*", default=[], metavar="WORD", help=meant)
 
 
 def _add_settings(new: argparse.ArgumentParser, beginning: argparse._ActionsContainer) -> None:
@@ -264,9 +313,11 @@ def parser() -> argparse.ArgumentParser:
         f"`python -m esper.run {DRILL} blueprints` shows that dangerous blueprints are contained; "
         f"`python -m esper.run {STEER}` steers a run that lives on this machine; "
         f"`python -m esper.run {EVENTS}` prints what a run has told; "
-        f"`python -m esper.run {KERNELS}` shows what the kernel store holds. Each of them has a --help; "
-        f"{DRILL}, {STEER} and {EVENTS} have an exit code 1 too: a drill that was not contained, an order "
-        "that was not done, an event log that is damaged.",
+        f"`python -m esper.run {KERNELS}` shows what the kernel store holds; "
+        f"`python -m esper.run {LETTERS}` looks after the messages of a run that a reader gave up. "
+        f"Each of them has a --help; {DRILL}, {STEER}, {EVENTS} and {LETTERS} have an exit code 1 too: a "
+        "drill that was not contained, an order that was not done, an event log that is damaged, letters "
+        "that stay.",
         allow_abbrev=False,
     )
     _add_training(new)

@@ -16,11 +16,13 @@ from contracts.report import Ending
 from esper.assembly import Parts, check_length
 from esper.checkpoint.errors import CheckpointError
 from esper.checkpoint.lock import holding
-from esper.checkpoint.store import CheckpointStore
+from esper.checkpoint.store import Checkpoint, CheckpointStore
 from esper.ending import is_complete
 from esper.errors import BadSetup
 from esper.folder import CONFIG, check_left, new_folder, write_whole
-from esper.moment import About, Moment, from_checkpoint, read_about
+from esper.forced import followed
+from esper.forced import forget as forget_orders
+from esper.moment import About, Moment, came_by, from_checkpoint, read_about
 from esper.report.build import REPORT
 from esper.resume import CPU, Difference, differences
 from esper.settings import to_toml
@@ -107,6 +109,7 @@ def _taken_up(place: Place) -> Place:
         odd = differences(was, place.about)
         _not_complete(place.folder, odd)
         start, aside = _past_a_stall(place.folder, from_checkpoint(found.checkpoint, place.build)[1])
+        start = followed(place.folder, start)
     except (CheckpointError, DamagedRecord) as error:
         raise BadSetup(f"{place.folder}: {error}") from None
     odd += recall(place.parts, start)
@@ -129,7 +132,7 @@ def _before(place: Place, start: Moment) -> tuple[Moment, ...]:
     moments: list[Moment] = []
     settings = place.about.config.checkpoint
     room = settings.memory_mb * MB - start.snapshot.nbytes
-    for checkpoint in place.store.before(start.epoch, settings.boundaries - 1):
+    for checkpoint in place.store.before(start.epoch, settings.boundaries - 1, partial(_is_past, start)):
         with suppress(DamagedRecord):  # it would be passed over on the way back
             moment = from_checkpoint(checkpoint, place.build)[1]
             room -= moment.snapshot.nbytes
@@ -137,6 +140,14 @@ def _before(place: Place, start: Moment) -> tuple[Moment, ...]:
                 break
             moments.insert(0, moment)
     return tuple(moments)
+
+
+def _is_past(start: Moment, checkpoint: Checkpoint) -> bool:
+    """Whether the run came by this one on its way to `start`."""
+    try:
+        return came_by(start, checkpoint)
+    except DamagedRecord:
+        return False
 
 
 def _past_a_stall(folder: Path, start: Moment) -> tuple[Moment, tuple[str, ...]]:
@@ -177,6 +188,7 @@ def _begun_anew(place: Place, passed_over: tuple[str, ...]) -> Place:
     _not_complete(place.folder, ())
     check_length(place.parts)
     _leave_out(place)
+    forget_orders(place.folder)
     write_whole(place.folder / CONFIG, to_toml(place.about.config).encode())
     return place
 

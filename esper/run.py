@@ -4,11 +4,11 @@
 blueprints` lets dangerous blueprints loose in runs of its own, to show that the safety checks hold. `python
 -m esper.run blueprints` lists what can be grown. `python -m esper.run steer` steers a run that lives on this
 machine. `python -m esper.run events` prints what a run has told. `python -m esper.run kernels` shows
-what the kernel store holds.
+what the kernel store holds. `python -m esper.run letters` looks after a run's dead letters.
 
-Exit codes: 0 done, 1 a drill that was not contained, an order that was not done or an event log that is
-damaged, 2 bad usage or configuration or a folder that can't be written, 3 halted by an emergency, 130
-interrupted.
+Exit codes: 0 done, 1 a drill that was not contained, an order that was not done, an event log that is
+damaged or letters that stay, 2 bad usage or configuration or a folder that can't be written, 3 halted by an
+emergency, 130 interrupted.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import msgspec
 
 from contracts.address import masked
 from contracts.config import Config
+from contracts.letters import LettersHandled
 from contracts.view import RunFacts
 from esper.errors import BadSetup, CannotWrite
 from esper.folder import CONFIG, check_folder, check_left, going_on, has_checkpoint, name_of, with_name
@@ -35,11 +36,13 @@ from esper.options import (
     DRILL,
     EVENTS,
     KERNELS,
+    LETTERS,
     OBSERVE,
     STEER,
     drilling_parser,
     events_parser,
     kernels_parser,
+    letters_parser,
     listing_parser,
     observing_parser,
     parser,
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in COMMANDS:
         make_parser, command = COMMANDS[words[0]]
-        return command(make_parser().parse_args(words[1:]))
+        return command(make_parser().parse_intermixed_args(words[1:]))
     arguments = parser().parse_args(words)
     try:
         config = configuration(arguments)
@@ -329,6 +332,34 @@ def kernels(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def letters(arguments: argparse.Namespace) -> int:
+    """Look after the dead letters of a run on a Redis."""
+    from actors.letters import NotHandled, handle_letters, order_of
+    from actors.oona.open import door
+    from esper.report.letters import tell
+
+    try:
+        order = order_of(arguments.order, arguments.words, arguments.all, arguments.topic, arguments.group)
+        way = door(arguments.bus, os.environ, "esper-operator")
+    except (NotHandled, ValueError) as error:
+        return refuse([str(error)])
+    try:
+        answer = handle_letters(way, arguments.run, order, note)
+    except NotHandled as error:
+        return refuse([str(error)])
+    try:
+        tell(answer, json=arguments.json, out=sys.stdout)
+    except BrokenPipeError:  # whoever read it has seen enough
+        with suppress(OSError):
+            sys.stdout.close()
+    return NOT_DONE if isinstance(answer, LettersHandled) and answer.kept else DONE
+
+
+def note(text: str) -> None:
+    """Something to know beside the answer."""
+    print(f"esper: {text}", file=sys.stderr)
+
+
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {
     OBSERVE: (observing_parser, observe),
     DRILL: (drilling_parser, drill),
@@ -336,6 +367,7 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argpa
     STEER: (steering_parser, steer),
     EVENTS: (events_parser, events),
     KERNELS: (kernels_parser, kernels),
+    LETTERS: (letters_parser, letters),
 }
 
 

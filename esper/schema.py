@@ -149,12 +149,16 @@ def shown(value: object) -> str:
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.ge is not None and kind.le is not None:
-        return f" from {kind.ge:g} to {kind.le:g}"
+        return f" from {_number(kind.ge)} to {_number(kind.le)}"
     if kind.ge is not None:
         return f" of at least {kind.ge:g}"
     if kind.gt is not None:
         return f" above {kind.gt:g}"
     return ""
+
+
+def _number(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def _choices(kind: inspect.LiteralType | inspect.EnumType) -> list[str]:

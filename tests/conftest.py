@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from actors.runtime.interpreter import YOUNG_MAX
-from tests.actors.oona.faults.ledger import Counts, FaultLedger
+from tests.actors.oona.faults.ledger import Counts, FaultLedger, put, told
 from tests.actors.oona.redis_server import RedisServer
 from tests.examples import THOROUGH
 
@@ -76,18 +76,19 @@ FAULTS = "faults"
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of several says what its fault tests came to."""
     if isinstance(output := getattr(session.config, "workeroutput", None), dict):
-        output[FAULTS] = msgspec.to_builtins(FaultLedger.total)
+        output[FAULTS] = msgspec.to_builtins(FaultLedger.closed)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
     """Add it up."""
     if isinstance(output := getattr(node, "workeroutput", None), dict) and FAULTS in output:
-        FaultLedger.total.add(msgspec.convert(output[FAULTS], Counts))
+        for scenario, seeds in msgspec.convert(output[FAULTS], dict[str, dict[int, Counts]]).items():
+            for seed, counts in seeds.items():
+                put(FaultLedger.closed, scenario, seed, counts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The sum of all fault tests, of every worker."""
-    total = FaultLedger.total
-    if total.scenarios:
-        terminalreporter.write_line(f"fault tests: {total.scenarios} scenarios; {total}")
+    """The fault tests of every worker, by scenario, with their seeds."""
+    for line in told(FaultLedger.closed):
+        terminalreporter.write_line(line)

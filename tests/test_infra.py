@@ -1,7 +1,9 @@
 """The files of `infra/` fit each other, what Esper serves and what Redis takes; without a container."""
 
+import asyncio
 import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -11,13 +13,22 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from actors.nissa.exporter import Exporter
+from actors.nissa.http import INDEX, serve
 from actors.nissa.prometheus import Page
+from actors.oona.redis.address import Address
+from actors.oona.redis.server import OLDEST
+from actors.runtime.clock import LoopClock
 from contracts.config import ServeConfig
 from tests.actors.nissa import sample
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 
 INFRA: Final = Path(__file__).parents[1] / "infra"
-COMPOSE: Final = ("compose.yaml", "compose.observability.yaml")
+README: Final = (INFRA / "README.md").read_text(encoding="utf-8")
+REDIS_FILE: Final = "docker-compose.redis.yaml"
+OBSERVABILITY_FILE: Final = "docker-compose.observability.yaml"
+COMPOSE: Final = (REDIS_FILE, OBSERVABILITY_FILE)
 DASHBOARDS: Final = sorted((INFRA / "grafana" / "dashboards").glob("*.json"))
 LEFT_OUT: Final[dict[str, str]] = {}
 """Families of the bus that no panel shows, with the reason."""
@@ -28,6 +39,12 @@ SERVICE_KEYS: Final = {
     *("ports", "network_mode"),
 }
 HEALTH_KEYS: Final = {"test", "interval", "timeout", "retries", "start_period"}
+RESTARTS: Final = {"no", "always", "on-failure", "unless-stopped"}
+CONDITIONS: Final = {"service_started", "service_healthy", "service_completed_successfully"}
+NETWORKS: Final = {"bridge", "host", "none"}
+SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+HOSTS_OWN_PORTS: Final = {"prometheus": 9090, "grafana": 3000}
+"""Where a service listens that uses the host's network."""
 LISTENS_ON_LOOPBACK: Final[dict[str, Callable[[dict[str, Any]], bool]]] = {
     "prometheus": lambda service: "--web.listen-address=127.0.0.1:9090" in service["command"],
     "grafana": lambda service: service["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1",
@@ -88,6 +105,66 @@ def test_a_service_has_known_keys_and_an_image_of_one_version(
 
 
 @EACH_SERVICE
+def test_a_service_has_values_that_an_engine_takes(path: str, name: str, service: dict[str, Any]) -> None:
+    assert service["restart"] in RESTARTS
+    assert service.get("network_mode", "bridge") in NETWORKS
+    health = service.get("healthcheck", {})
+    if health:
+        assert health["test"][0] == "CMD"
+        assert isinstance(health["retries"], int)
+        assert seconds(health["timeout"]) <= seconds(health["interval"])
+        assert all(
+            seconds(health[key]) > 0 for key in ("interval", "timeout", "start_period") if key in health
+        )
+    for other, how in service.get("depends_on", {}).items():
+        assert how["condition"] in CONDITIONS
+        if how["condition"] == "service_healthy":
+            assert "healthcheck" in load(path)["services"][other]
+
+
+def seconds(text: str) -> float:
+    """A duration as engines and Prometheus write it."""
+    found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
+    assert found is not None, f"{text!r} is no duration"
+    return int(found[1]) * SECONDS[found[2]]
+
+
+def test_no_two_services_want_the_same_port_or_that_of_a_run() -> None:
+    mapped = [int(port.split(":")[1]) for _, _, service in services() for port in service.get("ports", ())]
+    wanted = [*mapped, *HOSTS_OWN_PORTS.values(), ServeConfig().port]
+    assert len(set(wanted)) == len(wanted)
+
+
+def test_redis_is_reached_at_the_default_port_and_is_new_enough() -> None:
+    service = load(REDIS_FILE)["services"]["redis"]
+    port = Address("redis://127.0.0.1/0").connection().port
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert "--port" not in service["command"], "it listens where the port is mapped to"
+    number = re.match(r"redis:(\d+)\.(\d+)", service["image"])
+    assert number is not None
+    assert tuple(map(int, number.groups())) >= OLDEST
+    assert service["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert f"redis://127.0.0.1:{port}/0" in README
+
+
+def test_what_uses_the_hosts_network_listens_where_the_readme_says() -> None:
+    watched = load(OBSERVABILITY_FILE)["services"]
+    assert set(watched) == set(HOSTS_OWN_PORTS)
+    port = HOSTS_OWN_PORTS["prometheus"]
+    assert f"--web.listen-address=127.0.0.1:{port}" in watched["prometheus"]["command"]
+    assert f"http://127.0.0.1:{port}/-/ready" in watched["prometheus"]["healthcheck"]["test"]
+    assert watched["grafana"]["environment"]["GF_SERVER_HTTP_PORT"] == str(HOSTS_OWN_PORTS["grafana"])
+    assert all(f"`http://127.0.0.1:{each}`" in README for each in HOSTS_OWN_PORTS.values())
+
+
+def test_prometheus_is_told_of_the_configuration_that_is_mounted_and_of_the_folder_that_is_kept() -> None:
+    service = load(OBSERVABILITY_FILE)["services"]["prometheus"]
+    mounted = dict(volume.split(":")[:2] for volume in service["volumes"])
+    assert f"--config.file={mounted['./prometheus.yml']}" in service["command"]
+    assert f"--storage.tsdb.path={mounted['prometheus-data']}" in service["command"]
+
+
+@EACH_SERVICE
 def test_a_service_can_be_reached_from_this_machine_alone(
     path: str, name: str, service: dict[str, Any]
 ) -> None:
@@ -110,7 +187,7 @@ def test_a_mounted_file_exists_and_can_only_be_read(path: str, name: str, servic
 
 
 def test_a_server_takes_the_settings_of_the_compose_file_and_refuses_rather_than_forgets() -> None:
-    program, *words = load("compose.yaml")["services"]["redis"]["command"]
+    program, *words = load(REDIS_FILE)["services"]["redis"]["command"]
     assert program == "redis-server"
     settings = {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)}
     with RedisServer(**settings) as server:
@@ -128,22 +205,50 @@ def test_prometheus_scrapes_where_a_run_serves() -> None:
     serve = ServeConfig()
     (job,) = load("prometheus.yml")["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"{serve.host}:{serve.port}"]}]
-    assert job["metrics_path"] == "/metrics"
-    assert load("compose.observability.yaml")["services"]["prometheus"]["network_mode"] == "host"
+    assert job["metrics_path"] in INDEX
+    assert load(OBSERVABILITY_FILE)["services"]["prometheus"]["network_mode"] == "host"
+
+
+def test_a_run_answers_at_the_path_that_is_scraped() -> None:
+    async def scraped() -> tuple[int, str]:
+        clock = LoopClock(asyncio.get_running_loop())
+        exporter = Exporter(lambda: sample.reading(sample.measured()), lambda: False, clock, 0.01)
+        async with serve(exporter, ServeConfig().host, 0) as address:
+            (job,) = load("prometheus.yml")["scrape_configs"]
+            return await asyncio.to_thread(fetched, address.rstrip("/") + job["metrics_path"])
+
+    status, text = asyncio.run(scraped())
+    assert status == 200
+    assert {family.name for family in text_string_to_metric_families(text)} >= {"esper_training_epochs"}
+
+
+def fetched(url: str) -> tuple[int, str]:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+        return answer.status, answer.read().decode()
+
+
+def test_prometheus_looks_no_more_often_than_a_run_renders_and_has_answers_before_it_looks_again() -> None:
+    settings = load("prometheus.yml")
+    assert set(settings) == {"global", "scrape_configs"}
+    times = {name: seconds(text) for name, text in settings["global"].items()}
+    assert set(times) == {"scrape_interval", "scrape_timeout", "evaluation_interval"}
+    assert ServeConfig().render_every_s <= times["scrape_timeout"] < times["scrape_interval"]
 
 
 def test_grafana_asks_the_prometheus_that_is_started_beside_it() -> None:
     (source,) = load("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     listen = "--web.listen-address=127.0.0.1:9090"
-    assert listen in load("compose.observability.yaml")["services"]["prometheus"]["command"]
+    assert listen in load(OBSERVABILITY_FILE)["services"]["prometheus"]["command"]
     assert (source["type"], source["url"]) == ("prometheus", f"http://{listen.split('=')[1]}")
+    assert (source["name"], source["uid"]) == ("Prometheus", "esper-prometheus")
+    assert (source["access"], source["isDefault"]) == ("proxy", True)
     interval = load("prometheus.yml")["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == interval
 
 
 def test_grafana_finds_the_dashboards_where_they_are_mounted() -> None:
     (provider,) = load("grafana/provisioning/dashboards/esper.yaml")["providers"]
-    service = load("compose.observability.yaml")["services"]["grafana"]
+    service = load(OBSERVABILITY_FILE)["services"]["grafana"]
     mounted = dict(volume.split(":")[:2] for volume in service["volumes"])
     assert mounted["./grafana/dashboards"] == provider["options"]["path"]
     home = Path(service["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
@@ -152,10 +257,8 @@ def test_grafana_finds_the_dashboards_where_they_are_mounted() -> None:
 
 
 def test_every_named_file_of_the_readme_exists() -> None:
-    readme = (INFRA / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w.]+\.(?:ya?ml|json))`", readme)) | set(
-        re.findall(r"infra/([\w.]+)", readme)
-    )
+    named = set(re.findall(r"`([\w.-]+\.(?:ya?ml|json))`", README))
+    named |= set(re.findall(r"infra/([\w.-]+)", README))
     assert named >= set(COMPOSE)
     assert [name for name in sorted(named) if not (INFRA / name).exists()] == []
 
@@ -249,12 +352,28 @@ def test_a_dashboard_uses_the_provisioned_source_and_lays_no_panel_over_another(
     for panel in panels:
         if panel["type"] != "row":
             asked = [panel["datasource"], *(each["datasource"] for each in panel["targets"])]
-            assert {each["uid"] for each in asked} == {source["uid"]}
+            assert {(each["type"], each["uid"]) for each in asked} == {(source["type"], source["uid"])}
         at = panel["gridPos"]
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
         assert max(x for x, _ in cells) < 24
         assert not cells & taken, panel["title"]
         taken |= cells
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
+def test_a_panel_shows_its_figures_in_their_unit(path: Path) -> None:
+    for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+        if panel["type"] != "row":
+            names = set().union(*(metrics_of(each["expr"]) for each in panel["targets"]))
+            units = {unit_of(name) for name in names}
+            assert units == {panel["fieldConfig"]["defaults"]["unit"]}, panel["title"]
+
+
+def unit_of(name: str) -> str:
+    """Grafana's word for what a metric is in."""
+    if re.search(r"_seconds(?:_bucket|_sum)?$", name):
+        return "s"
+    return "percentunit" if name.endswith("_ratio") else "short"
 
 
 def test_the_boundary_panel_has_its_line_at_18_ms() -> None:

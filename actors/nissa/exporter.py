@@ -12,7 +12,7 @@ scrape ─▶ kept text young enough? ─▶ answer
 
 A run that nobody scrapes renders nothing at all. Rendering holds the interpreter for some
 milliseconds, in which the training thread stands still: hence the slices and the pauses. A boundary
-that begins during a slice shares the interpreter with the rest of that slice, up to 4 ms.
+that begins during a slice ends it: it shares the interpreter with the rest of one piece.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ class Exporter:
         for piece in self._page.render():
             pieces.append(piece)
             spent_s = self._clock.monotonic() - since_s
-            if spent_s < SLICE_S:
+            if spent_s < SLICE_S and not self._boundary_active():
                 continue
             work_s += spent_s
             await self._clock.sleep(PAUSE_S)

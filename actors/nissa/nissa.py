@@ -29,6 +29,9 @@ LAST_BATCHES_MAX = 160
 """Batches taken at the end; more is left on the bus."""
 DISPLAY_EVERY_S = 0.5
 DRAIN_EVERY_S = 0.25
+LISTEN_EVERY_S = 0.1
+"""Seconds that a bus without a full batch is left alone: to go for each message costs training several times
+what it takes to write down a few at once."""
 
 EVENT_KINDS: Mapping[str, EventKind] = {kind: kind for kind in get_args(EventKind)}
 
@@ -126,6 +129,8 @@ class Nissa(Actor[Heard | Refresh | Drain]):
             self._in_hand.extend(deliveries)
             for _ in deliveries:
                 await self.context.me.tell(Heard())
+            if len(deliveries) < BATCH:
+                await self._at.clock.sleep(LISTEN_EVERY_S)
 
     async def _hear_the_rest(self, subscription: Subscription) -> None:
         """What was published by now, as far as a bounded number of batches takes it."""

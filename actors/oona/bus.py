@@ -11,6 +11,17 @@ What each back end promises, and the conformance suite checks:
   up meanwhile.
 - A message is taken by all groups of its topic or by none.
 - An event id seen again within the window is answered like the first time, and not delivered twice.
+- Within one process each message has its effect once: what a consumer has acknowledged is given to nobody
+  of its group there again, whatever becomes of the acknowledgement or of the server's data, and what one of
+  them has in hand before its deadline to no other. (So many ids are remembered, and a dead letter that is
+  replayed is a new message.)
+- Another process may be given it again: if the first one died or was cut off before its acknowledgement
+  arrived, if it let the deadline pass, or if the server lost its data before the publisher had heard that
+  every group was done. No bus can tell; the consumer's own store can. Who may have a successor or
+  colleagues in other processes keeps effects where they last, by event id or by what the message names:
+  Nissa's journal its events by topic and event id and field reports by their own, Kasmina's engine its
+  commands by command id, prefetching and the compiler kernels by key; and the warden follows no signal from
+  before its birth.
 - The ledger closes, for each group and lane (see `ledger.py`).
 
 Acknowledgements take effect at the latest with the back end's next round trip; a lost one means a redelivery.

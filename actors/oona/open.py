@@ -162,9 +162,11 @@ async def _opened(way: Door, run_id: str, clock: Clock) -> OpenBus:
         return OpenBus(MemoryBus(run_topics(), clock, RUN_BUS), _nothing_to_retire, _nobody_to_succeed)
     from actors.oona.redis.bus import RedisBus
     from actors.oona.redis.frames import LeylineFrames
+    from actors.oona.redis.options import RedisOptions
 
     frames = LeylineFrames(way.keyring, way.sender, clock)
-    bus = await RedisBus.open(way.address, run_id, run_topics(), clock, frames)
+    options = RedisOptions(recorders=LISTENERS)
+    bus = await RedisBus.open(way.address, run_id, run_topics(), clock, frames, options=options)
     return OpenBus(bus, bus.retire, partial(bus.succeed, LISTENERS))
 
 

@@ -22,7 +22,7 @@ def unknown_topic(name: str, declared: Iterable[str]) -> UnknownTopicError:
 
 
 def unknown_letter(letter_id: str) -> UnknownLetterError:
-    return UnknownLetterError(f"no dead letter {letter_id!r} is kept; list() names those that are")
+    return UnknownLetterError(f"no dead letter {letter_id!r} is kept; list names those that are")
 
 
 def letter_without_group(letter_id: str) -> UnknownLetterError:

@@ -11,14 +11,10 @@ from actors.runtime.errors import AskFailed, UnknownMessage
 from actors.runtime.handlers import Handler
 from actors.runtime.lanes import Urgent, unwrapped
 from actors.runtime.mailbox import Mailbox
+from actors.runtime.pace import CHUNK_MAX, Pace
 
-CHUNK_MAX = 32
-"""Messages handled between two looks at the clock, once a slice has shown that they are quick."""
-CHUNK_GROWTH = 4
 SLICE_MESSAGES_MAX = 8192
 """Messages in one slice, however quick: in simulated time a slice never takes long."""
-
-
 SLICE_S_MIN = 0.00025
 """Seconds of a slice when many are busy; shorter ones would be spent on changing places."""
 
@@ -38,6 +34,14 @@ class Crowd:
     def share(self, slice_s: float) -> float:
         """What each may take of a slice of this length."""
         return slice_s if self.busy < 2 else max(min(slice_s, SLICE_S_MIN), slice_s / self.busy)
+
+
+class _Nothing:
+    """Stands for the type of the message before the first."""
+
+
+async def _nothing(actor: object, message: object) -> None:
+    """Handles `_Nothing`, which is never sent."""
 
 
 class Runner:
@@ -60,6 +64,7 @@ class Runner:
         self._crowd = crowd
         self._monotonic = monotonic
         self._bury = bury
+        self._pace = Pace()
         self._table: dict[type, Handler] = {}
 
     @property
@@ -87,44 +92,59 @@ class Runner:
     async def _slice(self, actor: Actor[Any]) -> None:
         """Handle messages until there are none or the slice is used up.
 
-        The clock is read once a chunk. A slice starts with a chunk of one message, which grows while
-        the next would still fit into what is left, so that slow handlers never meet a long chunk unless
-        they turn slow within one slice.
+        The clock is read once a chunk, whose length `Pace` tells. Quick messages say nothing about those of
+        another type, so a chunk is of one type. All in one function: each call would be a message's cost.
         """
-        mailbox, table, monotonic = self.mailbox, self._table, self._monotonic
-        queue = mailbox.queue
-        waiting = mailbox.normal
+        mailbox, monotonic, waiting = self.mailbox, self._monotonic, self.mailbox.normal
+        queue, popleft = mailbox.queue, mailbox.queue.popleft
         message: object = None
-        began = monotonic()
-        end = began + self._crowd.share(actor.slice_s)
-        most, chunk, done = self.taken + SLICE_MESSAGES_MAX, 1, 0
+        table, pace = self._table, self._pace
+        kind: type = _Nothing
+        handler: Handler = _nothing
+        chunk, steps, done = 1, range(1), 0
+        most = self.taken + SLICE_MESSAGES_MAX
+        slice_s = self._crowd.share(actor.slice_s)
         mailbox.note_depth()
+        began = sure_until = monotonic()
+        end = began + slice_s
         try:
-            while queue:
-                for done in range(chunk):
+            while True:
+                for done in steps:
                     try:
-                        message = queue.popleft()
+                        message = popleft()
                     except IndexError:
                         self.taken += done
+                        pace.was_slow(kind, monotonic() - began, slice_s)
+                        return
+                    if type(message) is not kind:
                         break
-                    await table[type(message)](actor, message)
+                    await handler(actor, message)
                 else:
-                    self.taken += chunk
-                if waiting.parked:
-                    mailbox.settle()
+                    self.taken = taken = self.taken + chunk
+                    if waiting.parked:
+                        mailbox.settle()
+                    now = monotonic()
+                    if now + now - began < sure_until and taken < most:
+                        began = now  # the longest chunk, and another one fits into what is left
+                        continue
+                    chunk = pace.after(kind, chunk, now - began, end - now, slice_s)
+                    if now >= end or taken >= most:
+                        return
+                    steps, began = range(chunk), now
+                    sure_until = end if chunk == CHUNK_MAX else now
+                    continue
+                self.taken += done
+                queue.appendleft(message)
                 now = monotonic()
-                took, left, began = now - began, end - now, now
-                if left <= 0 or self.taken >= most:
+                pace.was_slow(kind, now - began, slice_s)
+                if now >= end:
                     return
-                if took > left:
-                    chunk = max(1, int(chunk * left / took))
-                elif chunk < CHUNK_MAX and CHUNK_GROWTH * took <= left:
-                    chunk = min(CHUNK_GROWTH * chunk, CHUNK_MAX)
+                began = sure_until = now
+                kind = type(message)
+                handler = table.get(kind, self._take_unknown)
+                chunk, steps, done = 1, range(1), 0
         except BaseException as error:
             self.taken += done + 1
-            if type(message) not in table:  # then the look-up failed, and no handler ran
-                self._unknown(message)
-                return
             self._lost(unwrapped(message), error)
             raise
 
@@ -155,6 +175,9 @@ class Runner:
             if not ask.done():
                 ask.set_result(reply)
         self._desk.answered(ask)
+
+    async def _take_unknown(self, actor: Actor[Any], message: object) -> None:
+        self._unknown(message)
 
     def _unknown(self, message: object) -> UnknownMessage:
         takes = tuple(kind.__name__ for kind in self._table if kind not in (Ask, Urgent))

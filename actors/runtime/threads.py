@@ -70,6 +70,10 @@ def _hand_over(
         loop.call_soon_threadsafe(lambda: None if outcome.done() else settle())
 
 
-def _carried(error: BaseException) -> BaseException:
-    """A future can't carry StopIteration."""
-    return RuntimeError(f"the work raised {error!r}") if isinstance(error, StopIteration) else error
+def _carried(error: BaseException) -> Exception:
+    """An ordinary error: a future can't carry StopIteration, and what ends a process is no order to us."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    ordinary = RuntimeError(f"the work raised {error!r}")
+    ordinary.__cause__ = error
+    return ordinary

@@ -20,8 +20,8 @@ from contracts.kernels import (
     KernelSpec,
 )
 
-PATIENCE_S = 5.0
-"""Deadline of a look at what is wanted."""
+PATIENCE_S = 30.0
+"""Deadline of a question: nobody but this actor waits, and what answers it may come from a cold disk."""
 
 
 class Crier:
@@ -79,11 +79,10 @@ class Requests(Actor[Heard]):
 
     @handles
     async def on_heard(self, heard: Heard) -> None:
-        with heard.delivery:
+        with suppress(ActorError), heard.delivery:  # one of them is away: the bus brings it again
             request = heard.delivery.message
             assert isinstance(request, KernelPrefetchRequest), "the topic's only message"
-            with suppress(ActorError):  # one of them is away; what is wanted is taken up with the next run
-                await self._pass_on(request.request_id)
+            await self._pass_on(request.request_id)
 
     async def _pass_on(self, key: str) -> None:
         """Nothing if it is not wanted any more: it was made meanwhile, and announced, or given up."""

@@ -1,15 +1,16 @@
 """Leyline on the wire: the structs of `contracts` as protobuf messages of `esper.leyline.v1`, and back.
 
 `codec.encode(message)` and `codec.decode(type, data)` are all that the rest of Esper uses; protobuf is
-imported nowhere else. `leyline.proto` is the interface; `leyline_pb2.py` and `mapping.py` are generated
-from it and from the structs (`make wire`), and nothing is generated unless both agree in every name and
-type (`parity.py`).
+imported nowhere else. `contracts/leyline.proto` is the interface; `leyline_pb2.py` and `mapping.py` are
+generated from it and from the structs (`make wire`), and nothing is generated unless both agree in every
+name and type (`parity.py`).
 
 What is refused, always as a `WireError` that says what and where:
 
 - a frame above 256 KiB, before anything of it is parsed; more than 8,192 parts (messages, entries of maps,
-  items of lists) in one frame; details nested deeper than 32 levels. So a decoded message takes a few MiB
-  at most.
+  items of lists) in one frame, or more small ones than its size allows (`weight.py`); details nested deeper
+  than 32 levels. So reading a frame of 4 KiB or more takes at most 32 times its size in memory, a smaller one
+  128 KiB; most take a few times their size.
 - a frame that is cut off, or whose lengths lie; text that is not UTF-8; groups; a wire type that is not the
   field's.
 - unknown fields, and values that are not in an enum: version 1 is a closed list, and what we can't name we
@@ -33,8 +34,8 @@ then. A `float` of the wire has 32 bits: a Python float is rounded to it, infini
 
 How: protobuf's C parser reads the frame, `mapping.py` reads the message. If the message, less what it did
 not know, is as long as the frame, and no map's entry lacked anything (`twin.py`), then the frame held
-nothing else. Only otherwise, for an EventEnvelope (`codec.py` says why) and for frames above 16 KiB, does
-`scan.py` go through the bytes, slowly, to find the fault. A frame above 16 KiB can keep it busy for a tenth
-of a second at the very worst, if it is made for that: let strangers' frames be judged by their signature
-first.
+nothing else. Only otherwise, for an EventEnvelope (`codec.py` says why), for frames above 16 KiB and for
+those that may hold very many parts, does `scan.py` go through the bytes, slowly, to find the fault. A frame
+above 16 KiB can keep it busy for a tenth of a second at the very worst, if it is made for that: let
+strangers' frames be judged by their signature first.
 """

@@ -10,8 +10,10 @@ from contracts.leyline.form import Form
 from contracts.leyline.kinds import Kind, messages_in
 from contracts.leyline.mapping import FORMS
 from contracts.leyline.scan import PARTS_MAX, scan
+from contracts.leyline.schema import sieve
 from contracts.leyline.twin import lacks_nothing, twin_of
 from contracts.leyline.values import REFUSED
+from contracts.leyline.weight import Sieve
 from contracts.wire import FRAME_BYTES_MAX, WireError
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -30,6 +32,8 @@ class _Kept(NamedTuple):
     scanned: bool
     """Whether each frame is scanned: a duration's negative nanoseconds take 5 bytes or 10, and the size of
     the message does not tell which."""
+    sieve: Sieve
+    """What it does not let through is scanned, too."""
 
 
 def _kept(form: Form[Any, Any]) -> _Kept:
@@ -37,7 +41,7 @@ def _kept(form: Form[Any, Any]) -> _Kept:
     inside = list(messages_in(wire))
     has_maps = any(message.GetOptions().map_entry for message in inside)
     has_durations = any(message.full_name == Kind.DURATION for message in inside)
-    return _Kept(form, wire.name, twin_of(wire) if has_maps else None, has_durations)
+    return _Kept(form, wire.name, twin_of(wire) if has_maps else None, has_durations, sieve(wire.name))
 
 
 _KEPT: dict[type, _Kept] = {form.struct: _kept(form) for form in FORMS}
@@ -60,7 +64,7 @@ def encode(message: msgspec.Struct) -> bytes:
         data: bytes = wire.SerializeToString(deterministic=True)
     except (*REFUSED, EncodeError) as error:
         raise WireError(blame(message, form.wire.DESCRIPTOR) or f"{name}: {error}") from error
-    if len(data) > TRUSTED_BYTES_MAX:
+    if len(data) > kept.sieve.light_bytes and (len(data) > TRUSTED_BYTES_MAX or not kept.sieve.passes(data)):
         _check_size(name, data)
         scan(name, data)
     return data
@@ -77,24 +81,25 @@ def decode(type_: type[T], data: bytes) -> T:
         raise WireError(f"{getattr(type_, '__name__', type_)} is no message of Leyline")
     if not isinstance(data, bytes):
         raise WireError(f"a frame is bytes; this is a {type(data).__name__}")
-    form, name, twin, scanned = kept
+    form, name, twin, scanned, sieve_ = kept
     size = len(data)
     if size > TRUSTED_BYTES_MAX:
         _check_size(name, data)
         scanned = True
-    if scanned:
+    if scanned or (size > sieve_.light_bytes and not sieve_.passes(data)):
+        scanned = True
         scan(name, data)
     wire = form.wire()
     try:
         wire.ParseFromString(data)
+        if not scanned:
+            wire.DiscardUnknownFields()
+            if wire.ByteSize() != size or (twin is not None and not lacks_nothing(twin(), data)):
+                scan(name, data)  # which finds what is too much, or nothing
         message: T = form.read(wire)
     except (DecodeError, WireError) as error:
         scan(name, data)  # which says where
         raise WireError(f"{name}: {error}") from error
-    if not scanned:
-        wire.DiscardUnknownFields()
-        if wire.ByteSize() != size or (twin is not None and not lacks_nothing(twin(), data)):
-            scan(name, data)  # which finds what is too much, or nothing
     return message
 
 

@@ -128,6 +128,9 @@ def _texts(given: Sequence[str]) -> list[str]:
     """The check of a message's strings."""
     if len(given) == 1:
         return [f"TEXTS(({given[0]},))"]
+    if len(given) == 2:  # for two, a look at their types is quicker
+        first, second = given
+        return [f"if not type({first}) is type({second}) is str:", f"    TEXTS(({first}, {second}))"]
     lines = _fit("TEXTS((", ", ".join(given), "))", margin=4)
     if len(lines) == 1:
         return lines
@@ -158,9 +161,9 @@ def _write(field: FieldDescriptor, optional: bool) -> Iterator[str]:
         yield f"wire.{name}.extend(message.{name})"
     elif field.is_repeated:
         item = _snake(message_of(field).name)
-        yield f"{name} = wire.{name}"
+        yield f"add_{item} = wire.{name}.add"
         yield f"for {item} in message.{name}:"
-        yield f"    write_{item}({item}, {name}.add())"
+        yield f"    write_{item}({item}, add_{item}())"
     elif optional:
         yield f"if message.{name} is not None:"
         yield f"    {_set(field)}"
@@ -177,7 +180,8 @@ def _set(field: FieldDescriptor) -> str:
         case Kind.FLAG:
             return f"wire.{name} = FLAGS[message.{name}]"
         case Kind.DOUBLE:
-            return f"wire.{name} = exact(message.{name})"
+            value = f"message.{name}"
+            return f"wire.{name} = {value} if type({value}) is float else exact({value})"
         case Kind.TIME:
             return f"write_time(message.{name}, wire.{name})"
         case Kind.DURATION:

@@ -1,4 +1,4 @@
-"""`python -m contracts.leyline.generate`: writes what follows from `leyline.proto` and the structs.
+"""`python -m contracts.leyline.generate`: writes what follows from `contracts/leyline.proto` and the structs.
 
 That is `leyline_pb2.py` and `leyline_pb2.pyi`, by protoc, and `mapping.py`, by `mapping.text`. All three are
 committed; a test makes them again and compares. Needs the development dependency grpcio-tools.
@@ -15,7 +15,10 @@ from grpc_tools import protoc
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parents[1]
-PROTO = "contracts/leyline/leyline.proto"
+PROTO = "contracts/leyline.proto"
+"""Where the interface is."""
+NAMED = "contracts/leyline/leyline.proto"
+"""Where protoc is told that it is: what it writes lies there, and says so of its module."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,11 +44,11 @@ def compiled(into: Path) -> bool:
     """Have protoc write its two files into `into`; whether it did."""
     include = Path(protoc.__file__).parent / "_proto"
     with tempfile.TemporaryDirectory() as made:
-        options = [f"-I{ROOT}", f"-I{include}", f"--python_out={made}", f"--pyi_out={made}"]
-        if protoc.main(["protoc", *options, str(ROOT / PROTO)]) != 0:
+        options = [f"-I{NAMED}={ROOT / PROTO}", f"-I{include}", f"--python_out={made}", f"--pyi_out={made}"]
+        if protoc.main(["protoc", *options, NAMED]) != 0:
             return False
         for name in ("leyline_pb2.py", "leyline_pb2.pyi"):
-            (into / name).write_bytes((Path(made) / PROTO).with_name(name).read_bytes())
+            (into / name).write_bytes((Path(made) / NAMED).with_name(name).read_bytes())
     return True
 
 

@@ -95,7 +95,8 @@ TO_BUS_MESSAGE_TYPE = numbers(BusMessageType)
 
 
 def write_hardware_context(message: HardwareContext, wire: pb.HardwareContext) -> None:
-    TEXTS((message.device_type, message.device_id))
+    if not type(message.device_type) is type(message.device_id) is str:
+        TEXTS((message.device_type, message.device_id))
     _floats_4(
         message.total_memory_gb,
         message.available_memory_gb,
@@ -169,9 +170,9 @@ def write_system_state_packet(message: SystemState, wire: pb.SystemStatePacket) 
         training_metrics = wire.training_metrics
         for key, value in message.training_metrics.items():
             training_metrics[key] = value
-    seed_states = wire.seed_states
+    add_seed_state = wire.seed_states.add
     for seed_state in message.seed_states:
-        write_seed_state(seed_state, seed_states.add())
+        write_seed_state(seed_state, add_seed_state())
     wire.packet_id = message.packet_id
     wire.global_step = message.global_step
     wire.training_loss = message.training_loss
@@ -347,7 +348,8 @@ def read_emergency_signal(wire: pb.EmergencySignal) -> EmergencySignal:
 
 
 def write_mitigation_action(message: MitigationAction, wire: pb.MitigationAction) -> None:
-    TEXTS((message.action_type, message.rationale))
+    if not type(message.action_type) is type(message.rationale) is str:
+        TEXTS((message.action_type, message.rationale))
     wire.action_type = message.action_type
     wire.rationale = message.rationale
 
@@ -387,9 +389,9 @@ def write_field_report(message: FieldReport, wire: pb.FieldReport) -> None:
     wire.observation_window_epochs = message.observation_window_epochs
     write_time(message.issued_at, wire.issued_at)
     wire.tamiyo_policy_version = message.tamiyo_policy_version
-    follow_up_actions = wire.follow_up_actions
+    add_mitigation_action = wire.follow_up_actions.add
     for mitigation_action in message.follow_up_actions:
-        write_mitigation_action(mitigation_action, follow_up_actions.add())
+        write_mitigation_action(mitigation_action, add_mitigation_action())
     wire.notes = message.notes
 
 
@@ -439,8 +441,8 @@ def read_policy_update(wire: pb.PolicyUpdate) -> PolicyUpdate:
 def write_blueprint_parameter_bounds(
     message: BlueprintParameterBounds, wire: pb.BlueprintParameterBounds
 ) -> None:
-    wire.min_value = exact(message.min_value)
-    wire.max_value = exact(message.max_value)
+    wire.min_value = message.min_value if type(message.min_value) is float else exact(message.min_value)
+    wire.max_value = message.max_value if type(message.max_value) is float else exact(message.max_value)
 
 
 def read_blueprint_parameter_bounds(wire: pb.BlueprintParameterBounds) -> BlueprintParameterBounds:
@@ -570,9 +572,10 @@ def read_kernel_catalog_update(wire: pb.KernelCatalogUpdate) -> KernelCatalogUpd
 
 
 def write_metric_point(message: MetricPoint, wire: pb.MetricPoint) -> None:
-    TEXTS((message.name, message.unit))
+    if not type(message.name) is type(message.unit) is str:
+        TEXTS((message.name, message.unit))
     wire.name = message.name
-    wire.value = exact(message.value)
+    wire.value = message.value if type(message.value) is float else exact(message.value)
     wire.unit = message.unit
     if message.attributes != {}:
         check_texts(message.attributes)
@@ -592,7 +595,8 @@ def read_metric_point(wire: pb.MetricPoint) -> MetricPoint:
 
 
 def write_telemetry_event(message: TelemetryEvent, wire: pb.TelemetryEvent) -> None:
-    TEXTS((message.event_id, message.description))
+    if not type(message.event_id) is type(message.description) is str:
+        TEXTS((message.event_id, message.description))
     wire.event_id = message.event_id
     wire.description = message.description
     wire.level = TO_TELEMETRY_LEVEL[message.level]
@@ -660,20 +664,21 @@ def read_system_health(wire: pb.SystemHealth) -> SystemHealth:
 
 
 def write_telemetry_packet(message: TelemetryPacket, wire: pb.TelemetryPacket) -> None:
-    TEXTS((message.packet_id, message.source_subsystem))
+    if not type(message.packet_id) is type(message.source_subsystem) is str:
+        TEXTS((message.packet_id, message.source_subsystem))
     wire.packet_id = message.packet_id
     write_time(message.timestamp, wire.timestamp)
     wire.source_subsystem = message.source_subsystem
     wire.level = TO_TELEMETRY_LEVEL[message.level]
-    metrics = wire.metrics
+    add_metric_point = wire.metrics.add
     for metric_point in message.metrics:
-        write_metric_point(metric_point, metrics.add())
-    events = wire.events
+        write_metric_point(metric_point, add_metric_point())
+    add_telemetry_event = wire.events.add
     for telemetry_event in message.events:
-        write_telemetry_event(telemetry_event, events.add())
-    spans = wire.spans
+        write_telemetry_event(telemetry_event, add_telemetry_event())
+    add_trace_span = wire.spans.add
     for trace_span in message.spans:
-        write_trace_span(trace_span, spans.add())
+        write_trace_span(trace_span, add_trace_span())
     if message.system_health is not None:
         write_system_health(message.system_health, wire.system_health)
 

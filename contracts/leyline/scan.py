@@ -20,12 +20,12 @@ from contracts.leyline.schema import (
     Schema,
 )
 from contracts.leyline.values import DEPTH_MAX, duration_fits, time_fits
+from contracts.leyline.weight import weight_max
 from contracts.messages import SCHEMA_VERSION
 from contracts.wire import WireError
 
 PARTS_MAX = 8192
-"""Messages, map entries and list items in one frame, at every depth together: a frame of 256 KiB has room for
-131,072 empty ones, which would take a hundred times its size in memory."""
+"""Messages, map entries and list items in one frame, at every depth together."""
 PLACE_CHARACTERS_MAX = 200
 """Of the path in an error's text."""
 
@@ -69,6 +69,8 @@ class _Scan:
         self.data = data
         self.at = 0
         self.parts = 0
+        self.weight = 0
+        self.weight_max = weight_max(len(data))
         self.levels = [_Level(SCHEMAS[name], None, 0, 0, len(data))]
 
     def run(self) -> None:
@@ -132,8 +134,12 @@ class _Scan:
         index = level.counts.get(field.number, 0) if field.repeated else 0
         if field.repeated or field.inside is not None:
             self.parts += 1
+            self.weight += field.weight
             if self.parts > PARTS_MAX:
                 self._refuse(start, field, f"more than {PARTS_MAX} messages, entries and items in one frame")
+            if self.weight > self.weight_max:
+                what = f"too many small messages, entries and items for a frame of {len(self.data)} bytes"
+                self._refuse(start, field, what)
         if field.repeated:
             level.counts[field.number] = index + 1
         if field.inside is not None:

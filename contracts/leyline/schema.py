@@ -6,6 +6,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from contracts.leyline import leyline_pb2
 from contracts.leyline.kinds import enum_of, is_map, message_of
+from contracts.leyline.weight import Sieve, sieve_of, weight_of
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 WIRE_TYPES = {VARINT: "a varint", FIXED64: "8 bytes", LENGTH: "a length", FIXED32: "4 bytes"}
@@ -38,6 +39,8 @@ class Field(NamedTuple):
     """The numbers of its enum."""
     inside: "Schema | None"
     """The message that it holds."""
+    weight: int
+    """See `weight.py`; 0 where it is no part."""
 
 
 class Schema(NamedTuple):
@@ -70,6 +73,7 @@ def _field(field: FieldDescriptor, known: dict[str, Schema]) -> Field:
         oneof=field.containing_oneof.name if field.containing_oneof is not None else "",
         values=frozenset(value.number for value in enum_of(field).values) if is_enum else None,
         inside=_schema(message_of(field), known) if holds_message else None,
+        weight=weight_of(field),
     )
 
 
@@ -78,3 +82,16 @@ SCHEMAS: dict[str, Schema] = {
     name: _schema(message, _KNOWN) for name, message in leyline_pb2.DESCRIPTOR.message_types_by_name.items()
 }
 """Each message of Leyline by its name."""
+
+
+def sieve(name: str) -> Sieve:
+    """Of the message called `name`."""
+    known: dict[str, Schema] = {}
+    todo = [SCHEMAS[name]]
+    while todo:
+        schema = todo.pop()
+        if schema.name not in known:
+            known[schema.name] = schema
+            todo += [field.inside for field in schema.fields.values() if field.inside is not None]
+    parts = [field for schema in known.values() for field in schema.fields.values() if field.weight]
+    return sieve_of([(field.number, field.weight) for field in parts])

@@ -47,8 +47,12 @@ the digest of the bytes that were admitted under it:
 | another id or topic with a signature used before | an attack: `replayed` |
 
 A repeat says that the bytes were admitted here before, not that the work is done: several groups of a
-process share one admission. What was done is known by event id where it is done; for commands `Outcomes`
-keeps the outcome, and a repeat is answered with it.
+process share one admission. So each group says what it is done with (`Admission.done`), and that is known by
+event id for exactly as long as the frame is: what a group is done with is not given to it again, whatever
+the unsigned fields beside it say and however it was signed since. Nor is it given a second time what is still
+in its hands under another entry. What was forgotten is judged as if it never came, and then it is too old to
+act, unless its sender has signed it anew. Left open: each process knows only what it did itself, so within
+60 s a copy can reach another process of the same group.
 
 ## Memory
 Ids and nonces lie in one queue, oldest first, bounded in frames (65,536). A frame's id and nonce leave
@@ -65,28 +69,30 @@ birth is refused and the sender signs anew. Left open: where the clocks differ, 
 dated after the birth can come in again in the first seconds. It still has its command id: work whose effect
 must not double across restarts is keyed by that.
 
-**INFORMS** (state, reports, telemetry): a reader that was away for hours must be able to
-read what waited. So freshness lies between the signing and the time at which the server took the entry,
-which the caller passes in. The window never closes by a clock, so nonces are kept as long as there is room,
-and the oldest makes way: to refuse would lose true reports under load, and protect less than it seems.
-For the server's time is the server's word, and after a reader's restart its memory is empty. Left open:
-one who can write to the server may show an old report again, under its own id and with its own bytes, to a
-reader that restarted or has read 65,536 others since; with an honest server's stream ids, only reports
-that were added again within 60 s of their signing. He can't change it, nor show it under another id
-(the caller's comparison). Readers book what must not double by event id: reports are.
+**INFORMS** (state, reports, telemetry; and every topic for who only takes down or shows what it hears): a
+reader that was away for hours must be able to read what waited. So freshness lies between the signing and the
+time at which the server took the entry, which the caller passes in. The window never closes by a clock, so
+nonces are kept as long as there is room, and the oldest makes way: to refuse would lose true reports under
+load, and protect less than it seems. For the server's time is the server's word, and after a reader's restart
+its memory is empty. Left open: one who can write to the server may show an old report again, under its own id
+and with its own bytes, to a reader that restarted or has read 65,536 others since; with an honest server's
+stream ids, only reports that were added again within 60 s of their signing. He can't change it, nor show it
+under another id (the caller's comparison). Readers book what must not double by event id: reports are.
 
 ## What the sender owes
 Sign when the bytes are handed to the server, not when they are queued: what waits in an outbox or is sent
 again after the server lost its data keeps its envelope and gets a new signature; so does a dead letter that
-is given out once more, in the name of who signed it first. The same id always means the
-same envelope; to encode it again (a new time, another order of a map) makes it an attack.
+is given out once more, in the name of who signed it first; and so does what a reader can't take any longer,
+as stale or from before its birth, while its sender lives and not all have settled it
+(`actors/oona/redis/anew.py`). The reader waits some seconds for that before it refuses. The same id always
+means the same envelope; to encode it again (a new time, another order of a map) makes it an attack.
 
 ## Rotation
 Keys are known by id, the first signs and all verify, so two keys can be valid while processes are
 restarted one after another: everybody learns the new one second, then first, then the old one goes, once
-nothing that it signed is waiting to be read.
+nothing that it signed is waiting to be read. What a process has said it alone can sign anew, so it ends when
+all have heard it; what is said while it is away is signed anew for it by those who are there.
 
 Where: `keyring.py` secrets, `header.py` the text form, `signer.py`, `rules.py` who may say what,
-`memory.py` ids and nonces, `admission.py` the checks in order, `outcomes.py` answers to repeats,
-`refusal.py` what can be wrong.
+`memory.py` ids, nonces and what is done, `admission.py` the checks in order, `refusal.py` what can be wrong.
 """

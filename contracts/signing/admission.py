@@ -16,7 +16,8 @@ from contracts.wire import FRAME_BYTES_MAX
 FRESH_NS = 60 * 10**9
 """How far the signing may lie from the time it is compared with, either way, in nanoseconds."""
 FRAMES_MAX = 65_536
-"""Frames remembered by each of the two rules; one takes about 0.6 kB."""
+"""Frames remembered by each of the two rules; one takes about 0.6 kB, and 0.1 kB for each group that is done
+with it."""
 EVENT_ID_CHARS_MAX = 256
 
 
@@ -72,6 +73,18 @@ class Admission:
         self._admitted = 0
         self._repeats = 0
         self._refused = dict.fromkeys(Refusal, 0)
+
+    def done(self, group: str, key: Key) -> None:
+        """A group of consumers is done with what was admitted under this topic and event id."""
+        rule = None if self.keyring is None else self._rules.get(key[0])
+        if rule is not None:
+            self._memories[rule.rule].done(group, key)
+
+    def is_done(self, group: str, key: Key) -> bool:
+        """Whether that group said so, for as long as the frame is remembered: what is forgotten is judged as
+        if it never came."""
+        rule = self._rules.get(key[0])
+        return rule is not None and self._memories[rule.rule].is_done(group, key)
 
     @property
     def counts(self) -> AdmissionCounts:

@@ -1,4 +1,5 @@
-"""What was admitted: event ids with the digests of their bytes, and nonces, in bounded memory."""
+"""What was admitted: event ids with the digests of their bytes, nonces, and who is done with them, in bounded
+memory."""
 
 import hashlib
 from typing import NamedTuple
@@ -35,12 +36,13 @@ class Known(NamedTuple):
 class Memory:
     """A queue of admitted frames; the oldest leaves when room is needed, and only once it may."""
 
-    __slots__ = ("_frames_max", "_known", "_nonces", "forgotten_ns")
+    __slots__ = ("_done", "_frames_max", "_known", "_nonces", "forgotten_ns")
 
     def __init__(self, frames_max: int) -> None:
         self._frames_max = frames_max
         self._known: dict[Key, Known] = {}
         self._nonces: set[bytes] = set()
+        self._done: dict[str, set[Key]] = {}
         self.forgotten_ns = 0
         """The latest signing time of all that was forgotten."""
 
@@ -56,6 +58,16 @@ class Memory:
     def has_nonce(self, nonce: bytes) -> bool:
         return nonce in self._nonces
 
+    def is_done(self, group: str, key: Key) -> bool:
+        """Whether the group said that it is done with what was admitted under this key."""
+        done = self._done.get(group)
+        return done is not None and key in done
+
+    def done(self, group: str, key: Key) -> None:
+        """The group is done with it; nothing happens if it is not remembered."""
+        if key in self._known:
+            self._done.setdefault(group, set()).add(key)
+
     def has_room(self, now_ns: int) -> bool:
         """Whether one more can be remembered, if need be in the oldest one's place."""
         if len(self._known) < self._frames_max:
@@ -67,8 +79,11 @@ class Memory:
         assert key not in self._known
         assert frame.nonce not in self._nonces
         if len(self._known) >= self._frames_max:
-            oldest = self._known.pop(next(iter(self._known)))
+            oldest_key = next(iter(self._known))
+            oldest = self._known.pop(oldest_key)
             self._nonces.remove(oldest.nonce)
+            for done in self._done.values():
+                done.discard(oldest_key)
             self.forgotten_ns = max(self.forgotten_ns, oldest.signed_ns)
         self._known[key] = frame
         self._nonces.add(frame.nonce)

@@ -1,6 +1,6 @@
 """The checkpoints of a run: saves the newest, keeps so many, and finds the newest that is good."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,9 +136,10 @@ class CheckpointStore:
         reasons = "; ".join(wrong) or "none is damaged"
         raise CheckpointError(f"there is no good checkpoint of epoch {epoch} in {self._folder}: {reasons}")
 
-    def before(self, epoch: int, most: int) -> Iterator[Checkpoint]:
+    def before(self, epoch: int, most: int, is_past: Callable[[Checkpoint], bool]) -> Iterator[Checkpoint]:
         """The good checkpoints of earlier and earlier epochs, the newest first, at most so many; each is read
-        when it is asked for. What is damaged is passed over.
+        when it is asked for. What is damaged is passed over, and what is not `is_past`: a run that goes back
+        leaves files of a future that did not happen, which the next ones need not cover.
 
         Raises:
             CheckpointError: the folder can't be listed.
@@ -148,7 +149,7 @@ class CheckpointStore:
             if left <= 0:
                 return
             found = self._earlier(number, epoch)
-            if found is not None:
+            if found is not None and is_past(found):
                 epoch, left = found.epoch, left - 1
                 yield found
 

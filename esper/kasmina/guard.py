@@ -126,8 +126,11 @@ class Guard:
     def memory(self) -> dict[str, BreakerMemory]:
         """What a checkpoint keeps: the breakers that are not as new."""
         fresh = BreakerMemory()
-        memories = {operation.value: entry.breaker.memory for operation, entry in self._entries.items()}
-        return {name: memory for name, memory in memories.items() if memory != fresh}
+        return {
+            operation.value: memory
+            for operation, entry in self._entries.items()
+            if (memory := entry.breaker.memory) != fresh
+        }
 
     def restore(self, memory: Mapping[str, BreakerMemory]) -> None:
         """Take over what `memory()` said; what was run here since is known better and stays as it is."""

@@ -21,6 +21,7 @@ class Stock:
         self._left_out: dict[str, str] = {}
         self.built_here: dict[str, str] = {}
         """Why, by the id of a blueprint that no other process can make; it is built on the spot."""
+        self._miscompiled: dict[str, str] = {}
         self._used = self._built = self._fetched = self._damaged = 0
 
     @property
@@ -46,6 +47,12 @@ class Stock:
             self._used += 1
         return kernel
 
+    def found_miscompiled(self, blueprint_id: str, reason: str) -> bool:
+        """Native code of the blueprint computes something else, and is not kept; whether that is new."""
+        known = blueprint_id in self._miscompiled
+        self._miscompiled.setdefault(blueprint_id, reason)
+        return not known
+
     def found_damaged(self) -> None:
         """A stored kernel was not what had been published; it is made again."""
         self._damaged += 1
@@ -59,9 +66,16 @@ class Stock:
         self._used, self._built, self._fetched = facts.used, facts.built, facts.fetched
         self._damaged = facts.damaged
         self._left_out = dict(facts.left_out)
+        self._miscompiled = dict(facts.miscompiled)
 
     def facts(self) -> KernelFacts:
         """What was fetched and used so far, and what was wrong."""
         return KernelFacts(
-            self._used, self._built, self._fetched, self.left_out, self._damaged, dict(self.built_here)
+            self._used,
+            self._built,
+            self._fetched,
+            self.left_out,
+            self._damaged,
+            dict(self.built_here),
+            dict(self._miscompiled),
         )

@@ -33,6 +33,18 @@ def chosen(runs: Sequence[ListedRun], wanted: str | None) -> ListedRun | None:
     raise NoSuchRun(f"there is no run {wanted!r}; {there}")
 
 
+def chosen_or_newest(runs: Sequence[ListedRun], wanted: str | None) -> ListedRun:
+    """The same, and without a wish the newest that is over if none lives.
+
+    Raises:
+        NoSuchRun: no run is called so, several are, or there is none at all.
+    """
+    run = chosen(runs, wanted) or next(iter(runs), None)
+    if run is None:
+        raise NoSuchRun("no run has been there in the last day; start one with the same --bus")
+    return run
+
+
 def _lives(run: ListedRun) -> bool:
     return run.alive and run.entry.ended is None
 

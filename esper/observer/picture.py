@@ -126,6 +126,13 @@ class Picture:
         return view if entry.ended is not None else self._compared(view)
 
     @property
+    def reached(self) -> int:
+        """The newest epoch of the run that anything is known of; the comparison's count for themselves."""
+        epochs = self._epochs()
+        figures = epochs[-1].epoch if epochs else 0
+        return max(figures, max((event.epoch for event in self._events.kept.values()), default=0))
+
+    @property
     def missing(self) -> bool:
         """Whether the run came further than what is known of its epochs."""
         epochs = self._epochs()

@@ -71,6 +71,8 @@ def kernels(facts: KernelFacts) -> str:
         told.append(f"left out: {', '.join(facts.left_out)}")
     if facts.built_here:
         told.append(f"never compiled: {', '.join(facts.built_here)}")
+    if facts.miscompiled:
+        told.append(f"native code refused: {', '.join(facts.miscompiled)}")
     return "; ".join(told)
 
 

@@ -14,12 +14,14 @@ _HEAD = ("state", "blueprint", "site", "settings", "made", "version", "bytes", "
 
 def text(holdings: Sequence[Holding], stats: LibraryStatistics) -> list[str]:
     """The table, then the totals. What others may have written is shown without its control characters."""
-    rows = [tuple(map(_plain, _cells(one))) for one in holdings]
+    rows = [tuple(map(words.plain, _cells(one))) for one in holdings]
     lines = _table([_HEAD, *rows]) if rows else []
     for line, one in zip(lines[1:], holdings, strict=True):
         if one.reason:
             tried = f"{words.counted(one.attempts, 'attempt', 'attempts')} failed: " if one.attempts else ""
-            line.append(f"    {tried}{_plain(one.reason)}")
+            line.append(f"    {tried}{words.plain(one.reason)}")
+        if one.miscompiled:
+            line.append(f"    its native code is not kept: {words.plain(one.miscompiled)}")
     return [*(each for line in lines for each in line), totals(stats)]
 
 
@@ -69,7 +71,3 @@ def _cells(one: Holding) -> tuple[str, ...]:
         short(one.ref),
         " ".join(one.tags),
     )
-
-
-def _plain(value: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in value)

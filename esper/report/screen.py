@@ -83,9 +83,10 @@ def _head(view: RunView) -> Iterator[Text]:
     yield Text.assemble(
         ("Esper ", "bold green"),
         (facts.workload, "bold"),
-        f" · policy {facts.policy} · seed {facts.seed} · {place(facts)}",
+        f" · policy {facts.policy} · seed {facts.seed}",
         (f" · {view.phase}", "bold cyan"),
         (_mode(view), "bold yellow"),
+        f" · {place(facts)}",
     )
     if view.progress is None:
         spent = words.flops(view.spent_flops)
@@ -173,7 +174,7 @@ def _sites(sites: Sequence[SiteView], most: int) -> Iterator[Text]:
     out."""
     if not sites:
         return
-    seeds = [(site, seed) for site in sites for seed in (*site.fossils, site.seed) if seed is not None]
+    seeds = [(site, seed) for site in sites for seed in site.seeds]
     live = [(site, seed) for site, seed in seeds if seed.record.stage is not Stage.DORMANT]
     grown = {site.site.name for site, _ in live}
     dormant = [site for site in sites if site.site.name not in grown]

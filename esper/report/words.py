@@ -88,6 +88,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s"
 
 
+def plain(text: str) -> str:
+    """What others wrote, with a question mark for each sign that is not to be printed."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def settings(values: dict[str, float]) -> str:
     """A blueprint's settings: `{"width": 8.0}` as `width 8`."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())

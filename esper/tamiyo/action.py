@@ -1,6 +1,6 @@
 """The few things that a policy can want, and the command that each becomes."""
 
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import msgspec
 
@@ -55,6 +55,14 @@ class Pause(msgspec.Struct, frozen=True):
 Action: TypeAlias = Wait | Germinate | Advance | Cull | Pause
 
 
+class NoAction(TypeError):
+    """A policy of someone else's answered something that is no action."""
+
+    def __init__(self, answer: object) -> None:
+        taken = ", ".join(kind.__name__ for kind in get_args(Action))
+        super().__init__(f"the policy answered {type(answer).__name__} where one of {taken} was due")
+
+
 def command_for(
     action: Action,
     command_id: str,
@@ -103,6 +111,8 @@ def command_for(
                 execution_deadline_ms=deadline_ms,
                 annotations={**said, "reason": reason},
             )
+        case _:
+            raise NoAction(action)
 
 
 def _seed_command(

@@ -75,11 +75,11 @@ class GrowBlindly:
         if step is not None:
             return step
         if not self._times or view.progress < self._times[0]:
-            return Wait("not yet")
+            return Wait()
         if view.resting:
             return Wait("growth rests")
         if len(view.active) >= view.max_active:
-            return Wait("as many seeds as may grow at once")
+            return Wait()
         choice = self._draw(view)
         if choice is None:
             return Wait("no site is free for what fits")

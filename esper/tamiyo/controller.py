@@ -45,6 +45,8 @@ class Controller:
         fallback: Policy | None = None,
     ) -> None:
         self.policy = policy
+        self._remembers = policy if isinstance(policy, Remembers) else None
+        """Found once: such a look takes longer than what the policy then says."""
         self.foresee = foresee
         """What the policy may germinate next, the likeliest first."""
         self._run_id = run_id
@@ -67,7 +69,7 @@ class Controller:
     def remember(self) -> ControllerMemory:
         """What the next decision depends on, but the state and the view."""
         policy = self.policy
-        memory = policy.memory() if isinstance(policy, Remembers) else None
+        memory = self._remembers.memory() if self._remembers is not None else None
         return ControllerMemory(policy.name, policy.version, self._issued, memory)
 
     def recall(self, memory: ControllerMemory) -> None:
@@ -84,10 +86,10 @@ class Controller:
                 f"the memory is of the policy {memory.policy} ({memory.version}); "
                 f"{policy.name} ({policy.version}) goes on without it"
             )
-        if isinstance(policy, Remembers):
+        if self._remembers is not None:
             if memory.memory is None:
                 raise BadMemory(f"nothing was remembered of {policy.name}; it goes on with what it knew")
-            policy.take_over(memory.memory)
+            self._remembers.take_over(memory.memory)
 
     def _deciding(self, view: GrowthView) -> Policy:
         return self._fallback if view.conservative and self._fallback is not None else self.policy

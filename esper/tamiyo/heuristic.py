@@ -315,7 +315,7 @@ class Heuristic:
         """Take over what others have decided at the boundaries since it was asked last."""
         if self._acted_at < 0 or view.epoch <= self._acted_at + 1:
             return
-        there = {one.record.seed_id: one.record for one in _seeds(view)}
+        there = {one.record.seed_id: one.record for one in view.seeds}
         new = [one.seed_id for one in there.values() if one.born_epoch == self._acted_at]
         if new:
             self._tries = 0  # it was germinated as asked
@@ -339,8 +339,3 @@ def _ends(action: Action) -> TypeGuard[Advance | Cull]:
     return isinstance(action, Cull) or (
         isinstance(action, Advance) and action.operation is SeedOperation.FOSSILIZE
     )
-
-
-def _seeds(view: GrowthView) -> tuple[SeedView, ...]:
-    """All that are, or were lately, at its sites."""
-    return tuple(one for site in view.sites for one in (*site.fossils, site.seed) if one is not None)

@@ -1,7 +1,8 @@
 """Watches what a command did until its window closes, and writes the field report.
 
 Credit is the counterfactual gain of the seed that the command touched, never the host's own drift:
-a command that touched no seed is neutral whatever the loss did meanwhile.
+a command that touched no seed is neutral whatever the loss did meanwhile. A command that takes a seed out
+gives up what the seed gained: its credit is minus the gain that it was decided on.
 
     watch ─▶ window ─▶ closed report ─▶ due, once no way back leads before its closing ─▶ kept, on the disk
                 └────────────┴─ go_back ─▶ the command is undone: reported as ABORTED
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 
 from contracts.control import Decided
 from contracts.growth import GrowthView, SeedView
+from contracts.lifecycle import SeedOperation
 from contracts.messages import CommandSeedOperation, FieldReport, FieldReportOutcome, SystemState, WallNs
 
 GAIN_THAT_COUNTS = 0.002
@@ -30,6 +32,8 @@ SPAN_MAX = UNSETTLED_MAX // 2
 is room for what rollbacks undo."""
 CLOSED_MAX = UNSETTLED_MAX + 200
 """Closed reports in all, with those that wait for the disk."""
+TAKES_OUT = frozenset({SeedOperation.CULL, SeedOperation.CANCEL})
+"""What ends a seed: nothing is measured of it afterwards."""
 UNDONE = "undone: the run went back to before it"
 """What the report on an undone command notes."""
 
@@ -164,7 +168,9 @@ class Observation:
             yield self._told(window, None, {}, FieldReportOutcome.ABORTED, memory.epoch, now_ns)
 
     def _report(self, window: Window, state: SystemState, view: GrowthView, now_ns: WallNs) -> FieldReport:
-        then, seed = window.decided, _seed_of(window, view)
+        then = window.decided
+        out = then.applied and _takes_out(then)
+        seed = _seed_of(window, then.view if out else view)
         metrics = {
             "loss_delta": state.validation_loss - then.state.validation_loss,
             "accuracy_delta": state.validation_accuracy - then.state.validation_accuracy,
@@ -172,8 +178,9 @@ class Observation:
             "gflop": (view.spent_flops - then.view.spent_flops) / 1e9,
         }
         if seed is not None and seed.gain is not None:
-            metrics["gain"] = seed.gain
-        outcome = _outcome(then.applied, metrics.get("gain"), state.validation_loss)
+            metrics |= {"gain": -seed.gain, "seed_gain": seed.gain} if out else {"gain": seed.gain}
+        loss = then.state.validation_loss if out else state.validation_loss
+        outcome = _outcome(then.applied, metrics.get("gain"), loss)
         return self._told(window, seed, metrics, outcome, view.epoch, now_ns)
 
     def _told(
@@ -208,6 +215,11 @@ def report_id_of(command_id: str) -> str:
     return f"{command_id}-r"
 
 
+def _takes_out(decided: Decided) -> bool:
+    payload = decided.command.payload
+    return isinstance(payload, CommandSeedOperation) and payload.operation in TAKES_OUT
+
+
 def _outcome(applied: bool, gain: float | None, loss: float) -> FieldReportOutcome:
     if not applied:
         return FieldReportOutcome.ABORTED
@@ -221,8 +233,7 @@ def _seed_of(window: Window, view: GrowthView) -> SeedView | None:
     command = window.decided.command
     site_name, seed_id = command.annotations.get("site", ""), command.target_seed_id
     for site in view.sites:
-        seeds = (*site.fossils, site.seed) if site.seed is not None else site.fossils
-        for seed in reversed(seeds):
+        for seed in reversed(site.seeds):
             if seed_id and seed.record.seed_id == seed_id:
                 return seed
             if not seed_id and site.site.name == site_name and seed.record.born_epoch >= window.opened:

@@ -2,7 +2,8 @@
 
     fast        export
     standard    starts at 0? deterministic? costs as stated? ─▶ export ─▶ reopen ─▶ same results? timed
-    aggressive  as standard ─▶ compiled natively ─▶ same results, faster? then its artifacts are kept
+    aggressive  as standard ─▶ compiled natively ─▶ same results, faster? then its artifacts are kept;
+                other results are refused, which the certificate says
     emergency   nothing: the plain module, marked
 
 The exported program is the proof, not the product: whoever grafts builds the module and loads its values, and
@@ -19,7 +20,7 @@ import msgspec
 import torch
 from torch import nn
 
-from contracts.kernels import Certificate, Design, KernelSpec, Strategy
+from contracts.kernels import REASON_CHARS_MAX, Certificate, Design, KernelSpec, Strategy
 from esper.karn.catalogue import Catalogue
 from esper.karn.guard import guard_digest, guarded_versions
 from esper.tezzeret import examination, exporting, native, timing
@@ -66,9 +67,8 @@ def forge(
     if strategy is not Strategy.FAST:
         certificate = _compared(module, exported, design, certificate)
     artifacts = None
-    if strategy is Strategy.AGGRESSIVE and (found := native.compiled(examination.seasoned(module), design)):
-        certificate = msgspec.structs.replace(certificate, native_speedup=found.speedup)
-        artifacts = found.artifacts
+    if strategy is Strategy.AGGRESSIVE:
+        certificate, artifacts = _natively(module, design, certificate)
     compile_ms = (clock() - began) * 1e3
     return Forged(weights, msgspec.structs.replace(certificate, compile_ms=compile_ms), artifacts)
 
@@ -119,3 +119,17 @@ def _compared(module: nn.Module, exported: bytes, design: Design, certificate: C
         prewarm_p50_ms=pace.p50_ms,
         prewarm_p95_ms=pace.p95_ms,
     )
+
+
+def _natively(
+    module: nn.Module, design: Design, certificate: Certificate
+) -> tuple[Certificate, bytes | None]:
+    """What comes of compiling it natively: the certificate with that in it, and artifacts to keep."""
+    try:
+        found = native.compiled(examination.seasoned(module), design)
+    except examination.Unsound as refused:
+        reason = str(refused)[:REASON_CHARS_MAX]
+        return msgspec.structs.replace(certificate, native_refusal=reason), None
+    if found is None:
+        return certificate, None
+    return msgspec.structs.replace(certificate, native_speedup=found.speedup), found.artifacts

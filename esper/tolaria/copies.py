@@ -51,10 +51,12 @@ def copied(value: Any) -> Any:
 class Copies(Mapping[str, Any]):
     """The copies by name; nothing in them changes. A small tensor is made anew for each who asks."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "nbytes")
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], nbytes: int) -> None:
+        """`nbytes` is the size of the tensors in bytes."""
         self._values = values
+        self.nbytes = nbytes
 
     def __getitem__(self, name: str) -> Any:
         value = self._values[name]
@@ -68,11 +70,6 @@ class Copies(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the tensors in bytes."""
-        return sum(map(_nbytes, self._values.values()))
 
 
 class _Piece:
@@ -111,10 +108,6 @@ class _Part:
             raise ValueError("the copies are made at the end of the block")
         return self._piece.whole[self._start : self._start + self._numel].view(self._shape)
 
-    @property
-    def nbytes(self) -> int:
-        return self._numel * self._piece.itemsize
-
 
 class Packer:
     """Makes the copies of one moment; what is not small is copied by `copy_of`."""
@@ -126,13 +119,16 @@ class Packer:
 
     def __call__(self, values: Mapping[str, Any]) -> Copies:
         """Copies of these; nobody may look into them before all pieces are filled."""
-        kept = {}
+        kept, nbytes = {}, 0
         for name, value in values.items():
             if _is_plain(value) and (numel := value.numel()) <= SMALL:
-                kept[name] = _Part(self._piece(value, numel), value, numel)
+                piece = self._piece(value, numel)
+                kept[name] = _Part(piece, value, numel)
+                nbytes += numel * piece.itemsize
             else:
-                kept[name] = self._copy_of(value)
-        return Copies(kept)
+                kept[name] = one = self._copy_of(value)
+                nbytes += _nbytes(one)
+        return Copies(kept, nbytes)
 
     def fill(self) -> None:
         for piece in self._pieces:
@@ -162,7 +158,8 @@ def nbytes_of(values: Mapping[str, Any]) -> int:
 
 
 def _nbytes(value: Any) -> int:
-    return value.nbytes if isinstance(value, Tensor | _Part) else 0
+    """Of a sparse tensor as if it were dense: its own way to say it raises."""
+    return value.numel() * value.itemsize if isinstance(value, Tensor) else 0
 
 
 def _is_plain(value: Any) -> bool:

@@ -74,6 +74,7 @@ class Emergencies:
         self._open: dict[str, Trouble] = {}
         self._rollbacks: list[int] = []
         self._told: dict[str, int] = {}
+        self._orders = 0
 
     @property
     def level(self) -> Level:
@@ -182,6 +183,7 @@ class Emergencies:
         if level < Level.NOTICE:
             raise ValueError("no level is no order; release gives it back to the troubles")
         before = self.level
+        self._orders += 1
         if before is not Level.HALT:
             self._floor, self._held = level, False
             if level is Level.HALT:
@@ -193,6 +195,7 @@ class Emergencies:
         """Keep the level from falling, also from where troubles take it, until it is released."""
         before = self.level
         self._floor, self._held = before, True
+        self._orders += 1
         return self._ordered(before, f"held by {by}", epoch, news=True)
 
     def release(self, epoch: int, by: str) -> Ordered:
@@ -200,6 +203,7 @@ class Emergencies:
         before = self.level
         if before is not Level.HALT:
             self._floor, self._held = NONE, False
+        self._orders += 1
         return self._ordered(before, f"released by {by}", epoch, news=True)
 
     def state(self) -> EmergencyState:
@@ -215,6 +219,7 @@ class Emergencies:
             troubles=self.open,
             rollbacks=tuple(self._rollbacks),
             told=dict(self._told),
+            orders=self._orders,
         )
 
     def restore(self, state: EmergencyState) -> None:
@@ -227,6 +232,7 @@ class Emergencies:
         self._open = {_key(one.trigger, one.subject): one for one in kept}
         self._rollbacks = list(state.rollbacks)
         self._told = dict(state.told)
+        self._orders = state.orders
 
     def _rise(self, level: Level) -> None:
         if level >= self._own:

@@ -97,10 +97,11 @@ class Pace:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the steps of one epoch gave; `loss` is the mean over their examples, NaN for none."""
+    """What the steps of one epoch gave; `loss` is their mean, NaN for none."""
 
     steps: int
     loss: float
+    loss_max: float
     learning_rate: float
     grad_norm: float
     shadow_passes: int
@@ -134,12 +135,12 @@ class StepLoop:
 
         Raises:
             TrainingDiverged: a loss or gradient was not finite, or the loss above `loss_limit`; that step was
-                not taken.
+                not taken. Or the last step of the first epoch was, and its loss was above it.
             what a step raised, of `WRONG`: `broken_at` says in which.
         """
         model, loss_fn, rates, optimizer = self.model, self.loss_fn, self.rates, self.optimizer
         parameters, watched, comparison = crew.parameters, crew.watched, crew.comparison
-        loss_sum, step, rate, shadow_passes = 0.0, first_step, 0.0, 0
+        loss_sum, loss_max, step, rate, shadow_passes = 0.0, -math.inf, first_step, 0.0, 0
         try:
             for inputs, targets in self.loader.batches(0 if self.stop_requested else steps):
                 rate = rates.apply(pace.start + (step - first_step) * pace.per_step)
@@ -158,20 +159,24 @@ class StepLoop:
                         nn.utils.clip_grad_norm_(owner, self.clip_norm)
                 optimizer.step()
                 loss_sum += value
+                loss_max = value if value > loss_max else loss_max
                 step += 1
                 if self.stop_requested:
                     break
+            if self.opening is not None and self.opening.open and not self.stop_requested:
+                raise TrainingDiverged(step, "training loss", self.loss_limit, taken=True)
         except WRONG:
             self.broken_at = step
             raise
         taken = step - first_step
-        return Trained(taken, loss_sum / taken if taken else math.nan, rate, self.grad_norm, shadow_passes)
+        mean = loss_sum / taken if taken else math.nan
+        return Trained(taken, mean, loss_max, rate, self.grad_norm, shadow_passes)
 
     def _see(self, step: int, loss: float, rate: float, gradients: list[Tensor]) -> None:
         """Stop at what is not finite, or far too large; sample every so often."""
         if loss - loss != 0.0:  # NaN and infinity, and nothing else
             raise TrainingDiverged(step, "training loss")
-        if loss > self.loss_limit:
+        if loss > self.loss_limit and (self.opening is None or self.opening.is_spike(loss)):
             raise TrainingDiverged(step, "training loss", self.loss_limit)
         if self.opening is not None:
             self.loss_limit = self.opening.saw(loss)

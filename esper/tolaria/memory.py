@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from esper.cgroups import groups, text_of
+
 SHARE = 0.9
 """Of what the machine or its control group has, what a process may take if nothing else is said."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -23,7 +25,7 @@ def available_bytes(root: Path = Path("/")) -> int:
 
 def _machine(root: Path) -> int | None:
     """`MemTotal` of proc(5), which is in KiB."""
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in text_of(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemTotal":
             return int(rest.split()[0]) * 1024
@@ -32,28 +34,11 @@ def _machine(root: Path) -> int | None:
 
 def _groups(root: Path) -> Iterator[int | None]:
     """Limits of the group and of those above it, in version 2 and version 1 of cgroups(7)."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
-        here = top / path.lstrip("/")
-        # In a container the path may be that outside of it: then its own group is at the top.
-        for folder in (here, *here.parents):
-            yield _limit(folder / name)
-            if folder == top:
-                break
+    for version, folder in groups(root, "memory"):
+        yield _limit(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes"))
 
 
 def _limit(file: Path) -> int | None:
-    text = _text(file).strip()
+    text = text_of(file).strip()
     limit = int(text) if text.isdecimal() else _UNLIMITED
     return limit if limit < _UNLIMITED else None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""

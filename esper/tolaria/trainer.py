@@ -196,7 +196,7 @@ class Trainer:
             self._at = steps.at
             rates.look()
         self._at = replace(self._at, epoch=self._at.epoch + 1)
-        self._level.saw(trained.loss)
+        self._level.saw(trained.loss, trained.loss_max)
         stopped = machine.loop.stop_requested
         aside = {one.seed_id for one in steps.aside}
         last = self._at.last

@@ -57,6 +57,8 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """How often making it has failed."""
     reason: str = ""
     """Why it is damaged, old or given up, or why making it failed last."""
+    miscompiled: str = ""
+    """Why what was compiled natively of it is not kept, if that computes something else."""
 
 
 def holdings(records: Records, objects: Objects, reader: Reader, seal: Seal | None) -> list[Holding]:
@@ -71,8 +73,12 @@ def _artifacts(records: Records, objects: Objects, reader: Reader, seal: Seal | 
             header = survey(objects, row.ref, seal)
             state, reason = _state(row, header, reader)
             found = _of_design(header.spec.design, state, reason)
+            certificate = header.certificate
             found = msgspec.structs.replace(
-                found, draw=header.spec.draw, strategy=header.certificate.strategy
+                found,
+                draw=header.spec.draw,
+                strategy=certificate.strategy,
+                miscompiled=certificate.miscompiled,
             )
         except Damaged as error:
             found = Holding(state=State.DAMAGED, reason=error.reason)

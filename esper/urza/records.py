@@ -8,11 +8,10 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from contracts.kernels import Certificate, Design, KernelSpec, Strategy
+from contracts.kernels import REASON_CHARS_MAX, Certificate, Design, KernelSpec, Strategy
 from esper.urza.ledger import Ledger, Row, Value
 from esper.urza.names import ArtifactRef, Kind, is_ref, parts
 
-REASON_CHARS_MAX = 500
 RANKS = {Strategy.EMERGENCY: 0, Strategy.FAST: 1, Strategy.STANDARD: 2, Strategy.AGGRESSIVE: 3}
 """How much was checked: more replaces less."""
 T = TypeVar("T", bound=msgspec.Struct)

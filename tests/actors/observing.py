@@ -52,6 +52,8 @@ class Remembering:
     events: list[Event] = field(default_factory=list)
     epochs: list[EpochFacts] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    noted: list[tuple[int | None, int, int]] = field(default_factory=list)
+    """Of each note its epoch, how many events were told before it, and the newest epoch."""
     views: list[RunView] = field(default_factory=list)
     ended: RunEntry | None = None
     missing: bool = False
@@ -66,8 +68,10 @@ class Remembering:
         else:
             self.epochs.append(news)
 
-    def note(self, text: str, kind: EventKind) -> None:
+    def note(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
         self.notes.append(text)
+        newest = self.epochs[-1].epoch if self.epochs else 0
+        self.noted.append((epoch, len(self.events), newest))
 
     def update(self, view: RunView) -> None:
         self.views.append(view)

@@ -7,9 +7,6 @@ While it runs each optimizer step is looked at before and after it is taken: not
 that it leaves may be NaN or infinite, and no step may be taken with what was harmed.
 """
 
-import asyncio
-import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,12 +17,9 @@ import msgspec
 import torch
 from torch import Tensor
 
-from actors.company import Company, Outcome, Play, Surroundings
-from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
+from actors.company import Company, Outcome
 from actors.orders import Orders
-from actors.runtime import InlineThreads, LoopClock
-from actors.runtime.governor import Governor
+from actors.play import play_of
 from actors.runtime.simulation import run_simulated
 from contracts.config import Config, EmergencyConfig
 from contracts.emergency import SeedOrder
@@ -42,7 +36,8 @@ from esper.tolaria.results import Applied, Assembled, EpochResult, FinalFigures
 from esper.tolaria.snapshot import Snapshot
 from esper.tolaria.task import Tensors, class_accuracy
 from esper.tolaria.trainer import Trainer
-from tests.actors.fakes import Spectator, VirtualLane
+from tests.actors.fakes import Spectator
+from tests.actors.staging import surroundings, way_of
 from tests.esper.tolaria.runs import PATH, WITH_RESTLESS, config, same_value, task_of
 from tests.hosts import HOSTS, loss_fn
 
@@ -260,10 +255,8 @@ class Ran:
         return final.test_accuracy
 
     @property
-    def rollbacks(self) -> list[tuple[str, int, int]]:
-        """The kind of each, the epoch that broke, and the one gone back to."""
-        facts = self.outcome.witness.recorder.recorded.rollbacks
-        return [(one.kind, one.epoch, one.to_epoch) for one in facts]
+    def way(self) -> list[tuple[int, int, str]]:
+        return way_of(self.outcome)
 
     @property
     def tried_again(self) -> list[int]:
@@ -343,22 +336,8 @@ def _config(seed: int, epochs: int) -> Config:
 
 
 async def _perform(parts: Parts) -> tuple[Outcome, Watched]:
-    loop, run = asyncio.get_running_loop(), parts.config.run
-    clock = LoopClock(loop, wall_ns=10**18)
+    run = parts.config.run
     training = Watched(parts.trainer, lambda: company.orders)
-    play = Play(
-        run_id="run",
-        config=parts.config,
-        facts=RunFacts(HOST.name, parts.policy.name, run.seed, "nowhere", epochs=run.epochs),
-        training=training,
-        samples=deque(),
-        engine=parts.engine,
-        controller=parts.controller,
-        observation=parts.observation,
-        names={},
-        display=Spectator(),
-    )
-    bus, threads = MemoryBus(run_topics(), clock), InlineThreads()
-    around = Surroundings(clock, bus, VirtualLane(), Governor(), random.Random(0), loop.time, threads)
-    company = Company(play, around)
+    facts = RunFacts(HOST.name, parts.policy.name, run.seed, "nowhere", epochs=run.epochs)
+    company = Company(play_of(parts, "run", facts, Spectator(), training), surroundings())
     return await company.perform(), training

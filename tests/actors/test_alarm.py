@@ -236,6 +236,32 @@ def test_a_signal_that_is_too_old_is_named_in_the_log(caplog: pytest.LogCaptureF
     assert caplog.messages == ["a signal of anna is not followed: it is 5.0 s too old"]
 
 
+def test_a_signal_that_the_bus_brings_again_is_not_followed_again() -> None:
+    async def test(ring: Ring) -> None:
+        force, release = signal(Level.CONSERVATIVE, "force"), signal(NONE, "release")
+        assert ring.alarm.hear("e1", force) is not None
+        assert ring.alarm.hear("e2", release) is not None
+        assert ring.alarm.hear("e1", force) is None
+        assert ring.alarm.level is NONE
+        assert len(ring.told) == 2
+
+    ringing(test)
+
+
+def test_a_halt_that_comes_again_after_the_release_freezes_nothing() -> None:
+    async def test(ring: Ring) -> None:
+        halt = signal(Level.HALT, "force")
+        ring.alarm.freeze_for("e1", halt)
+        ring.alarm.hear("e1", halt)
+        ring.alarm.hear("e2", signal(NONE, "release"))
+        done = list(ring.did)
+        ring.alarm.freeze_for("e1", halt)
+        assert ring.alarm.hear("e1", halt) is None
+        assert ring.did == done
+
+    ringing(test)
+
+
 def test_its_own_signals_are_not_taken_twice() -> None:
     async def test(ring: Ring) -> None:
         ring.alarm.see(LOUD)

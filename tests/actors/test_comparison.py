@@ -35,9 +35,11 @@ class HangingLane:
 
 
 def outcome() -> Any:
-    witness = SimpleNamespace(compare=lambda *_: None, view=lambda: None, compared_epoch=lambda _: None)
+    live = SimpleNamespace(compare=lambda *_: None, view=lambda: None, compared_epoch=lambda _: None)
     final = SimpleNamespace(train_flops=10**9)
-    return SimpleNamespace(conclusion=SimpleNamespace(final=final, halted=""), witness=witness)
+    return SimpleNamespace(
+        conclusion=SimpleNamespace(final=final, halted=""), witness=SimpleNamespace(live=live)
+    )
 
 
 def compared(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> tuple[object, Stopper]:

@@ -200,7 +200,7 @@ def test_a_run_that_ends_badly_leaves_the_terminal_as_it_was(end: str) -> None:
     if end == "interrupt":
         child.send_signal(signal.SIGINT)
     seen += rest_of(master)
-    assert child.wait(timeout=30) != 0
+    assert child.wait(timeout=120) != 0
     text = seen.decode()
     assert "the display loads torch" not in text
     assert text.rindex(SHOW_CURSOR) > text.rindex(HIDE_CURSOR)

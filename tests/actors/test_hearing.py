@@ -14,10 +14,9 @@ from actors.runtime import LoopClock
 from contracts import topics
 from contracts.messages import EmergencyLevel, EmergencySignal
 from contracts.signing.keyring import Keyring
+from tests.actors.oona.patience import PATIENCE_S, PATIENT
 from tests.actors.oona.redis_server import RedisServer
 
-PATIENCE_S = 10.0
-"""Less than the server takes to see that a consumer is dead."""
 _runs = count()
 LISTENING = """
 import asyncio, sys
@@ -28,7 +27,7 @@ asyncio.run(listening(sys.argv[1], sys.argv[2]))
 
 async def opened(address: str, run_id: str, clock: LoopClock) -> RedisBus:
     frames = LeylineFrames(Keyring.from_environment({}), "esper-run", clock)
-    return await RedisBus.open(address, run_id, run_topics(), clock, frames)
+    return await RedisBus.open(address, run_id, run_topics(), clock, frames, options=PATIENT)
 
 
 def ear_on(bus: RedisBus, heard: asyncio.Queue[str], clock: LoopClock) -> Ear:
@@ -71,7 +70,7 @@ def test_a_run_that_was_killed_is_heard_again_as_soon_as_it_goes_on(redis_server
         ear = ear_on(bus, heard, clock)
         ear.open()
         await said(bus, "second", clock)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):  # less than it takes to see that a consumer is dead
             event_id = await heard.get()
         await ear.close()
         await bus.close()

@@ -162,6 +162,26 @@ def test_what_is_forced_below_the_troubles_says_so() -> None:
     steered(test)
 
 
+def test_what_is_forced_is_put_down_before_it_is_answered_and_if_it_is_not_that_is_said() -> None:
+    async def test(ship: Ship) -> list[Answer]:
+        levels: list[Level] = []
+
+        async def put_down() -> str:
+            levels.append(ship.ring.alarm.level)
+            return "the disk is full" if ship.ring.alarm.level is Level.HALT else ""
+
+        ship.ring.alarm.put_down = put_down
+        helm = ship.helm()
+        found = [await helm.carry_out(Order("force", level)) for level in (Level.ELEVATED, Level.HALT)]
+        assert levels == [Level.ELEVATED, Level.HALT], "it holds already when it is put down"
+        return found
+
+    first, second = steered(test)
+    assert (first.done, first.text) == (True, "ELEVATED, forced until it is released")
+    assert second.done
+    assert second.text.endswith("; the disk is full")
+
+
 def test_what_is_forced_is_released() -> None:
     *_, released, again = answers(Order("force", Level.ELEVATED), Order("release"), Order("release"))
     assert (released.done, released.text) == (True, "released: no emergency")

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from actors.keeping import Desk, Keeper, Wrote
 from actors.lane import Deliver, Job
 from contracts.config import CheckpointConfig
 from esper.moment import Moment
 from esper.tolaria.snapshot import Snapshot
 from esper.tolaria.spare import Spare
+from tests.esper.tolaria.test_spare import nothing_is_small as nothing_is_small
 from tests.esper.tolaria.test_spare import places, words
 from tests.esper.tolaria.world import config, trainer
 
@@ -33,6 +36,7 @@ def moment(epoch: int, snapshot: Snapshot) -> Moment:
     return Moment(epoch, snapshot, MEMORIES)
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 def test_a_ring_of_five_and_a_slow_writer_take_room_for_seven_and_nothing_in_it_changes() -> None:
     """What a write that outlasts the ring leaves behind is one room too many: the next needs a new one."""
     one, spare, writer = trainer(config(epochs=100, epoch_steps=1)), Spare(1), SlowWriter()

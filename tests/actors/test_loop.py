@@ -2,35 +2,30 @@
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from actors.company import Company, Outcome, Play, Surroundings
-from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
-from actors.runtime import InlineThreads, LoopClock, Threads
-from actors.runtime.governor import Governor
+from actors.company import Company, Outcome
+from actors.runtime import Threads
 from actors.runtime.simulation import run_simulated
 from contracts import topics
 from contracts.config import Config, EmergencyConfig, GrowthConfig
 from contracts.growth import GrowthView, Path, ProbePlan, ProbeReport
 from contracts.lifecycle import Stage
 from contracts.messages import AdaptationCommand, SystemState
-from contracts.view import RunFacts
 from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.engine import Engine
 from esper.tamiyo.action import Action, Wait
 from esper.tamiyo.baselines import GrowBlindly, NeverGrow
 from esper.tamiyo.controller import Controller
 from esper.tamiyo.heuristic import Heuristic
-from esper.tamiyo.observation import Observation
 from esper.tamiyo.policy import Policy
 from esper.tolaria.errors import PlanRefused
-from tests.actors.fakes import SITES, FakeTrainer, SlowThreads, Spectator, VirtualLane
+from tests.actors.fakes import FakeTrainer, SlowThreads, Spectator, VirtualLane
+from tests.actors.staging import fake_play, surroundings
 from tests.examples import few_seeds
 
 CONFIG = Config(
@@ -75,35 +70,16 @@ def play(
 
     async def main() -> Played:
         loop = asyncio.get_running_loop()
-        engine = Engine(SITES, config.growth, CATALOGUE, seed)
-        script = Play(
-            run_id="fake",
-            config=config,
-            facts=RunFacts("fake", policy.name, seed, "nowhere", epochs=training.epochs),
-            training=training,
-            samples=deque(),
-            engine=engine,
-            controller=controller or Controller(policy, "fake"),
-            observation=Observation("fake", policy.version, config.tamiyo.window_epochs),
+        script = fake_play(policy, training, config, seed, spectator)
+        script = replace(
+            script,
+            controller=controller or script.controller,
             policy_in_thread=threads is not None,
-            names={},
-            display=spectator,
         )
-        clock = LoopClock(loop, wall_ns=10**18)
-        bus = MemoryBus(run_topics(), clock)
-        around = Surroundings(
-            clock,
-            bus,
-            lane,
-            Governor(),
-            random.Random(seed),
-            lambda: loop.time() + spent_s(),
-            threads or InlineThreads(),
-        )
-        company = Company(script, around)
+        company = Company(script, surroundings(seed, lane, threads, now=lambda: loop.time() + spent_s()))
         meddle(company)
         outcome = await company.perform()
-        return Played(outcome, training, spectator, engine, lane, loop.time())
+        return Played(outcome, training, spectator, script.engine, lane, loop.time())
 
     return run_simulated(main, seed=seed)
 

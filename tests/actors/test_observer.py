@@ -1,8 +1,6 @@
 """Observers in a simulated world: from the start, late, stopped, wanted elsewhere; the run never notices."""
 
 import asyncio
-import random
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,28 +8,25 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.company import Company, Outcome, Play, Surroundings
+from actors.company import Company, Outcome
 from actors.observer import HEARD, Observer, Place, find
+from actors.oona.bus import Bus
 from actors.oona.memory import MemoryBus
 from actors.oona.open import OpenBus
 from actors.oona.topics import run_topics
 from actors.presence import Presence, present
-from actors.runtime import InlineThreads, LoopClock
-from actors.runtime.governor import Governor
+from actors.runtime import Clock, LoopClock
 from actors.runtime.simulation import run_simulated
 from contracts import topics
 from contracts.registry import ListedRun, Pulse, RunEntry
 from contracts.report import Ending
 from contracts.view import RunFacts
-from esper.karn.catalogue import CATALOGUE
-from esper.kasmina.engine import Engine
 from esper.observer.belief import Unbelieved
 from esper.observer.choice import NoSuchRun
 from esper.report import screen
-from esper.tamiyo.controller import Controller
-from esper.tamiyo.observation import Observation
 from tests.actors.fakes import SITES, FakeTrainer, Spectator, VirtualLane
 from tests.actors.observing import MemoryRegistry, Remembering
+from tests.actors.staging import fake_play, surroundings
 from tests.actors.test_loop import CONFIG, blind
 from tests.actors.test_presence import LINK, Linked
 from tests.examples import few_seeds
@@ -43,8 +38,8 @@ EPOCHS = 60
 class World:
     """A run that can be observed."""
 
-    clock: LoopClock
-    bus: MemoryBus
+    clock: Clock
+    bus: Bus
     company: Company
     presence: Presence
     registry: MemoryRegistry
@@ -78,25 +73,10 @@ class World:
 
 
 def a_world(seed: int = 0) -> World:
-    loop = asyncio.get_running_loop()
-    clock, policy = LoopClock(loop, wall_ns=10**18), blind(seed)
-    bus, spectator = MemoryBus(run_topics(), clock), Spectator()
-    script = Play(
-        run_id="fake",
-        config=CONFIG,
-        facts=RunFacts("fake", policy.name, seed, "nowhere", epochs=EPOCHS),
-        training=FakeTrainer(epochs=EPOCHS),
-        samples=deque(),
-        engine=Engine(SITES, CONFIG.growth, CATALOGUE, seed),
-        controller=Controller(policy, "fake"),
-        observation=Observation("fake", policy.version, CONFIG.tamiyo.window_epochs),
-        names={},
-        display=spectator,
-    )
-    around = Surroundings(
-        clock, bus, VirtualLane(0.1), Governor(), random.Random(seed), loop.time, InlineThreads()
-    )
-    company = Company(script, around)
+    spectator = Spectator()
+    script = fake_play(blind(seed), FakeTrainer(epochs=EPOCHS), CONFIG, seed, spectator)
+    around = surroundings(seed, VirtualLane(0.1))
+    company, bus, clock = Company(script, around), around.bus, around.clock
 
     async def retire(_: float) -> None: ...
     async def nobody() -> None: ...
@@ -121,7 +101,7 @@ def test_an_observer_sees_what_the_run_itself_shows(seed: int) -> None:
         return seen, world
 
     seen, world = played(scene, seed)
-    own, last = world.company.witness.view(), seen.views[-1]
+    own, last = world.company.witness.live.view(), seen.views[-1]
     same = replace(own, phase="finished", elapsed_s=last.elapsed_s, bus_depth=last.bus_depth)
     assert [line.plain for line in screen.lines(last)] == [line.plain for line in screen.lines(same)]
     assert last.epochs == own.epochs
@@ -267,7 +247,7 @@ def test_an_observer_that_shall_leave_or_is_not_heard_leaves_the_run_alone() -> 
         await asyncio.wait(tasks, timeout=1.0)
         assert all(task.done() and task.exception() is None for task in tasks)
         outcome = await performing
-        assert {row.group for row in outcome.bus.groups} == {"nissa"}, "their groups have gone with them"
+        assert {row.group for row in outcome.bus.groups} == {"nissa", "warden"}, "theirs have gone"
         return outcome
 
     assert played(scene).conclusion.final is not None
@@ -332,6 +312,35 @@ def test_silence_is_said_and_shown_until_the_run_lives_again() -> None:
     assert third == "the registry can't be reached; waiting for it to come back"
     assert fourth == "the server is back"
     assert seen.views[-1].phase == "interrupted"
+
+
+@few_seeds(2, 4)
+def test_what_is_said_of_the_server_stands_between_what_happened_before_and_after(seed: int) -> None:
+    async def scene(world: World) -> Remembering:
+        seen = world.observe("one")
+
+        async def away() -> None:
+            for _ in range(3):
+                await world.clock.sleep(2.3)
+                world.registry.cut_off = True
+                await world.clock.sleep(2.3)
+                world.registry.cut_off = False
+
+        gone = asyncio.create_task(away())
+        await world.perform()
+        await gone
+        return seen
+
+    seen = played(scene, seed)
+    noted = [each for note, each in zip(seen.notes, seen.noted, strict=True) if "server is back" in note]
+    assert noted
+    for epoch, told, newest in noted:
+        assert epoch is not None
+        assert newest <= epoch
+        before, after = seen.events[:told], seen.events[told:]
+        assert max((event.epoch for event in before), default=0) <= epoch
+        assert min((event.epoch for event in after), default=epoch) >= epoch
+    assert noted[-1][2], "the run had begun"
 
 
 @pytest.mark.parametrize(("ended", "phase"), [(None, "silent"), (Ending(), "finished")])

@@ -1,22 +1,37 @@
-"""Claims about an operator's orders to seeds: each takes the policy's place at one boundary."""
+"""Claims about an operator's orders: one to a seed takes the policy's place at a boundary, one about the
+level is put down at once."""
 
 import asyncio
-from typing import Literal
+import errno
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import pytest
 
 from actors.company import Company
-from actors.orders import ANSWERS_MAX, WAITING_MAX, Orders, command_of
+from actors.orders import (
+    ANSWERS_MAX,
+    LOST_BY_A_KILL,
+    PUT_DOWN_S,
+    WAITING_MAX,
+    Notebook,
+    Orders,
+    command_of,
+)
+from actors.runtime import InlineThreads
+from actors.runtime.simulation import run_simulated
 from actors.steer import NotSteered, order_of
-from contracts.config import GrowthConfig
-from contracts.emergency import BreakerOrder, Order, SeedOrder
+from contracts.config import EmergencyConfig, GrowthConfig
+from contracts.emergency import BreakerOrder, EmergencyState, Level, Order, SeedOrder
 from contracts.lifecycle import SeedOperation, Stage
 from contracts.messages import CircuitBreakerState, CommandCircuitBreaker, CommandSeedOperation, CommandType
 from esper.karn.catalogue import CATALOGUE
 from esper.kasmina.engine import Engine
+from esper.tolaria.emergency import Emergencies
 from tests.actors.fakes import SITES, FakeTrainer
 from tests.actors.test_returning import blind, world
 
+T = TypeVar("T")
 CULL = SeedOrder("cull", "body.0#0")
 
 
@@ -159,3 +174,68 @@ def test_the_command_line_asks_for_the_operation_where_one_is_needed() -> None:
     }.items():
         with pytest.raises(NotSteered, match=told):
             order_of("breaker", words)
+
+
+class Slow(InlineThreads):
+    """A worker that takes so long, in virtual time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def run(self, work: Callable[[], T]) -> T:
+        await asyncio.sleep(self._seconds)
+        return work()
+
+
+def test_an_order_about_the_level_is_put_down_once_and_nothing_where_none_came() -> None:
+    written: list[EmergencyState] = []
+    emergencies = Emergencies(EmergencyConfig())
+
+    async def main() -> None:
+        book = Notebook(emergencies, written.append, InlineThreads())
+        assert await book.put_down() == ""
+        assert not written
+        emergencies.force(Level.ELEVATED, 1, "anna")
+        assert await book.put_down() == ""
+        assert await book.put_down() == ""
+
+    run_simulated(main, seed=0)
+    assert written == [emergencies.state()]
+
+
+def test_of_orders_that_come_while_the_disk_writes_the_newest_is_there_in_the_end() -> None:
+    written: list[EmergencyState] = []
+    emergencies = Emergencies(EmergencyConfig())
+
+    async def main() -> None:
+        book = Notebook(emergencies, written.append, Slow(1.0))
+        emergencies.force(Level.ELEVATED, 1, "anna")
+        first = asyncio.create_task(book.put_down())
+        await asyncio.sleep(0.5)
+        emergencies.force(Level.CONSERVATIVE, 1, "anna")
+        assert [await first, await book.put_down()] == ["", ""]
+
+    run_simulated(main, seed=0)
+    assert [one.floor for one in written] == [Level.ELEVATED, Level.CONSERVATIVE]
+
+
+def test_an_order_that_the_disk_does_not_take_is_told_and_tried_again_with_the_next() -> None:
+    written: list[EmergencyState] = []
+    emergencies, full = Emergencies(EmergencyConfig()), [True]
+
+    def write(state: EmergencyState) -> None:
+        if full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(state)
+
+    async def main() -> None:
+        book = Notebook(emergencies, write, InlineThreads())
+        late = Notebook(emergencies, write, Slow(PUT_DOWN_S + 1.0))
+        emergencies.force(Level.ELEVATED, 1, "anna")
+        assert await book.put_down() == f"{LOST_BY_A_KILL}: No space left on device"
+        full.append(False)
+        assert await book.put_down() == ""
+        assert await late.put_down() == f"{LOST_BY_A_KILL}: it is not on disk in time"
+
+    run_simulated(main, seed=0)
+    assert written == [emergencies.state()]

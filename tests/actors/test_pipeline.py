@@ -1,6 +1,5 @@
 """Claims about how a run's blueprint pipeline is made up from its configuration."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from tests.esper.urza.world import a_spec, published
 def test_training_keeps_a_processor_from_the_compilers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, asked: int, had: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(processors)))
+    monkeypatch.setattr("actors.pipeline.processors", lambda: processors)
     config = KernelConfig(workers=asked)
     shop = Pipeline(tmp_path, config, CATALOGUE, frozenset(), Stock()).shop()
     assert shop.policy.at_most == had

@@ -38,14 +38,14 @@ def check(ran: Ran, dose: Dose, chance: Noise) -> str:
     assert abs(ran.accuracy - chance.mean) <= chance.width
     twice = poisoner.steps_taken - len(ran.training.results) * STEPS
     if dose.harm == BESIDE:
-        assert (ran.rollbacks, ran.tried_again, twice) == ([], [], 0), "training does not depend on it"
+        assert (ran.way, ran.tried_again, twice) == ([], [], 0), "training does not depend on it"
         return "borne"
     assert twice == dose.step < STEPS, "a part of one epoch was trained twice"
     if SUSPECT.isdisjoint(poisoner.stages[dose.epoch]):
-        assert (ran.rollbacks, ran.tried_again) == ([("fast", dose.epoch, last)], [])
+        assert (ran.way, ran.tried_again) == ([(dose.epoch, last, "fast")], [])
         assert ran.training.restored == [(last, last * STEPS, True)], "the newest boundary, bit for bit"
         return "back"
-    assert (ran.rollbacks, ran.tried_again) == ([], [dose.epoch]), "from the epoch's beginning, with everyone"
+    assert (ran.way, ran.tried_again) == ([], [dose.epoch]), "from the epoch's beginning, with everyone"
     assert same_value(ran.tensors, clean(epochs=epochs).tensors), "as if nothing had happened"
     return "again"
 

@@ -29,7 +29,7 @@ def a_life(retelling: Retelling) -> None:
     retelling.start(ENTRY)
     retelling.news(EVENT)
     retelling.news(FACTS)
-    retelling.note("the server is back", "info")
+    retelling.note("the server is back", "info", 7)
     retelling.update(a_view(20))
     retelling.end(OVER, a_view(20), False)
     retelling.close()
@@ -43,7 +43,7 @@ def test_lines_are_those_of_the_runs_own_display_and_a_closing_one() -> None:
         "no run lives there now",
         "Esper  mnist1d · policy heuristic · seed 20 · 10 epochs · runs",
         "epoch 7  germinated  a1f0: BP009 at body.relu1",
-        "epoch 0  info  the server is back",
+        "epoch 7  info  the server is back",
         "mnist1d-s20 interrupted (stopped by a signal): It grew.",
     ]
 

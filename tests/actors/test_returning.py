@@ -2,19 +2,16 @@
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from actors.company import Company, Outcome, Play, Surroundings
+from actors.company import Company, Outcome
 from actors.keeping import Desk, Keeper
-from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
-from actors.runtime import InlineThreads, LoopClock
-from actors.runtime.governor import Governor
+from actors.play import Play
 from actors.runtime.simulation import run_simulated
 from contracts import topics
 from contracts.config import CheckpointConfig, Config, EmergencyConfig, GrowthConfig
@@ -22,18 +19,17 @@ from contracts.growth import Path
 from contracts.lifecycle import Stage
 from contracts.messages import FieldReportOutcome
 from contracts.report import ResumeFacts
-from contracts.view import RunFacts
 from esper.breaker import BreakerMemory
 from esper.checkpoint.errors import CheckpointError
 from esper.checkpoint.store import Saved
 from esper.karn.catalogue import CATALOGUE
-from esper.kasmina.engine import Engine
+from esper.kasmina.engine import Engine, EngineState
 from esper.moment import Moment
 from esper.tamiyo.baselines import GrowBlindly, NeverGrow
-from esper.tamiyo.controller import Controller
-from esper.tamiyo.observation import Observation
+from esper.tamiyo.controller import Controller, ControllerMemory
 from esper.tamiyo.policy import Policy
-from tests.actors.fakes import SITES, FakeTrainer, Spectator, VirtualLane
+from tests.actors.fakes import SITES, FakeTrainer, VirtualLane
+from tests.actors.staging import fake_play, surroundings, way_of
 
 CONFIG = Config(
     growth=GrowthConfig(path=Path(0, 0, 0, 3), embargo_epochs=2, max_params=1300),
@@ -62,9 +58,7 @@ class World:
 
     @property
     def way(self) -> list[tuple[int, int, str]]:
-        """Of each rollback: in which epoch it was ordered, to which it led, and how."""
-        recorded = self.outcome.witness.recorder.recorded.rollbacks
-        return [(one.epoch, one.to_epoch, one.kind) for one in recorded]
+        return way_of(self.outcome)
 
     @property
     def alerts(self) -> list[str]:
@@ -100,55 +94,49 @@ def world(
     store: FakeStore | None = None,
 ) -> World:
     """Play a run to its end; `at` says what is called on the company after how many virtual seconds."""
-    chosen = policy or NeverGrow()
 
     async def main() -> World:
-        loop, order = asyncio.get_running_loop(), list[str]()
-        engine = _Noting(order)
-        controller = _Recalled(chosen, order)
-        observation = Observation("fake", chosen.version, config.tamiyo.window_epochs)
+        order = list[str]()
+        play = _noted(fake_play(policy or NeverGrow(), trainer, config, seed), order)
         if start is not None:
-            engine.restore(start.memories.engine)
-            controller.recall(start.memories.controller)
-            observation.recall(start.memories.windows)
+            play = _from_there(play, start, before)
             order.clear()
         trainer.order = order
-        desk = None
         if store is not None:
-            desk = Desk(store, VirtualLane(0.2), None, lambda record: None)  # type: ignore[arg-type]
-        play = Play(
-            run_id="fake",
-            config=config,
-            facts=RunFacts("fake", chosen.name, seed, "nowhere", epochs=trainer.epochs),
-            training=trainer,  # type: ignore[arg-type]
-            samples=deque(),
-            engine=engine,
-            controller=controller,
-            observation=observation,
-            names={},
-            display=Spectator(),
-            desk=desk,
-            start=start,
-            before=lambda: before,
-            resumed=None if start is None else ResumeFacts(start.epoch),
-        )
-        clock = LoopClock(loop, wall_ns=10**18)
-        bus = MemoryBus(run_topics(), clock)
-        around = Surroundings(
-            clock, bus, VirtualLane(), Governor(), random.Random(seed), loop.time, InlineThreads()
-        )
+            desk = Desk(cast(Any, store), VirtualLane(0.2), cast(Any, None), cast(Any, None))
+            play = replace(play, desk=desk)
+        around = surroundings(seed)
         company = Company(play, around)
-        for when, what in (at or {}).items():
-            loop.call_later(
-                when, getattr(company, what), *(("an operator says so",) if what != "keep_now" else ())
-            )
-        for when, call in (calls or {}).items():
-            loop.call_later(when, call, company)
+        _call_later(company, at or {}, calls or {})
         outcome = await company.perform()
-        await bus.close()
-        return World(outcome, trainer, company.keeper, engine, order)
+        await around.bus.close()
+        return World(outcome, trainer, company.keeper, play.engine, order)
 
     return run_simulated(main, seed=seed)
+
+
+def _noted(play: Play, order: list[str]) -> Play:
+    """With an engine and a controller that say when they go back."""
+    return replace(play, engine=_Noting(order), controller=_Recalled(play.controller.policy, order))
+
+
+def _from_there(play: Play, start: Moment, before: Sequence[Moment]) -> Play:
+    """It goes on from a moment, and may go back to those before."""
+    play.engine.restore(start.memories.engine)
+    play.controller.recall(start.memories.controller)
+    play.observation.recall(start.memories.windows)
+    return replace(play, start=start, before=lambda: before, resumed=ResumeFacts(start.epoch))
+
+
+def _call_later(
+    company: Company, at: Mapping[float, str], calls: Mapping[float, Callable[[Company], None]]
+) -> None:
+    loop = asyncio.get_running_loop()
+    for when, what in at.items():
+        reason = ("an operator says so",) if what != "keep_now" else ()
+        loop.call_later(when, getattr(company, what), *reason)
+    for when, call in calls.items():
+        loop.call_later(when, call, company)
 
 
 class _Noting(Engine):
@@ -158,19 +146,21 @@ class _Noting(Engine):
         super().__init__(SITES, CONFIG.growth, CATALOGUE, 0)
         self._order = order
 
-    def restore(self, state: object) -> None:
+    def restore(self, state: EngineState) -> None:
         self._order.append("kasmina")
-        super().restore(state)  # type: ignore[arg-type]
+        super().restore(state)
 
 
 class _Recalled(Controller):
+    """Says when it goes back."""
+
     def __init__(self, policy: Policy, order: list[str]) -> None:
         super().__init__(policy, "fake")
         self._order = order
 
-    def recall(self, memory: object) -> None:
+    def recall(self, memory: ControllerMemory) -> None:
         self._order.append("tamiyo")
-        super().recall(memory)  # type: ignore[arg-type]
+        super().recall(memory)
 
 
 def test_a_turn_that_breaks_is_gone_back_from_and_every_epoch_is_in_the_record_once() -> None:

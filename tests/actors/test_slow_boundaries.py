@@ -82,7 +82,7 @@ def test_the_engine_has_what_is_left_of_the_budget_behind_the_copy(monkeypatch: 
         gone_s.append(counsel.now() - since)
         return await adapt(counsel, command, assembled, since)
 
-    monkeypatch.setattr("actors.tolaria.adapt", noting)
+    monkeypatch.setattr("actors.boundary.adapt", noting)
     run = played("keep")
     assert len(gone_s) == len(times(run))
     assert max(gone_s) < CONFIG.budgets.epoch_boundary_ms / 1e3

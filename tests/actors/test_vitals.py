@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from actors.oona.memory import MemoryBus
 from actors.oona.topics import run_topics
-from actors.runtime import InlineThreads
+from actors.runtime import InlineThreads, Threads
 from actors.runtime.simulation import run_simulated
 from actors.vitals import Vitals, read_free, read_resident, vitals, watching_vitals
 from contracts.config import EmergencyConfig
@@ -52,7 +52,7 @@ class Stuck:
 
 
 def watched(
-    script: Callable[[Machine, int], None], seconds: int, threads: object = None
+    script: Callable[[Machine, int], None], seconds: int, threads: Threads | None = None
 ) -> tuple[Machine, Ring]:
     """What comes of looking for so long while `script` changes the machine each second."""
     machine = Machine()
@@ -64,7 +64,7 @@ def watched(
             MemoryUse(100 * MB, 1.08),
             DiskSpace(200 * MB),
             Path("/"),
-            threads or InlineThreads(),  # type: ignore[arg-type]
+            threads or InlineThreads(),
             machine.resident,
             machine.free,
         )
@@ -188,7 +188,7 @@ def test_while_there_is_too_much_memory_what_only_cycles_hold_is_let_go() -> Non
         Path("/"),
         InlineThreads(),
         lambda: held[0],
-        collect=collect,  # type: ignore[arg-type]
+        collect=collect,
     )
 
     async def looks() -> list[object]:

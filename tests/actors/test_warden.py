@@ -77,6 +77,30 @@ def test_a_signal_on_the_bus_raises_it_and_its_own_does_not_come_back() -> None:
     guarded(test)
 
 
+def test_an_order_is_acknowledged_when_it_is_put_down() -> None:
+    async def test(ring: Ring, warden: ActorRef[Heard]) -> None:
+        on_disk = asyncio.Event()
+
+        async def put_down() -> str:
+            await on_disk.wait()
+            return ""
+
+        def acked() -> int:
+            rows = [row for row in ring.bus.metrics().groups if row.group == "warden"]
+            return sum(row.ledger.acked for row in rows)
+
+        ring.alarm.put_down = put_down
+        order = signal(Level.ELEVATED, attributes={"order": "force"})
+        ring.bus.publish_nowait(topics.EMERGENCY, order, priority=Priority.EMERGENCY)
+        await settled(ring)
+        assert (ring.alarm.level, acked()) == (Level.ELEVATED, 0)
+        on_disk.set()
+        await settled(ring)
+        assert acked() == 2, "the order, and that the level has changed"
+
+    guarded(test)
+
+
 def test_every_order_of_the_loop_freezes_at_once() -> None:
     async def test(ring: Ring, warden: ActorRef[Heard]) -> list[str]:
         fill(ring)

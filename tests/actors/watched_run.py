@@ -30,15 +30,27 @@ class Told:
     """Prints what it hears."""
 
     def __init__(self) -> None:
-        self.over = asyncio.Event()
+        self._heard: set[str] = set()
+        self._news = asyncio.Event()
 
     def stalled(self, stall: Stall) -> None:
-        say(f"{stall.what} {'over' if stall.over else 'lasts'} {stall.dumped} {stall.lasted_s > 0}")
-        self.over.set()
+        news = f"{stall.what} {'over' if stall.over else 'lasts'}"
+        say(f"{news} {stall.dumped} {stall.lasted_s > 0}")
+        self._hear(news)
 
     def unwatched(self, reason: str) -> None:
         say(f"unwatched {reason}")
-        self.over.set()
+        self._hear("unwatched")
+
+    def _hear(self, news: str) -> None:
+        self._heard.add(news)
+        self._news.set()
+
+    async def hears(self, news: str) -> None:
+        """Until that is told, whatever else is told before it on a busy machine."""
+        while news not in self._heard:
+            self._news.clear()
+            await self._news.wait()
 
 
 def say(line: str) -> None:
@@ -61,21 +73,39 @@ def hold_the_lock() -> None:
     ctypes.PyDLL(None).read(0, ctypes.create_string_buffer(1), 1)
 
 
-async def quiet_under_load() -> float:
-    """Threads that work all the time while the loop goes on; how long it stood still at most, seconds."""
+class Moments:
+    """When the loop was seen to go on, now and then while the block runs."""
+
+    def __init__(self) -> None:
+        self._moments: list[float] = []
+
+    async def __aenter__(self) -> None:
+        self._moments.append(time.monotonic())
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._moments.append(time.monotonic())
+
+    async def __aexit__(self, *_: object) -> None:
+        self._looking.cancel()
+        self._moments.append(time.monotonic())
+        longest_s = max(after - before for before, after in pairwise(self._moments))
+        say(f"still {longest_s}")
+
+
+async def quiet_under_load() -> None:
+    """Threads that work all the time while the loop goes on."""
     stop = threading.Event()
     workers = [threading.Thread(target=work_until, args=(stop,)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    moments = [time.monotonic()]
-    while moments[-1] - moments[0] < BUSY_S:
-        await asyncio.sleep(TICK_S)
-        moments.append(time.monotonic())
+    await asyncio.sleep(BUSY_S)
     stop.set()
     for worker in workers:
         worker.join()
     await asyncio.sleep(2 * BEAT_S)  # whatever was seen has been told by then
-    return max(after - before for before, after in pairwise(moments))
 
 
 def work_until(stop: threading.Event) -> None:
@@ -91,28 +121,27 @@ async def main(folder: Path, how: str) -> None:
         hang_s=HANG_S if how == "for ever" else 0,
     )
     progress: Callable[[], int | None] = (lambda: steps[0]) if how == "step" else (lambda: None)
-    async with watched(Watch(file, limits, progress, told, "Go on with --resume.")):
+    async with Moments(), watched(Watch(file, limits, progress, told, "Go on with --resume.")):
         say(f"watched {children()}")
         await asyncio.sleep(0)
         match how:
             case "python":
                 stand_in_python(file)
-                await told.over.wait()
+                await told.hears("loop over")
             case "lock" | "for ever":
                 hold_the_lock()
-                await told.over.wait()
+                await told.hears("loop over")
             case "step":
-                await told.over.wait()
-                told.over.clear()
+                await told.hears("step lasts")
                 steps[0] += 1
-                await told.over.wait()
+                await told.hears("step over")
             case "quiet":
-                say(f"still {await quiet_under_load()}")
+                await quiet_under_load()
             case "killed":
                 await asyncio.get_running_loop().create_future()
             case "alone":
                 os.kill(int(children()), signal.SIGKILL)
-                await told.over.wait()
+                await told.hears("unwatched")
     say(f"ended {children()}")
 
 

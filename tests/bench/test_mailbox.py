@@ -20,6 +20,7 @@ def test_the_mailbox_benchmark_gives_its_figures() -> None:
         "ask.p99_us",
         "urgent_under_flood.p50_ms",
         "slice.handler_50_us.p99_ms",
+        "slice.mixed_500_us.p99_ms",
     } <= set(found)
     assert all(value > 0 for value in found.values() if isinstance(value, int | float))
     assert {budget.figure for budget in mailbox.BUDGETS} <= set(found)

@@ -16,7 +16,11 @@ def test_boundary_measures_every_boundary_and_its_parts() -> None:
     assert large["boundaries"] == boundary.LARGE_EPOCHS[Size.SMALL] - 1
     assert 90_000 < large["parameters"] < 200_000
     assert large["grafts"] == 1
-    for measured in (result, large):
+    scraped = result["scraped"]
+    assert isinstance(scraped, dict)
+    assert scraped["boundaries"] == result["boundaries"]
+    assert scraped["scrapes"] > 0
+    for measured in (result, scraped, large):
         parts = [measured[name] for name in ("keep", "assemble", "decide", "apply", "total")]
         assert all(isinstance(part, dict) and part["n"] == measured["boundaries"] for part in parts)
         medians = [part["p50_ms"] for part in parts if isinstance(part, dict)]

@@ -17,16 +17,26 @@ GROWS = (
     "--policy", "random", "--epochs", "40", "--set", "train.epoch_steps=20",
     "--set", "train.validation_examples=200", "--set", "growth.path.probation_epochs=2",
     "--set", "budgets.epoch_boundary_ms=60000", "--set", "budgets.tamiyo_inference_ms=60000",
+    "--set", "emergency.loop_stall_s=60",
 )  # fmt: skip
-"""A run of a few seconds that grows, and never decides too late, however busy the machine."""
+"""A run of a few seconds that grows, and never decides too late nor seems to stand still, however busy the
+machine."""
 EPOCHS = 40
-PATIENCE_S = 90.0
+UNHURRIED = ("tests.esper.unhurried",)
+PATIENCE_S = 250.0
 
 
 class Child:
     """One process; what it prints goes to files, so that nothing waits for a reader."""
 
-    def __init__(self, folder: Path, name: str, words: tuple[str, ...], secret: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        words: tuple[str, ...],
+        secret: str | None,
+        program: tuple[str, ...],
+    ) -> None:
         self._files = {kind: folder / f"{name}.{kind}" for kind in ("out", "err")}
         environment = {
             name: text for name, text in os.environ.items() if not name.startswith("ESPER_LEYLINE")
@@ -36,7 +46,7 @@ class Child:
         with self._files["out"].open("wb") as out, self._files["err"].open("wb") as err:
             plain = () if "observe" in words else ("--set", "kernels.prefetch=false")
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "esper.run", *words, *plain], stdout=out, stderr=err, env=environment
+                [sys.executable, "-m", *program, *words, *plain], stdout=out, stderr=err, env=environment
             )
 
     @property
@@ -72,9 +82,9 @@ def until(true: Any, what: str) -> None:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator["Stage"]:
+def stage(folder: Path, program: tuple[str, ...] = ("esper.run",)) -> Iterator["Stage"]:
     """Processes that do not outlive the block."""
-    scene = Stage(folder)
+    scene = Stage(folder, program)
     try:
         yield scene
     finally:
@@ -84,15 +94,24 @@ def stage(folder: Path) -> Iterator["Stage"]:
 
 
 class Stage:
-    """Starts runs and observers."""
+    """Starts runs and observers, of this program if nothing else is said."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: tuple[str, ...]) -> None:
         self._folder = folder
+        self._program = program
         self.children: list[Child] = []
         self.runs = folder / "runs"
+        self.begin, self.go_on = folder / "begin", folder / "go_on"
 
     def run(self, address: str, *more: str, secret: str | None = None) -> Child:
-        return self._child("run", ("--bus", address, "--out", str(self.runs), *GROWS, *more), secret)
+        return self._child("run", self._words(address, more), secret)
+
+    def run_that_waits(self, address: str, epochs: int, *more: str, secret: str | None = None) -> Child:
+        """It trains from when there is a file `begin`, and stands still after so many epochs until there is
+        `go_on`."""
+        program = ("tests.esper.gated", str(self.begin), str(epochs), str(self.go_on))
+        words = (*self._words(address, more), "--set", "emergency.step_stall_s=600")
+        return self._child("run", words, secret, program)
 
     def resume(self, address: str) -> Child:
         """The run that is there, gone on with."""
@@ -110,7 +129,17 @@ class Stage:
         (folder,) = self.runs.iterdir()
         return folder
 
-    def _child(self, kind: str, words: tuple[str, ...], secret: str | None) -> Child:
-        child = Child(self._folder, f"{kind}{len(self.children)}", words, secret)
+    def _words(self, address: str, more: tuple[str, ...]) -> tuple[str, ...]:
+        return ("--bus", address, "--out", str(self.runs), *GROWS, *more)
+
+    def _child(
+        self,
+        kind: str,
+        words: tuple[str, ...],
+        secret: str | None,
+        program: tuple[str, ...] = (),
+    ) -> Child:
+        name = f"{kind}{len(self.children)}"
+        child = Child(self._folder, name, words, secret, program or self._program)
         self.children.append(child)
         return child

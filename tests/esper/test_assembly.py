@@ -1,26 +1,13 @@
 """A run is put together so that nothing has to be counted while it trains."""
 
-from collections.abc import Mapping
-
 import pytest
 
-from contracts.growth import SiteInfo
 from esper.assembly import assemble_parts
-from esper.karn.blueprints.identity import Identity
 from esper.karn.catalogue import Catalogue
 from esper.karn.query import Query
 from esper.settings import load
+from tests.esper.karn.counting import Counting
 from tests.esper.test_session import circle
-
-
-class Counting(Identity):
-    """Counts how often its costs are asked for."""
-
-    counted = 0
-
-    def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        Counting.counted += 1
-        return super()._params(site, size)
 
 
 def test_no_query_about_a_site_of_the_run_counts_costs(monkeypatch: pytest.MonkeyPatch) -> None:

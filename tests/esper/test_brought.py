@@ -49,7 +49,7 @@ def test_a_model_whose_optimizer_was_refused_can_be_grown_with_another() -> None
     with pytest.raises(BadSetup, match="returned a NoneType"):
         grow(replace(task, optimizer=lambda groups: None), sites=["1"], epochs=1, settings=SMALL)  # type: ignore[arg-type,return-value]
     grown = grow(task, sites=["1"], epochs=1, settings=[*SMALL, "run.policy=none"])
-    assert grown.report.ended == Ending("finished")
+    assert grown.report.ended == Ending("finished", complete=True)
 
 
 def test_a_network_grows_with_an_optimizer_and_a_scheduler_of_ones_own() -> None:
@@ -61,7 +61,7 @@ def test_a_network_grows_with_an_optimizer_and_a_scheduler_of_ones_own() -> None
     )
     grown = grow(task, sites=["1"], epochs=6, settings=[*SMALL, "run.policy=random"])
     rates = [epoch.learning_rate for epoch in grown.report.epochs]
-    assert grown.report.ended == Ending("finished")
+    assert grown.report.ended == Ending("finished", complete=True)
     assert max(rates) == pytest.approx(0.2, rel=0.05)
     assert rates[-1] < rates[0] < max(rates)
     assert not [alert.text for alert in grown.report.alerts if "someone else" in alert.text]

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.oona.bus import Bus
 from actors.oona.open import door, keeping_house, open_bus
 from actors.presence import BUS_CONSERVATIVE
 from actors.runtime import LoopClock
@@ -16,54 +17,72 @@ from contracts.messages import AdaptationCommand, FieldReport, SystemState, Tele
 from esper.report.build import read
 from esper.run import DONE
 from tests.actors.oona.redis_server import RedisServer
-from tests.esper.observing import EPOCHS, Stage, stage, until
+from tests.esper.observing import EPOCHS, UNHURRIED, Child, Stage, stage, until
 
+pytestmark = pytest.mark.timeout(900)
 HEARD = (topics.SYSTEM_STATE, topics.ADAPTATION_COMMAND, topics.FIELD_REPORT, topics.TELEMETRY)
 BEHIND = ("--set", "checkpoint.every_epochs=10", "--set", "checkpoint.every_s=0")
 """Checkpoints so far apart that a killed run had told more than the newest of them knows."""
 KILLED_AT = 12
-QUIET = 20
-"""Times in a row that nothing comes until a reader takes it that nothing will."""
+GROUP = "archive"
 Said = tuple[str, str, msgspec.Struct]
 
 
 async def listen(
-    address: str, run_id: str, consumer: str, said: list[Said], enough: Callable[[], bool]
+    address: str,
+    run_id: str,
+    consumer: str,
+    said: list[Said],
+    begin: Callable[[], object],
+    enough: Callable[[], bool],
 ) -> None:
-    """Be one consumer of the group, acknowledging what comes, until it is `enough` and quiet."""
+    """Be one consumer of the group, acknowledging what comes, until it is `enough` and nothing is left.
+
+    A group hears what is published once it is there: then it is time to `begin`."""
     clock = LoopClock(asyncio.get_running_loop())
     async with (
-        open_bus(door(address, {}, "archive"), run_id, clock) as opened,
+        open_bus(door(address, {}, GROUP), run_id, clock) as opened,
         keeping_house(opened.bus),
-        opened.bus.subscribe(HEARD, "archive", consumer) as subscription,
+        opened.bus.subscribe(HEARD, GROUP, consumer) as subscription,
     ):
-        quiet = 0
-        while quiet < QUIET:
-            deliveries = await subscription.receive(16, 0.1)
-            for delivery in deliveries:
+        while await pending(opened.bus) is None:
+            await opened.bus.flush()
+        begin()
+        over = False
+        while not over or await pending(opened.bus) != 0:
+            over = enough()
+            for delivery in await subscription.receive(16, 0.1):
                 said.append((delivery.topic, delivery.event_id, delivery.message))
                 delivery.ack()
-            over = enough()
-            quiet = 0 if deliveries or not over else quiet + 1
-        await opened.bus.flush()
+            await opened.bus.flush()
+
+
+async def pending(bus: Bus) -> int | None:
+    """What the group has not acknowledged yet; None if it is not there, or nobody can say."""
+    figures = await bus.refresh()
+    rows = [row.ledger.pending for row in figures.groups if row.group == GROUP]
+    return sum(rows) if rows and figures.link is not None and figures.link.connected else None
 
 
 def killed_and_resumed(scene: Stage, address: str) -> list[Said]:
     """All that a reader of its own group heard of both lives; it is another process in each."""
     said: list[Said] = []
-    first = scene.run(address, *BEHIND)
+    first = scene.run_that_waits(address, KILLED_AT, *BEHIND)
     until(lambda: any(scene.runs.glob("*/run.lock")), "the run begins")
     run_id = scene.run_folder.name
+    second: list[Child] = []
 
     def far() -> bool:
         if any(isinstance(one, SystemState) and one.current_epoch >= KILLED_AT for _, _, one in said):
             first.process.kill()
         return first.process.poll() is not None
 
-    asyncio.run(listen(address, run_id, "one", said, far))
-    second = scene.resume(address)
-    asyncio.run(listen(address, run_id, "two", said, lambda: second.process.poll() is not None))
-    assert second.code() == DONE, second.err
+    def resume() -> None:
+        second.append(scene.resume(address))
+
+    asyncio.run(listen(address, run_id, "one", said, scene.begin.touch, far))
+    asyncio.run(listen(address, run_id, "two", said, resume, lambda: second[0].process.poll() is not None))
+    assert second[0].code() == DONE, second[0].err
     return said
 
 
@@ -71,7 +90,7 @@ def killed_and_resumed(scene: Stage, address: str) -> list[Said]:
 def test_a_reader_of_its_own_hears_a_killed_and_resumed_run_as_one_that_nothing_befell(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    with stage(tmp_path) as scene:
+    with stage(tmp_path, UNHURRIED) as scene:
         said = killed_and_resumed(scene, own_redis.address)
         report = read(scene.run_folder / "report.json")
         written = scene.run_folder.joinpath("events.jsonl").read_bytes().splitlines()

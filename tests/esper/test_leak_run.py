@@ -1,7 +1,6 @@
 """A blueprint that begins to leak long after its trial costs its seed, and not the run its growth."""
 
 import gc
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,11 @@ from contracts.messages import SystemState
 from esper.karn.blueprints import memory_leak
 from esper.karn.blueprints.memory_leak import LeakingModule, MemoryLeak
 from esper.karn.catalogue import CATALOGUE, Catalogue
-from esper.session import grow
 from esper.tamiyo.action import Action, Germinate, Wait
 from esper.tamiyo.baselines import NeverGrow
 from esper.tamiyo.passage import due
 from esper.tolaria.vitals import MB
-from tests.esper.test_pipeline import PATIENT, Signal
-from tests.esper.test_session import SMALL, circle
+from tests.esper.listening import Signal, grown_circle
 
 pytestmark = pytest.mark.real
 EPOCHS = 240
@@ -78,20 +75,11 @@ def test_a_seed_that_leaks_after_its_trial_is_taken_out_and_growth_goes_on_as_us
     monkeypatch.setattr(vitals, "LOOK_EVERY_S", 0.01)
     signal = Signal()
     policy = Grower(signal)
-    settings = (
-        *SMALL, *PATIENT, "kernels.prefetch=false", "emergency.calm_epochs=2", f"run.out={tmp_path}",
+    grown = grown_circle(
+        policy, signal, EPOCHS, "kernels.prefetch=false", "emergency.calm_epochs=2", f"run.out={tmp_path}",
         f"emergency.memory_mb={policy.budget_mb}", "emergency.memory_hard_ratio=50",
-    )  # fmt: skip
-    grown = grow(
-        replace(circle(), loss_fn=policy.loss),
-        sites=["1"],
-        epochs=EPOCHS,
-        max_params=200,
-        policy=policy,
-        settings=settings,
-        display=signal,
         catalogue=Catalogue((*CATALOGUE, Leaky())),
-    )
+    )  # fmt: skip
     (graft,) = grown.report.grafts
     culled_at = next(stage.epoch for stage in graft.stages if stage.stage == "CULLED")
     assert graft.outcome == "culled"

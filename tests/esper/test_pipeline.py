@@ -1,7 +1,6 @@
 """A whole run with the blueprint pipeline: a real store, a real compiler in its own process, a real host."""
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,63 +9,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from actors.display import Silent
 from actors.tezzeret.failures import Closed
 from actors.tezzeret.sandbox import Answer, Sandbox
 from contracts.config import BudgetConfig, Config, GrowthConfig, KernelConfig, RunConfig
 from contracts.growth import Candidate, GrowthView, Layout, ProbePlan, SiteInfo
 from contracts.kernels import KernelSpec, Strategy, design_of
 from contracts.messages import SystemState
-from contracts.view import EventKind
 from esper.assembly import assemble_parts
 from esper.karn.blueprints.bottleneck import Bottleneck
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.source import gathered
 from esper.kasmina.draw import draw_of
-from esper.session import Grown, Job, grow, play
+from esper.session import Grown, Job, play
 from esper.tamiyo.action import Action, Germinate, Wait
 from esper.tamiyo.passage import due
 from esper.tezzeret.forge import forge
 from esper.urza.library import Library
 from esper.workloads.registry import find_workload
 from tests.esper.karn.own import imports_forgotten, write_places
-from tests.esper.test_session import SMALL, circle
+from tests.esper.listening import PATIENCE_S, Signal, grown_circle
 
 pytestmark = [pytest.mark.real, pytest.mark.kernels]
 PATH = GrowthConfig().path
 EPOCHS = 40
-PATIENCE_S = 50.0
-"""A training thread that stands still for longer halts the run."""
-PATIENT = (
-    "budgets.tamiyo_inference_ms=60000",
-    "budgets.epoch_boundary_ms=60000",
-    "budgets.adaptation_processing_ms=60000",
-)
 SITE = SiteInfo("1", Layout.VECTOR, (3,), 3, 0)
 CANDIDATE = Candidate("1", "BP008", {"width": 2.0}, CATALOGUE.get("BP008").params(SITE, {"width": 2.0}))
 SPEC = KernelSpec(design_of(SITE, "BP008", {"width": 2.0}), draw_of(0, "1#0"))
 """What germinating it first takes, in a run with seed 0."""
-
-
-class Signal(Silent):
-    """A display that hears whether the kernels are ready, or something was said of the store."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self._spoken = threading.Condition()
-
-    def event(self, text: str, kind: EventKind, epoch: int | None = None) -> None:
-        with self._spoken:
-            self.events.append(text)
-            self._spoken.notify_all()
-
-    def heard(self, beginning: str) -> bool:
-        return any(text.startswith(beginning) for text in self.events)
-
-    def wait_for(self, beginning: str) -> None:
-        """In another thread than the loop's."""
-        with self._spoken:
-            self._spoken.wait_for(lambda: self.heard(beginning), PATIENCE_S)
 
 
 class Patient:
@@ -112,23 +81,9 @@ class Patient:
 
 
 def run(
-    policy: Patient,
-    store: Path,
-    display: Signal,
-    *settings: str,
-    catalogue: Catalogue = CATALOGUE,
+    policy: Patient, store: Path, signal: Signal, *settings: str, catalogue: Catalogue = CATALOGUE
 ) -> Grown:
-    told = (*SMALL, *PATIENT, f"kernels.store={store}", *settings)
-    return grow(
-        replace(circle(), loss_fn=policy.loss),
-        sites=["1"],
-        epochs=EPOCHS,
-        max_params=200,
-        policy=policy,
-        settings=told,
-        display=display,
-        catalogue=catalogue,
-    )
+    return grown_circle(policy, signal, EPOCHS, f"kernels.store={store}", *settings, catalogue=catalogue)
 
 
 def weights(grown: Grown) -> dict[str, Tensor]:

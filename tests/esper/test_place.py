@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from actors.keeping import Keeper
+from contracts.emergency import EmergencyState, Level
 from contracts.growth import GrowthView
 from contracts.messages import SystemState
 from esper import place
 from esper.checkpoint.lock import holding
 from esper.checkpoint.store import CheckpointStore
 from esper.errors import BadSetup
+from esper.forced import note
 from esper.moment import Moment
 from esper.resume import CPU, FROM_HERE, LAST_BITS
 from esper.session import Grown, grow
@@ -108,6 +110,23 @@ def test_a_resumed_run_has_the_moments_besides_that_are_on_the_disk(monkeypatch:
     run("checkpoint.keep=100", "checkpoint.boundaries=3", resume=folder)
     assert len(there) > 3
     assert tuple(found) == there[-3:]
+
+
+def test_what_an_operator_forced_behind_the_newest_checkpoint_holds_in_a_resumed_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, begin = broken_off(5), Keeper.begin
+    note(folder, EmergencyState(floor=Level.ELEVATED, orders=1))
+    found: list[EmergencyState] = []
+
+    def begun(self: Keeper, moment: Moment, before: Iterable[Moment] = ()) -> None:
+        found.append(moment.memories.emergency)
+        begin(self, moment, before)
+
+    monkeypatch.setattr(Keeper, "begin", begun)
+    rest = run("checkpoint.keep=100", resume=folder)
+    assert [(one.floor, one.orders) for one in found] == [(Level.ELEVATED, 1)]
+    assert rest.report.ended.kind == "finished"
 
 
 def test_without_any_checkpoint_the_run_begins_anew_in_its_folder() -> None:

@@ -1,19 +1,17 @@
 """Claims about resuming a run in trouble: after any boundary it is the run that was never interrupted."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from unittest import mock
 
 import msgspec
 import pytest
 
-from actors.company import Company, Outcome, Play, Surroundings
-from actors.oona.memory import MemoryBus
-from actors.oona.topics import run_topics
-from actors.runtime import InlineThreads, LoopClock
-from actors.runtime.governor import Governor
+from actors.company import Company, Outcome
+from actors.play import Play, play_of
+from actors.runtime import LoopClock
 from actors.runtime.simulation import run_simulated
 from contracts.messages import WallNs
 from contracts.report import ResumeFacts
@@ -23,7 +21,8 @@ from esper.checkpoint.store import Checkpoint
 from esper.moment import Memories, Moment, from_checkpoint, to_checkpoint
 from esper.place import about_run, recall
 from esper.tolaria.trainer import Timekeeping
-from tests.actors.fakes import Spectator, VirtualLane
+from tests.actors.fakes import Spectator
+from tests.actors.staging import surroundings
 from tests.esper.tolaria.runs import same_value
 from tests.esper.troubles import EPOCHS, MET, Scripted, catalogue, config, met_at, operated, task
 
@@ -75,12 +74,7 @@ class Process:
         return self
 
     async def _perform(self, turns: int) -> Outcome:
-        loop = asyncio.get_running_loop()
-        clock = Standing(loop)
-        bus = MemoryBus(run_topics(), clock)
-        around = Surroundings(
-            clock, bus, VirtualLane(), Governor(), random.Random(0), loop.time, InlineThreads()
-        )
+        around = surroundings(clock=Standing(asyncio.get_running_loop()))
         company = Company(self._play(), around)
         keep = company.keeper.keep
 
@@ -90,24 +84,17 @@ class Process:
             if len(self.moments) == turns:
                 company.halt("this was enough")
 
-        company.keeper.keep = kept  # type: ignore[method-assign]
-        outcome = await company.perform()
-        await bus.close()
+        with mock.patch.object(company.keeper, "keep", kept):
+            outcome = await company.perform()
+        await around.bus.close()
         return outcome
 
     def _play(self) -> Play:
         parts, start = self.parts, self.start
-        return Play(
-            run_id="troubled",
-            config=parts.config,
-            facts=RunFacts("troubled", parts.policy.name, parts.config.run.seed, "nowhere", epochs=EPOCHS),
-            training=parts.trainer,
-            samples=parts.trainer.samples,
-            engine=parts.engine,
-            controller=parts.controller,
-            observation=parts.observation,
-            names={},
-            display=Spectator(),
+        run = parts.config.run
+        facts = RunFacts("troubled", parts.policy.name, run.seed, "nowhere", epochs=EPOCHS)
+        return replace(
+            play_of(parts, "troubled", facts, Spectator()),
             stock=parts.stock,
             start=start,
             before=lambda: self.before,

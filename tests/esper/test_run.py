@@ -157,7 +157,7 @@ def running(out: Path, *arguments: str, **options: object) -> Iterator[subproces
 
 def wait_for_training(out: Path) -> None:
     """Until a run under `out` writes its event log."""
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 200
     while not has_told(out):
         assert time.monotonic() < give_up
         time.sleep(0.05)
@@ -171,7 +171,7 @@ def test_a_signal_while_torch_loads_ends_the_process_in_one_line(
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Esper")
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert said == "esper: interrupted before the run was complete\n"
     assert not (tmp_path / "runs").exists()
@@ -279,7 +279,7 @@ def test_ctrl_c_ends_a_run_cleanly_with_its_report_written(tmp_path: Path) -> No
     with running(runs, "--gflop", "100", "--set", f"kernels.store={store}") as process:
         wait_for_training(runs)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
     assert process.returncode == INTERRUPTED, err
     assert "Traceback" not in err
     assert read(run_folder(runs) / "report.json").ended.kind == "interrupted"
@@ -301,7 +301,7 @@ def test_a_second_ctrl_c_ends_the_process_and_gives_the_terminal_back(pause_s: f
         process.send_signal(signal.SIGINT)
         time.sleep(pause_s)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=120)
     reader.join()
     assert process.returncode == INTERRUPTED
     assert "Traceback" not in err

@@ -30,9 +30,12 @@ from esper.tamiyo.action import Action, Wait
 from esper.tamiyo.baselines import NeverGrow
 from esper.tolaria.task import Task, Tensors, class_accuracy
 from tests.actors.oona.redis_server import RedisServer
+from tests.esper.unhurried import TIMES
 from tests.hosts import HOSTS, Host
 
 SMALL = ("train.epoch_steps=3", "train.batch_size=20")
+DECIDES = ("budgets.tamiyo_inference_ms=60000", "budgets.epoch_boundary_ms=60000")
+"""No decision comes too late, however busy the machine."""
 
 
 def circle(spoil: bool = False) -> Task:
@@ -111,7 +114,11 @@ def test_a_bus_that_can_not_be_had_is_refused_before_anything_is_written() -> No
 
 
 @pytest.mark.parametrize("inside_a_loop", [False, True])
-def test_a_model_of_ones_own_grows_on_a_redis_too(redis_server: RedisServer, inside_a_loop: bool) -> None:
+def test_a_model_of_ones_own_grows_on_a_redis_too(
+    redis_server: RedisServer, inside_a_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in TIMES:
+        monkeypatch.setattr(f"{module}.{name}", value)
     settings = (*SMALL, f"run.bus={redis_server.address}")
 
     def growing() -> Grown:
@@ -186,6 +193,104 @@ def test_a_loss_of_more_than_one_number_is_refused() -> None:
 def test_an_accuracy_that_fails_is_refused() -> None:
     said = refused(replace(circle(), accuracy_fn=lambda a, b: (a.argmax(1) == b).double()))
     assert said.startswith("the accuracy is not to be had: ")
+
+
+def with_split(split: str, inputs: Tensor | None = None, targets: Tensor | None = None) -> Task:
+    """The circle with another split of this name."""
+    task = circle()
+    data: Tensors = getattr(task, split)
+    return replace(
+        task,
+        **{
+            split: Tensors(
+                data.inputs if inputs is None else inputs, data.targets if targets is None else targets
+            )
+        },
+    )
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_every_split_has_to_fit_the_model_and_its_loss(split: str) -> None:
+    data: Tensors = getattr(circle(), split)
+    said = refused(with_split(split, inputs=torch.randn(len(data), 3)))
+    assert said.startswith(f"the model does not accept the {split} inputs: mat1 and mat2 shapes")
+    targets = data.targets.clone()
+    targets[-1] = 7
+    said = refused(with_split(split, targets=targets))
+    assert (
+        said
+        == f"the loss does not accept outputs and targets of the {split} data: Target 7 is out of bounds."
+    )
+    assert refused(with_split(split, data.inputs[:0], data.targets[:0])).startswith(
+        f"the {split} split is empty"
+    )
+
+
+def test_a_label_that_is_out_of_range_anywhere_in_the_training_data_is_refused() -> None:
+    targets = circle().train.targets.clone()
+    targets[len(targets) // 2] = -3
+    assert refused(with_split("train", targets=targets)).endswith("Target -3 is out of bounds.")
+
+
+def test_a_model_with_nothing_to_train_is_refused() -> None:
+    task = circle()
+    task.model.requires_grad_(False)
+    assert refused(task) == (
+        "the model has no parameter to train; at least one has to have requires_grad, and none has"
+    )
+    next(iter(task.model.parameters())).requires_grad_(True)
+    assert grow(task, sites=["1"], epochs=1, settings=SMALL).report.ended.kind == "finished"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_with_weights_that_are_no_numbers_is_refused(value: float) -> None:
+    task = circle()
+    task.model.get_parameter("2.bias").data[1] = value
+    with pytest.raises(
+        BadSetup, match=r"^2\.bias of the model holds NaN or infinity; give it finite numbers"
+    ):
+        grow(task, sites=["1"], epochs=2, settings=SMALL)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_buffer_may_hold_infinity_but_not_nan() -> None:
+    task = circle()
+    task.model.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
+    assert grow(task, sites=["1"], epochs=1, settings=SMALL).report.ended.kind == "finished"
+    task = circle()
+    task.model.register_buffer("mask", torch.tensor([0.0, float("nan")]))
+    with pytest.raises(BadSetup, match=r"^mask of the model holds NaN; give it finite"):
+        grow(task, sites=["1"], epochs=1, settings=SMALL)
+
+
+class Counting(nn.Module):
+    """Scales by how often it was called in training; the count is a buffer, or torch knows nothing of it."""
+
+    count: int | Tensor
+
+    def __init__(self, kept: bool) -> None:
+        super().__init__()
+        if kept:
+            self.register_buffer("count", torch.zeros(()))
+        else:
+            self.count = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.count = self.count + 1
+        return F.dropout(x * (1 + 0.01 * self.count), 0.3, self.training)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_model_that_counts_its_passes_has_to_do_it_in_a_buffer(kept: bool) -> None:
+    body = [nn.Linear(2, 3), nn.ReLU(), Counting(kept), nn.Linear(3, 2)]
+    task = replace(circle(), model=nn.Sequential(*body))
+    if kept:
+        assert grow(task, sites=["1"], epochs=1, settings=SMALL).report.ended.kind == "finished"
+        return
+    assert refused(task).startswith(
+        "the model computes something else when it is called again on the same input"
+    )
 
 
 def test_no_parameters_at_most_is_not_the_same_as_nothing_said() -> None:
@@ -304,7 +409,7 @@ def test_a_network_whose_judgement_hangs_is_left_unjudged_and_the_run_halts() ->
             over.set()
 
     task = replace(circle(), fresh=hang)
-    settings = [*SMALL, "emergency.step_stall_s=1"]
+    settings = [*SMALL, "emergency.step_stall_s=3"]
     grown = grow(task, sites=["1"], epochs=2, settings=settings, display=Watching())
     assert over.is_set()
     assert grown.report.ended.kind == "halted"
@@ -321,9 +426,8 @@ def test_a_network_whose_judgement_hangs_is_left_unjudged_and_the_run_halts() ->
 def test_a_model_of_ones_own_is_grown_in_place() -> None:
     task = circle()
     before = sum(p.numel() for p in task.model.parameters())
-    grown = grow(
-        task, sites=["1"], epochs=20, max_params=200, settings=["train.batch_size=20", "run.policy=random"]
-    )
+    settings = ["train.batch_size=20", "run.policy=random", *DECIDES]
+    grown = grow(task, sites=["1"], epochs=20, max_params=200, settings=settings)
     assert grown.model is task.model
     assert grown.report.final.params > before
     assert (grown.folder / "report.html").exists()
@@ -342,7 +446,7 @@ def test_a_policy_of_ones_own_decides() -> None:
             return Wait()
 
     policy = Counting()
-    grown = grow(circle(), sites=["1"], epochs=5, settings=SMALL, policy=policy)
+    grown = grow(circle(), sites=["1"], epochs=5, settings=[*SMALL, *DECIDES], policy=policy)
     assert policy.asked == 4
     assert grown.report.policy == "counting / mine"
     assert grown.folder.name.startswith("Sequential-counting-mine-s0-")
@@ -357,7 +461,7 @@ def test_every_kind_of_host_grows_in_a_whole_run(host: Host) -> None:
     settings = [
         "run.policy=random", "train.epoch_steps=4", "train.batch_size=16", "train.learning_rate=0.003",
         "growth.path.probation_epochs=2",
-        "budgets.tamiyo_inference_ms=1000", "budgets.epoch_boundary_ms=1000",
+        *DECIDES,
     ]  # fmt: skip
     grown = grow(task, sites=host.sites, epochs=20, settings=settings)
     assert grown.report.ended.kind == "finished"

@@ -92,6 +92,11 @@ def test_layouts_of_file_and_command_line_are_joined(tmp_path: Path) -> None:
             "train.batch_size=true",
             "train.batch_size = true is refused; it takes a whole number of at least 1",
         ),
+        (
+            "run.seed=9223372036854775808",
+            "run.seed = 9223372036854775808 is refused; "
+            "it takes a whole number from 0 to 9223372036854775807",
+        ),
         ("train.decay_from=1.5", "train.decay_from = 1.5 is refused; it takes a number from 0 to 1"),
         ("growth.issuers=[]", "growth.issuers = [] is refused; it takes a list of text, at least 1"),
         ("train.learning_rate=nan", "train.learning_rate = nan is refused; it takes a number above 0"),

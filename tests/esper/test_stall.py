@@ -22,10 +22,13 @@ from esper.stall import Stalled
 from esper.tamiyo.action import Action, Germinate, Wait
 from esper.tamiyo.passage import due
 from esper.tolaria.results import Suspect
-from tests.esper.test_pipeline import PATH, PATIENT
+from tests.esper.listening import PATIENT
+from tests.esper.test_pipeline import PATH
 from tests.esper.test_session import SMALL, circle
 from tests.esper.tolaria.test_probe import asking, trained
 
+STILL_S = 2.0
+"""Seconds that what is to hang hangs."""
 TEXT = "the training thread has stood still for 60.00 s"
 
 
@@ -133,10 +136,11 @@ class Opener(Silent):
 
 
 def run(folder: Path, policy: Stubborn, resume: Path | None = None) -> Grown:
+    """Only what is to hang is given up soon."""
     settings = (
         *SMALL,
         f"run.out={folder}",
-        "emergency.step_stall_s=1",
+        f"emergency.step_stall_s={STILL_S if resume is None else 200}",
         "checkpoint.every_s=0",
         "kernels.prefetch=false",
         "growth.shadow_every=1",

@@ -155,7 +155,7 @@ def test_a_real_run_is_steered_from_another_process(
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         try:
-            shown = iter(partial(following(run.stdout).get, timeout=60), None)
+            shown = iter(partial(following(run.stdout).get, timeout=200), None)
             next(line for line in shown if line["kind"] == "progress" and line["epoch"])
             (folder,) = tmp_path.iterdir()
 
@@ -173,7 +173,7 @@ def test_a_real_run_is_steered_from_another_process(
             assert say("halt")[0] == 0
             finish = next(line for line in shown if line["kind"] == "finish")
             assert finish["ended"] == {"kind": "halted", "reason": "forced by operator", "complete": False}
-            assert run.wait(60) == 3
+            assert run.wait(200) == 3
             assert main(["steer", str(folder), "status"]) == 2
             assert not (folder / "control.sock").exists()
         finally:

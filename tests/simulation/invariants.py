@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from actors.deciding import SURVEY_DEADLINE_S
+from actors.ending import LAST_WRITE_S
 from actors.kasmina import Commit
 from actors.lane import JobFailed
 from actors.runtime import ActorState
-from actors.tolaria import LAST_WRITE_S, Finalised
 from actors.turn import Turned
+from actors.workplace import Finalised
 from contracts import topics
 from contracts.control import Decided
 from contracts.growth import SeedRecord
@@ -21,7 +22,7 @@ from tests.simulation.storm import Kind
 from tests.simulation.trace import Violation, ensure
 
 if TYPE_CHECKING:
-    from tests.simulation.play import Played, Stage
+    from tests.simulation.scene import Played, Scene
 
 BOUNDARY_S = 0.025
 """Virtual seconds from the end of a turn to the next: both deadlines, the sweeper's tick, a rest."""
@@ -33,61 +34,61 @@ ACTORS_S = 25.0
 """Virtual seconds in which six actors are stopped, each cancelled at the worst."""
 
 
-def after_step(stage: "Stage") -> None:
+def after_step(scene: "Scene") -> None:
     """What must hold at every moment."""
-    now_s, lane = stage.loop.time(), stage.lane
+    now_s, lane = scene.loop.time(), scene.lane
     if lane.broken is not None:
         raise Violation(f"in the lane: {lane.broken}")
-    ensure(not stage.strays, f"an error reached nobody: {stage.strays}")
-    if lane.idle_since_s is not None and lane.jobs and not stage.company.concluded and not stage.weather.cut:
+    ensure(not scene.strays, f"an error reached nobody: {scene.strays}")
+    if lane.idle_since_s is not None and lane.jobs and not scene.company.concluded and not scene.weather.cut:
         idle_s = now_s - lane.idle_since_s
-        allowed_s = _allowed_s(stage) + stage.weather.stalled_s - stage.stalled_at_delivery_s
+        allowed_s = _allowed_s(scene) + scene.weather.stalled_s - scene.stalled_at_delivery_s
         ensure(idle_s <= allowed_s, f"a boundary has not ended after {idle_s:.4f} s")
-    _moment(stage)
-    _writes(stage)
-    halted = stage.weather.halted_at_s
-    if halted is not None and not stage.company.concluded and not stage.weather.cut:
-        ensure(now_s - halted <= STOP_S + stage.weather.stalled_s, "a run that was told to stop goes on")
+    _moment(scene)
+    _writes(scene)
+    halted = scene.weather.halted_at_s
+    if halted is not None and not scene.company.concluded and not scene.weather.cut:
+        ensure(now_s - halted <= STOP_S + scene.weather.stalled_s, "a run that was told to stop goes on")
 
 
-def _allowed_s(stage: "Stage") -> float:
+def _allowed_s(scene: "Scene") -> float:
     """Virtual seconds that may pass between the end of the last job and the next."""
-    if isinstance(stage.lane.last, JobFailed) or stage.weather.sent_back:
+    if isinstance(scene.lane.last, JobFailed) or scene.weather.sent_back:
         return WAY_BACK_S
-    if isinstance(stage.lane.last, Turned) and stage.lane.last.finished:
+    if isinstance(scene.lane.last, Turned) and scene.lane.last.finished:
         return SURVEY_DEADLINE_S + BOUNDARY_S  # the last reports come to the disk
-    return LAST_WRITE_S + BOUNDARY_S if isinstance(stage.lane.last, Finalised) else BOUNDARY_S
+    return LAST_WRITE_S + BOUNDARY_S if isinstance(scene.lane.last, Finalised) else BOUNDARY_S
 
 
-def _writes(stage: "Stage") -> None:
+def _writes(scene: "Scene") -> None:
     """What goes to the disk has happened; and nobody concludes while it goes there."""
-    keeper, recorder = stage.company.keeper, stage.company.witness.recorder
+    keeper, recorder = scene.company.keeper, scene.company.witness.recorder
     moment = keeper._writing
-    if moment is not None and moment is not stage.writing:
+    if moment is not None and moment is not scene.writing:
         went_back = len(moment.memories.witness.recorded.rollbacks)
         undone = went_back < len(recorder.recorded.rollbacks)
         ensure(not undone, f"the moment of epoch {moment.epoch} goes to the disk, and was undone")
-    stage.writing = moment
-    ensure(not stage.company.failed, stage.company.failed)
-    if stage.company.concluded and stage.concluded_at_s is None and not stage.weather.cut:
-        stage.concluded_at_s = stage.loop.time()
-        waited_s = stage.concluded_at_s - stage.last_job_s
+    scene.writing = moment
+    ensure(not scene.company.failed, scene.company.failed)
+    if scene.company.concluded and scene.concluded_at_s is None and not scene.weather.cut:
+        scene.concluded_at_s = scene.loop.time()
+        waited_s = scene.concluded_at_s - scene.last_job_s
         ensure(not keeper.writing or waited_s >= LAST_WRITE_S, "concluded while the last moment was written")
 
 
-def _moment(stage: "Stage") -> None:
+def _moment(scene: "Scene") -> None:
     """Both halves of a moment are of one boundary."""
-    moments = stage.company.keeper.moments
-    if not moments or moments[-1] is stage.newest or stage.weather.lost_commits:
+    moments = scene.company.keeper.moments
+    if not moments or moments[-1] is scene.newest or scene.weather.lost_commits:
         return
-    stage.newest = moment = moments[-1]
+    scene.newest = moment = moments[-1]
     epochs = [one.epoch for one in moments]
     ensure(epochs == sorted(set(epochs)), f"the moments in memory are of the epochs {epochs}")
     snapshot = moment.snapshot
     assert isinstance(snapshot, Kept)
     ensure(snapshot.epoch == moment.epoch, f"a moment of {moment.epoch} with a trainer of {snapshot.epoch}")
     _agree(moment.memories.engine.records, snapshot.records, f"in the moment of epoch {moment.epoch} ")
-    if Kind.REPORTS not in stage.weather.storm.kinds:
+    if Kind.REPORTS not in scene.weather.storm.kinds:
         told, decided = moment.memories.windows.epoch, max(0, moment.epoch - 1)
         ensure(told == decided, f"the moment of epoch {moment.epoch} has the windows of epoch {told}")
     recorded = [facts.epoch for facts in moment.memories.witness.recorded.epochs]
@@ -102,10 +103,10 @@ def _agree(engine: Iterable[SeedRecord], trainer: Mapping[str, SeedRecord], wher
         ensure(retired or held.get(seed_id) == record, f"{where}engine and trainer differ about {seed_id}")
 
 
-def now_and_then(stage: "Stage") -> None:
+def now_and_then(scene: "Scene") -> None:
     """What must hold at every moment and is too dear to look at after each step."""
-    ensure(stage.company.bus.metrics().closes(), "the ledger of the bus does not close")
-    for actor in stage.company.system.snapshot().actors:
+    ensure(scene.company.bus.metrics().closes(), "the ledger of the bus does not close")
+    for actor in scene.company.system.snapshot().actors:
         for lane in (actor.normal, actor.urgent):
             ensure(lane.depth <= lane.capacity, f"{actor.name} holds {lane.depth} of {lane.capacity}")
 

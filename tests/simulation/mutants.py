@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+from actors.boundary import OpenBoundary
 from actors.keeping import Keeper
-from actors.tolaria import Tolaria
-from actors.turn import Turned
+from actors.preparing import Preparations
 from actors.witness import RunWitness
 from esper.tolaria.snapshot import Snapshot
 from tests.simulation.play import Failed, simulate
@@ -43,10 +43,10 @@ class Mutant:
         return ""
 
 
-_keep = Tolaria._keep
+_keep = Preparations.keep
 
 
-def _keep_whatever_is_remembered(self: Tolaria, epoch: int, kept: Snapshot | None) -> None:
+def _keep_whatever_is_remembered(self: Preparations, epoch: int, kept: Snapshot | None) -> None:
     """The memories are taken for those of this boundary, of whichever they are."""
     self._prepared = replace(self._prepared, epoch=max(0, epoch - 1))
     _keep(self, epoch, kept)
@@ -60,24 +60,22 @@ def _record_goes_on(self: RunWitness, memory: object, facts: object) -> None:
     """After a rollback the record stays as it was."""
 
 
-_settle = Tolaria._settle
+_settle = OpenBoundary.settle
 
 
-def _settle_twice(self: Tolaria, turned: Turned) -> None:
+def _settle_twice(self: OpenBoundary) -> None:
     """A boundary is not taken off the desk once it is settled."""
     deciding = self._deciding
-    _settle(self, turned)
-    if turned.finished:
-        self._deciding = deciding
-        _settle(self, turned)
+    _settle(self)
+    self._deciding = deciding
 
 
 MUTANTS = (
     Mutant(
         "memories of another boundary",
         "a moment is put together from halves of two boundaries",
-        Tolaria,
-        "_keep",
+        Preparations,
+        "keep",
         _keep_whatever_is_remembered,
         "in the moment of epoch",
         9,
@@ -102,9 +100,9 @@ MUTANTS = (
     ),
     Mutant(
         "settled twice",
-        "the last boundary is recorded once more at the end",
-        Tolaria,
-        "_settle",
+        "a boundary is recorded once more at the end of its turn",
+        OpenBoundary,
+        "settle",
         _settle_twice,
         "epoch recorded more than once",
         12,

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from actors.company import Company
 from actors.kasmina import Commit
 from actors.nissa.nissa import Refresh
 from actors.oona.errors import BusError
@@ -19,6 +19,9 @@ from tests.simulation.players import JumpingClock
 from tests.simulation.storm import Kind, Storm
 from tests.simulation.trace import Trace
 
+if TYPE_CHECKING:
+    from tests.simulation.scene import WatchedCompany
+
 SPAN_S = 3.0
 """Most faults fall into the first seconds; a run of 24 epochs takes about two."""
 FORCED = (EmergencyLevel.ELEVATED, EmergencyLevel.CONSERVATIVE, EmergencyLevel.CONSERVATIVE)
@@ -29,7 +32,7 @@ class Weather:
     """The faults that come from outside the actors; `stalls_s` sums what the loop stood still."""
 
     storm: Storm
-    company: Company
+    company: "WatchedCompany"
     clock: JumpingClock
     trace: Trace
     loop: SimulatedLoop

@@ -26,7 +26,7 @@ class Address:
             kind = self._settings.pop("connection_class", Connection)
             assert isinstance(kind, type)
             self._kind: Callable[..., AbstractConnection] = kind
-            self.connection(1.0)
+            self.connection()
         except (ValueError, TypeError) as error:
             reason = masked(str(error))
             raise BusUnfitError(
@@ -54,13 +54,14 @@ class Address:
         user = quote(user, safe="") if self.has_password else user and "user"
         return f"{self._scheme}://{user}:password@{'/path' if self._scheme == 'unix' else 'host:port'}"
 
-    def connection(self, connect_timeout_s: float) -> AbstractConnection:
-        """A new one, not yet connected: no retries, no health checks, no timeouts but the one given."""
+    def connection(self) -> AbstractConnection:
+        """A new one, not yet connected: no retries, no health checks and no timeouts; who connects has a
+        deadline of its own."""
         return self._kind(
             **{
                 **self._settings,
                 "socket_timeout": None,
-                "socket_connect_timeout": connect_timeout_s,
+                "socket_connect_timeout": None,
                 "retry": None,
                 "retry_on_timeout": False,
                 "health_check_interval": 0,

@@ -1,4 +1,5 @@
-"""The bell: a connection of its own on which the server says that something came to wait, or room came free.
+"""The bell: a connection of its own on which the server says that something came to wait, that room came
+free, or that a new signature is wanted.
 
 It may miss a ring; the bus's ticks are the net beneath. It has no timeout: what does not ring says nothing.
 """
@@ -17,10 +18,11 @@ from actors.oona.redis.options import RedisOptions
 
 MESSAGE: Final = "m"
 ROOM: Final = "r"
+ANEW: Final = "s"
 
 
 class Bell:
-    """`on_ring` gets `m` or `r` and the topic; `on_all` is called when rings may have been missed."""
+    """`on_ring` gets `m`, `r` or `s` and the topic; `on_all` is called when rings may have been missed."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class Bell:
     async def _run(self) -> None:
         rest_s = self._options.backoff_first_s
         while True:
-            self._connection = self._address.connection(self._options.deadline_s)
+            self._connection = self._address.connection()
             try:
                 async with asyncio.timeout(2 * self._options.deadline_s):
                     await self._subscribe(self._connection)

@@ -17,7 +17,7 @@ from actors.oona.metrics import BusMetrics, LinkRow
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.priority import Priority
 from actors.oona.redis.address import Address
-from actors.oona.redis.bell import MESSAGE, Bell
+from actors.oona.redis.bell import ANEW, MESSAGE, Bell
 from actors.oona.redis.call import Ask, Call, Order
 from actors.oona.redis.clock import ServerClock
 from actors.oona.redis.figures import NEVER, metrics
@@ -104,7 +104,9 @@ class RedisBus:
         self._numbers = count(1)
         self._client = client
         self._head = NEVER
-        self._house = House(self.link, self.clock, self.post, list(topics), config, options)
+        self._house = House(
+            self.link, self.clock, self.post, list(topics), config, options, self.inbox.turned_out
+        )
         self._closed = False
 
     async def _open(self) -> None:
@@ -297,6 +299,8 @@ class RedisBus:
         try:
             with suppress(RefusedError, ClosedError, TimeoutError):
                 async with asyncio.timeout(self._options.drain_s):
+                    if self.post.outbox.queued:  # it may be that the server is there again in a moment
+                        await self.link.risen(self._options.drain_s)
                     await self._drain()
         finally:
             await self._end()
@@ -364,6 +368,8 @@ class RedisBus:
             for subscription in self._house.subscriptions:
                 if topic in subscription.topics:
                     subscription.ring()
+        elif kind == ANEW:
+            self.post.wanted_anew(topic)
         else:
             self.post.room(topic)
 

@@ -6,7 +6,9 @@ the answer gets an error instead, and nobody uses the connection again.
 
 import asyncio
 from collections import deque
-from typing import TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
 
@@ -17,6 +19,8 @@ from actors.oona.redis.wire import pack
 from contracts.address import masked
 
 Answer: TypeAlias = "bytes | int | list[Answer] | None"
+STOOD_STILL: Final = 0.2
+"""Share of the slack by which a timer comes too late if this process stood still."""
 
 
 class LostError(Exception):
@@ -45,7 +49,7 @@ class Exchange:
     def __init__(self, address: Address, options: RedisOptions) -> None:
         self._address = address
         self._options = options
-        self._connection = address.connection(options.deadline_s)
+        self._connection = address.connection()
         self._transport: asyncio.WriteTransport | None = None
         self._due_s: deque[float] = deque()  # of all that is not answered yet
         self._timer: asyncio.TimerHandle | None = None  # for the first of them
@@ -55,7 +59,7 @@ class Exchange:
     async def connect(self) -> None:
         """Raises LostError or, if the server won't have us, BusUnfitError."""
         try:
-            async with asyncio.timeout(self._options.deadline_s):
+            async with in_time(self._options):
                 await self._connection.connect()  # type: ignore[no-untyped-call]
         except AuthenticationError as error:
             raise BusUnfitError(
@@ -131,14 +135,38 @@ class Exchange:
 
     def _deadline(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         """Cut; but if it was us who were late, leave time to read an answer that lies there already."""
-        slack_s = self._options.slack_s
-        if not self._late and loop.time() - due_s > slack_s / 5:
+        if not self._late and _stood_still(loop.time() - due_s, self._options):
             self._late = True
-            self._timer = loop.call_later(slack_s, self._deadline, loop, due_s)
+            self._timer = loop.call_later(self._options.slack_s, self._deadline, loop, due_s)
             return
         self._overdue = True
         if self._transport is not None:
             self._transport.abort()
+
+
+@asynccontextmanager
+async def in_time(options: RedisOptions) -> AsyncIterator[None]:
+    """The block has until the deadline, and the slack too if it was this process that was late.
+
+    Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    due_s = loop.time() + options.deadline_s
+    async with asyncio.timeout(None) as limit:
+
+        def due() -> None:
+            now_s = loop.time()
+            limit.reschedule(now_s + (options.slack_s if _stood_still(now_s - due_s, options) else 0.0))
+
+        timer = loop.call_at(due_s, due)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _stood_still(late_s: float, options: RedisOptions) -> bool:
+    """Whether a timer that came so late says that this process could not go on."""
+    return late_s > STOOD_STILL * options.slack_s
 
 
 def _said(error: Exception) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.oona.priority import Priority
 from actors.oona.redis.envelopes import Unwrapping, rest_of, wrap
@@ -33,7 +34,7 @@ from contracts.signing.admission import Admission
 from contracts.signing.header import NONCE_BYTES
 from contracts.signing.keyring import Keyring
 from contracts.signing.refusal import SignatureRefused
-from contracts.signing.rules import topic_rules
+from contracts.signing.rules import Rule, topic_rules
 from contracts.signing.signer import Signer
 from contracts.wire import WireError
 
@@ -53,6 +54,10 @@ KINDS: Final[dict[BusMessageType, type[msgspec.Struct]]] = {
 _KIND_OF: Final = {struct: kind for kind, struct in KINDS.items()}
 
 
+_RECORDED: Final = {name: replace(rule, rule=Rule.INFORMS) for name, rule in topic_rules().items()}
+"""What holds for who only takes down or shows what it hears."""
+
+
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """As read from an entry; an empty signature is none."""
 
@@ -62,6 +67,15 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 class FrameCodec(Protocol):
     """What is refused on the way in raises WireError or SignatureRefused, both of them ValueErrors."""
+
+    @property
+    def admission(self) -> Admission | None:
+        """What remembers signed frames; None where nothing is ever signed."""
+
+    @property
+    def recording(self) -> Admission | None:
+        """The same for who only records. It is remembered apart: what was admitted there may be hours old,
+        and who acts is not to take it for a repeat."""
 
     def encode(self, topic: str, event_id: str, priority: Priority, message: msgspec.Struct) -> bytes:
         """The envelope. Raises WireError."""
@@ -80,10 +94,12 @@ class FrameCodec(Protocol):
         frame: Frame,
         taken_ns: int,
         past: bool = False,
+        records: bool = False,
     ) -> msgspec.Struct:
         """The message of an entry that the server took at `taken_ns`.
 
-        `past`: somebody looks back at it (history, dead letters), so its age and its nonce say nothing."""
+        `past`: somebody looks back at it (history, dead letters), so its age and its nonce say nothing.
+        `records`: who reads it takes it down and does nothing else, whatever its topic is for others."""
 
 
 class LeylineFrames:
@@ -98,6 +114,7 @@ class LeylineFrames:
     ) -> None:
         """`ValueError` if the sender's name can't be written in a signature."""
         self.admission = Admission(keyring, topic_rules(), clock.wall_ns())
+        self.recording = Admission(keyring, _RECORDED, clock.wall_ns())
         self._signer = None if keyring is None else Signer(keyring, sender, random_bytes, clock.wall_ns)
         self._sender = sender
         self._clock = clock
@@ -147,6 +164,7 @@ class LeylineFrames:
         frame: Frame,
         taken_ns: int,
         past: bool = False,
+        records: bool = False,
     ) -> msgspec.Struct:
         keyring = self.admission.keyring
         if keyring is None:
@@ -155,10 +173,11 @@ class LeylineFrames:
             sender = keyring.verify(frame.envelope, frame.signature).sender
             return self._read(topic, event_id, priority, frame.envelope, sender)
         now_ns = self._clock.wall_ns()
-        judged = self.admission.judge(event_id, topic, frame.envelope, frame.signature, now_ns, taken_ns)
+        admission = self.recording if records else self.admission
+        judged = admission.judge(event_id, topic, frame.envelope, frame.signature, now_ns, taken_ns)
         message = self._read(topic, event_id, priority, frame.envelope, judged.admitted.sender)
         # Only now: a copy under another's name is not to pass for the true one.
-        self.admission.remember(judged)
+        admission.remember(judged)
         return message
 
     def _read(

@@ -1,6 +1,7 @@
 """Housekeeping of the bus on Redis: rounds on the server, signs of life, a look at its books now and then."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -17,11 +18,13 @@ from actors.runtime.clock import Clock
 
 _STATS: Final = decoder(list[TopicStats])
 _MOVED: Final = decoder(tuple[int, bool, int])
+_COUNT: Final = decoder(int)
 _THERE: Final = decoder(list[bool])
 
 
 class House:
-    """`subscriptions` are all that were made here; `stats` is what the server's books last said."""
+    """`subscriptions` are all that were made here; `stats` is what the server's books last said. `turned_out`
+    is told how many entries came in past the bus."""
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class House:
         topics: list[str],
         config: BusConfig,
         options: RedisOptions,
+        turned_out: Callable[[int], None],
     ) -> None:
         self.subscriptions: list[RedisSubscription] = []
         self.stats: list[TopicStats] = []
@@ -40,6 +44,7 @@ class House:
         self._topics = topics
         self._config = config
         self._options = options
+        self._turned_out = turned_out
         self._due: dict[str, float] = {}
         self._first_topic = 0
 
@@ -78,12 +83,25 @@ class House:
             self._beat()
         if self._is_due("reclaim", self._options.reclaim_s):
             self._link.submit(Order(("reclaim", names)))
+        if self._is_due("strange", self._options.strange_s):
+            self._turn_out()
         (_, more, server_ms), _ = await tick.answer
         if isinstance(self._clock, ServerClock):
             self._clock.check(server_ms / 1e3, self._clock.monotonic() - asked_s)
         if self._is_due("stats", self._options.stats_s):
             await self.ask_stats()
         return more
+
+    def _turn_out(self) -> None:
+        """A look for what came in past the bus."""
+        ask = Ask(("strange", self._topics), _COUNT)
+
+        def answered(answer: "asyncio.Future[tuple[int, list[bytes]]]") -> None:
+            if not answer.cancelled() and answer.exception() is None:
+                self._turned_out(answer.result()[0])
+
+        ask.answer.add_done_callback(answered)
+        self._link.submit(ask)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now_s = self._clock.monotonic()

@@ -13,9 +13,13 @@ from actors.oona.redis.frames import Frame, FrameCodec
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.settled import Settled
+from actors.oona.redis.unfresh import Unfresh
 from actors.oona.redis.wire import Taken
 from actors.runtime.clock import Clock
+from contracts.wire import WireError
 
+UNKNOWN_ENTRY: Final = "unknown_entry"
+"""Why an entry is refused that did not come in through the bus."""
 _PRIORITIES: Final = {int(each): each for each in Priority}
 
 
@@ -25,6 +29,8 @@ class Unreadable(msgspec.Struct, frozen=True):
     error: str
     size: int
     """Bytes of its envelope."""
+    waits: bool = False
+    """Its sender may yet sign it anew; it is not counted as refused."""
 
 
 class Inbox:
@@ -44,12 +50,14 @@ class Inbox:
         self.refused: Counter[str] = Counter()
         self.options = options
         self._frames = frames
+        self._unfresh = Unfresh(options.dead_after_s, options.settled_ids_max)
         self._settled: dict[str, Settled] = {}
         self._latencies: dict[tuple[str, str, str], Histogram] = {}
 
-    def settled(self, group: str) -> Settled:
+    def settled(self, group: str, records: bool = False) -> Settled:
         if group not in self._settled:
-            self._settled[group] = Settled(self.options.settled_ids_max)
+            admission = self._frames.recording if records else self._frames.admission
+            self._settled[group] = Settled(self.options.settled_ids_max, group, admission)
         return self._settled[group]
 
     def new_server(self) -> None:
@@ -64,13 +72,17 @@ class Inbox:
             known = self._latencies[key] = Histogram()
         return known
 
-    def read(self, taken: Taken, frame: Frame) -> msgspec.Struct | Unreadable:
-        """The message of an entry; a refused one is counted."""
+    def read(self, taken: Taken, frame: Frame, records: bool = False) -> msgspec.Struct | Unreadable:
+        """The message of an entry; a refused one is counted. `records`: it is only taken down."""
         try:
             priority = _PRIORITIES.get(taken.priority) or Priority(taken.priority)
             taken_ns = taken.taken_ms * 1_000_000
-            return self._frames.decode(taken.topic, taken.event_id, priority, frame, taken_ns)
+            return self._frames.decode(
+                taken.topic, taken.event_id, priority, frame, taken_ns, records=records
+            )
         except ValueError as error:
+            if self._unfresh.waits(taken.topic, taken.key, error, self.clock.monotonic()):
+                return Unreadable(_told(error), len(frame.envelope), waits=True)
             return self._refuse(frame, error)
 
     def sign_anew(self, frame: Frame) -> bytes:
@@ -86,9 +98,22 @@ class Inbox:
         except ValueError as error:
             return self._refuse(frame, error)
 
+    def turned_out(self, count: int) -> None:
+        """So many entries came in past the bus; nobody was given them."""
+        if count:
+            self.refused[UNKNOWN_ENTRY] += count
+
+    def refuse_misshapen(self) -> Unreadable:
+        """An entry whose plain fields make no sense."""
+        return self._refuse(Frame(b"", b""), WireError("what stands beside its frame makes no sense"))
+
     def _refuse(self, frame: Frame, error: ValueError) -> Unreadable:
         self.refused[reason_of(error)] += 1
-        return Unreadable(f"{type(error).__name__}: {error}", len(frame.envelope))
+        return Unreadable(_told(error), len(frame.envelope))
+
+
+def _told(error: ValueError) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def reason_of(error: ValueError) -> str:

@@ -137,7 +137,8 @@ class Link:
         except LostError as error:
             raise unreachable(self._address, error) from None
         self._task = asyncio.create_task(self._run(), name="the bus's link to Redis")
-        if not await self.risen(2 * self._options.deadline_s):
+        wait_s = 2 * self._options.deadline_s
+        if not (await self.risen(wait_s) or await self.risen(self._options.slack_s)):
             await self.close()
             raise unreachable(self._address, LostError(self._reason))
 

@@ -39,7 +39,11 @@ class RedisOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds between two tries to hand over what the server had no room for."""
     reclaim_s: float = 60.0
     """Seconds between two looks for entries that somebody read past the bus and never acknowledged."""
+    strange_s: float = 5.0
+    """Seconds between two looks for entries that somebody added past the bus."""
     drain_s: float = 1.0
     """Seconds that closing waits for what is on its way."""
+    recorders: tuple[str, ...] = ()
+    """Groups that only take down what they hear: a command that waited for hours tells them what was said."""
     own_clock: bool = False
     """Whether the clock given is used as it is. Otherwise it is set by the server's, which all share."""

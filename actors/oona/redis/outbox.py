@@ -185,6 +185,11 @@ class Outbox:
         normal, urgent = (line.retained.values() for line in self._of_topic[topic])
         return [*islice(urgent, count_max // 4), *islice(normal, count_max * 3 // 4)]
 
+    def retained_of(self, topic: str) -> list[Outgoing]:
+        """The urgent ones first."""
+        normal, urgent = self._of_topic[topic]
+        return [*urgent.retained.values(), *normal.retained.values()]
+
     def still_unsettled(self, item: Outgoing) -> None:
         """It was asked for."""
         retained = self.line_of(item).retained

@@ -17,6 +17,7 @@ from actors.oona.errors import (
 )
 from actors.oona.parking import Ticket
 from actors.oona.policy import Overflow
+from actors.oona.redis.anew import SigningAnew
 from actors.oona.redis.call import Call
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
@@ -61,6 +62,7 @@ class Post:
         self._now_s = now_s
         self._retry_at_s = 0.0
         self._settling = Settling(self.outbox, link)
+        self._anew = SigningAnew(self.outbox, link, self, options.retry_s)
 
     # Awaited
 
@@ -301,6 +303,13 @@ class Post:
         elif published.what == "unrouted":
             self.outbox.done(item)
 
+    # Signed anew
+
+    def wanted_anew(self, name: str) -> None:
+        """Somebody can't take what was signed too long ago."""
+        if name in self._topics:
+            self._anew.want(name, self._now_s())
+
     # What time and the server do
 
     def room(self, name: str) -> None:
@@ -346,6 +355,7 @@ class Post:
         for item in self.outbox.expired(now_s):
             self.lost += 1
             self.turned.add(item, "refused")
+        self._anew.go_on(now_s)
         again = now_s >= self._retry_at_s
         if again:
             self._retry_at_s = now_s + self._options.retry_s

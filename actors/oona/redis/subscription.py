@@ -12,8 +12,9 @@ from actors.oona.receiving import Loop
 from actors.oona.redis.call import Call, Order
 from actors.oona.redis.delivery import RedisDelivery
 from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
+from actors.oona.redis.settled import Claim
 from actors.oona.redis.taking import TAKE_MAX, Acks, Join, Take
-from actors.oona.redis.wire import Refusal, Taken
+from actors.oona.redis.wire import Given, Refusal, Taken
 from actors.oona.seen import SeenIds
 from esper.breaker import Breaker
 
@@ -32,13 +33,15 @@ class RedisSubscription(Loop[RedisDelivery]):
         self.group = group
         self.consumer = consumer
         self.lossy = lossy
+        self._records = lossy or group in inbox.options.recorders
         self.breaker = Breaker(config.breaker.failures_max, config.breaker.open_s)
         self._inbox = inbox
-        self._settled = inbox.settled(group)
+        self._settled = inbox.settled(group, self._records)
         self._slice_messages = config.slice_messages
         self._joined: set[str] = set()
         self._perhaps_joined = set(topics)
         self._buffer: deque[RedisDelivery] = deque()  # came, and was not received yet
+        self._twins: list[RedisDelivery] = []  # came while the same message was in hand
         self._hands: dict[tuple[str, str], RedisDelivery] = {}  # received, by topic and key
         self._failed = SeenIds(_FAILED_IDS_MAX)
         self._waiting: list[asyncio.Future[None]] = []
@@ -102,17 +105,36 @@ class RedisSubscription(Loop[RedisDelivery]):
         """At most `max_messages` of what came and is still good."""
         if self._closed is not None:
             raise self._closed
+        if self._twins:
+            self._buffer.extend(self._twins)
+            self._twins.clear()
         if not self._buffer:
             return []
-        now_s = self._inbox.clock.monotonic()
+        settled, now_s = self._settled, self._inbox.clock.monotonic()
         deliveries: list[RedisDelivery] = []
+        done: dict[str, None] = {}
         while self._buffer and len(deliveries) < max_messages:
             delivery = self._buffer.popleft()
-            if delivery.due_s > now_s:
+            if delivery.due_s <= now_s:
+                self._withdraw(delivery)
+            elif (claim := settled.take(delivery, now_s)) is Claim.DONE:
+                self._withdraw(delivery)
+                self._say_done(delivery.topic, delivery.key, delivery.attempt)
+                done[delivery.topic] = None
+            elif claim is Claim.TWIN:
+                self._twins.append(delivery)
+            else:
                 self._hands[delivery.topic, delivery.key] = delivery
                 deliveries.append(delivery)
+        for topic in done:
+            self._inbox.link.submit(Order(("doubt", topic, self.group)))
         self._since_wait += len(deliveries)
         return deliveries
+
+    def _withdraw(self, delivery: RedisDelivery) -> None:
+        """Nobody tries it; if it was the breaker's probe, another may be made."""
+        if not self.breaker.closed and delivery.lane is Lane.NORMAL:
+            self.breaker.withdrawn()
 
     async def _wait(self) -> None:
         """Until there may be a message, or the end. Several may wait on one subscription; all are woken."""
@@ -135,7 +157,9 @@ class RedisSubscription(Loop[RedisDelivery]):
 
     def ring(self) -> None:
         """There may be something new."""
-        if self._waiting and self._closed is None:
+        if self._twins:
+            self._wake()
+        elif self._waiting and self._closed is None:
             if self._taking is not None:
                 self._rang = True
             else:
@@ -153,18 +177,22 @@ class RedisSubscription(Loop[RedisDelivery]):
         """How many of the normal lane the breaker lets through."""
         return self.breaker.permits(self._inbox.clock.monotonic(), limit)
 
-    def took(self, take: Take, entries: list[Taken] | bool, blobs: list[bytes]) -> None:
+    def took(self, take: Take, told: Given | bool, blobs: list[bytes]) -> None:
         """What the server gave; False: it does not know this consumer (any longer)."""
         self._ended(take)
-        if self._closed is None and isinstance(entries, bool):
+        if self._closed is None and isinstance(told, bool):
             self._rang = not self._strange  # once; then with the next ring or tick
             self._strange = True
             self.join()
-        elif self._closed is None and not isinstance(entries, bool):
+        elif self._closed is None and not isinstance(told, bool):
             self._strange = False
-            if len(entries) >= self._take_max:
+            if len(told.entries) >= self._take_max:
                 self._take_max = min(2 * self._take_max, TAKE_MAX)
-            self._sort_in(entries, blobs)
+            self._sort_in(told.entries, blobs)
+            self._inbox.turned_out(told.strange)
+            for each in told.misshapen:
+                error = self._inbox.refuse_misshapen().error
+                self._say("bury", each.topic, each.key, each.attempt, error)
         if self._buffer or self._closed is not None:
             self._wake()
         elif self._rang:
@@ -184,23 +212,33 @@ class RedisSubscription(Loop[RedisDelivery]):
             self._taking = None
 
     def _sort_in(self, entries: list[Taken], blobs: list[bytes]) -> None:
-        inbox, settled = self._inbox, self._settled
+        inbox = self._inbox
         probing = not self.breaker.closed
         now_s = inbox.clock.monotonic()
         for taken in entries:
             topic = taken.topic
             if probing and taken.lane == _NORMAL:
                 self.breaker.began()
-            if settled.knows(topic, taken.event_id, taken.published_s):
-                self._say_done(topic, taken.key, taken.attempt)
-                continue
-            message = inbox.read(taken, frame_at(taken.envelope_ix, taken.signature_ix, blobs))
+            frame = frame_at(taken.envelope_ix, taken.signature_ix, blobs)
+            message = inbox.read(taken, frame, self._records)
             if isinstance(message, Unreadable):
-                self._say("bury", topic, taken.key, taken.attempt, message.error)
+                self._turn_back(taken, message)
                 continue
             if taken.attempt == 1:
                 inbox.latency(topic, self.group, taken.lane).observe(now_s - taken.published_s)
             self._buffer.append(RedisDelivery(self, taken, message))
+
+    def _turn_back(self, taken: Taken, message: Unreadable) -> None:
+        """It was done before, it waits for a new signature, or it is a dead letter."""
+        self.breaker.withdrawn()
+        if self._settled.knows(taken.topic, taken.event_id, taken.published_s):
+            self._say_done(taken.topic, taken.key, taken.attempt)
+            return
+        where = (taken.topic, taken.key, taken.attempt, message.error)
+        if message.waits:
+            self._say("await", *where, self._inbox.options.retry_s, taken.taken_ms)
+        else:
+            self._say("bury", *where)
 
     # What the consumer says
 
@@ -213,6 +251,7 @@ class RedisSubscription(Loop[RedisDelivery]):
 
     def nack(self, delivery: RedisDelivery, delay_s: float | None, error: str | None) -> None:
         texts.check_delay(delay_s, self._inbox.policies[delivery.topic])
+        self._settled.let_go(delivery)
         if self._hands.pop((delivery.topic, delivery.key), None) is delivery:
             if error is not None:
                 self._fail(delivery)
@@ -244,6 +283,7 @@ class RedisSubscription(Loop[RedisDelivery]):
         for where, delivery in list(self._hands.items()):
             if delivery.due_s <= now_s:
                 del self._hands[where]
+                self._settled.let_go(delivery)
                 self._fail(delivery)
 
     def _fail(self, delivery: RedisDelivery) -> None:
@@ -304,6 +344,9 @@ class RedisSubscription(Loop[RedisDelivery]):
     def _leave(self) -> None:
         self._acks.clear()
         self._buffer.clear()
+        self._twins.clear()
+        for delivery in self._hands.values():
+            self._settled.let_go(delivery)
         self._hands.clear()
         for topic in sorted(self._perhaps_joined):
             self._inbox.link.submit(Order(("leave", topic, self.group, self.consumer)))

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.oona.errors import BusError
 from actors.oona.redis.call import Call, Order
-from actors.oona.redis.wire import Op, Refusal, Taken, decoder
+from actors.oona.redis.wire import Given, Op, Refusal, decoder, given
 
 TAKE_MAX: Final = 256
 """Messages taken at a time."""
@@ -17,7 +17,6 @@ ACKS_MAX: Final = 256
 ACKS_AS_ONE: Final = 8
 """So many weigh as much as any other operation."""
 _JOINED: Final = decoder(bool, Refusal)
-_TAKEN: Final = decoder(bool, list[Taken])
 
 
 class Taker(Protocol):
@@ -34,7 +33,7 @@ class Taker(Protocol):
     @property
     def closed(self) -> bool: ...
     def permitted(self, limit: int) -> int: ...
-    def took(self, take: "Take", entries: list[Taken] | bool, blobs: list[bytes]) -> None: ...
+    def took(self, take: "Take", told: Given | bool, blobs: list[bytes]) -> None: ...
     def took_nothing(self, take: "Take") -> None: ...
     def took_too_much(self, take: "Take") -> None: ...
     def join_answered(self, topic: str, answer: bool | Refusal) -> None: ...
@@ -62,7 +61,7 @@ class Take(Call):
         return ("take", to.group, to.consumer, to.topics, self.limit, to.permitted(self.limit))
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._taker.took(self, _TAKEN.decode(result), blobs)
+        self._taker.took(self, given(result), blobs)
         self._done()
 
     def failed(self, error: BusError, sent: bool) -> None:

@@ -87,6 +87,31 @@ class Taken(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The server's clock when it first took the message."""
 
 
+class Misshapen(msgspec.Struct, array_like=True, frozen=True):
+    """So much of a `Taken` that can't be read; the rest may be anything."""
+
+    topic: str
+    key: str
+    event_id: msgspec.Raw
+    priority: msgspec.Raw
+    lane: msgspec.Raw
+    attempt: int
+
+
+class Given(msgspec.Struct, array_like=True):
+    """What a consumer is given."""
+
+    entries: list[Taken]
+    strange: int = 0
+    """Entries that came in past the bus, and were turned out."""
+    misshapen: list[Misshapen] = []
+
+
+class _RawGiven(msgspec.Struct, array_like=True):
+    entries: list[msgspec.Raw]
+    strange: int
+
+
 class PastEntry(msgspec.Struct, array_like=True, frozen=True):
     event_id: str
     priority: int
@@ -191,6 +216,28 @@ def decoder(type_: type[T], other: type[U]) -> msgspec.msgpack.Decoder[T | U]: .
 def decoder(type_: type[T], other: type[U] | None = None) -> msgspec.msgpack.Decoder[Any]:
     """Of one type, or of one of two."""
     return msgspec.msgpack.Decoder(type_ if other is None else Union[type_, other])  # noqa: UP007
+
+
+_GIVEN: Final = decoder(bool, Given)
+_RAW_GIVEN: Final = decoder(_RawGiven)
+_TAKEN: Final = decoder(Taken)
+_MISSHAPEN: Final = decoder(Misshapen)
+
+
+def given(result: msgspec.Raw) -> Given | bool:
+    """What a consumer is given; False: it is none. One entry without sense does not spoil the others. Raises
+    ValueError if the whole has none."""
+    try:
+        return _GIVEN.decode(result)
+    except ValueError:  # also what is no text where there should be one
+        raw = _RAW_GIVEN.decode(result)
+    told = Given([], raw.strange, [])
+    for entry in raw.entries:
+        try:
+            told.entries.append(_TAKEN.decode(entry))
+        except ValueError:
+            told.misshapen.append(_MISSHAPEN.decode(entry))
+    return told
 
 
 _PUBLISHED: Final = decoder(str, Published)

@@ -1,6 +1,7 @@
 """A small run to show: counters, two actors, a bus with one topic; and a way to wait."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from actors.nissa.counters import RunCounters
@@ -10,6 +11,7 @@ from actors.oona.ledger import GroupLedger, TopicLedger
 from actors.oona.metrics import BusMetrics, GroupRow, LinkRow, TopicRow
 from actors.oona.priority import Lane
 from actors.runtime.snapshot import ActorSnapshot, ActorState, LaneSnapshot, SystemSnapshot
+from tests.actors.oona.patience import PATIENCE_S
 
 
 def reading(run: RunCounters) -> Reading:
@@ -65,13 +67,12 @@ def bus() -> BusMetrics:
     )
 
 
-async def until(condition: Callable[[], bool], turns_max: int = 100_000) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Let others run until `condition` holds."""
-    for _ in range(turns_max):
-        if condition():
-            return
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"it did not come to that in {PATIENCE_S:g} s"
         await asyncio.sleep(0)
-    raise AssertionError(f"it did not come to that in {turns_max} turns of the loop")
 
 
 def _actor(name: str) -> ActorSnapshot:

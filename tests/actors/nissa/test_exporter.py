@@ -1,7 +1,7 @@
 """Scrapes are answered from kept text, and text is rendered only outside boundaries."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from actors.nissa import exporter as module
 from actors.nissa.counters import RunCounters
 from actors.nissa.exporter import BOUNDARY_WAIT_S, STALE_AFTER_S, Exporter, NoText
+from actors.nissa.prometheus import Page
 from actors.nissa.reading import Reading
 from tests.actors.nissa import sample
 
@@ -100,6 +101,25 @@ def test_a_scrape_in_a_boundary_renders_when_it_is_over() -> None:
         assert stage.clock.now_s >= stage.clock.ends_s
 
     assert scene(play).renderings == 1
+
+
+def test_a_boundary_that_begins_during_a_slice_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Scene()
+    exporter, rendered = stage.exporter(), list[float]()
+
+    def pieces(_: Page) -> Iterator[bytes]:
+        for number in range(4):
+            if number == 1:
+                stage.clock.ends_s = stage.clock.now_s + 0.018
+            rendered.append(stage.clock.now_s)
+            yield b"%d" % number
+
+    monkeypatch.setattr(Page, "render", pieces)
+    assert asyncio.run(exporter.text()) == b"0123"
+    begun, during, *later = rendered
+    assert begun == during == 100.0, "the boundary begins while this piece is made"
+    assert min(later) >= stage.clock.ends_s, "and the next one waits for its end"
+    exporter.close()
 
 
 def test_a_boundary_that_does_not_end_is_answered_with_the_kept_text_until_it_is_stale() -> None:

@@ -245,6 +245,7 @@ class Model:
     # What time does
 
     def tick(self, now: float) -> None:
+        there = {copy for group in self.groups.values() for copy in group.copies}
         while self.parked and self.parked[0][3] <= now:
             key = self.parked.pop(0)[0]
             self.answers[key] = "refused"
@@ -252,11 +253,10 @@ class Model:
         for group in self.groups.values():
             for copy in [copy for copy in group.copies if copy.place == "held" and copy.due <= now]:
                 self._give_back(group, copy, None, now)
-            while old := group.expired(now):  # they make room for others, which may be too old themselves
+            # They make room for others, which may be too old themselves.
+            while old := [copy for copy in group.expired(now) if self.at_once or copy in there]:
                 for copy in old:
                     self._end(group, copy, "expired")
-                if not self.at_once:
-                    break
             due = [copy for copy in group.copies if copy.place == "postponed" and copy.due <= now]
             for copy in sorted(due, key=lambda copy: -copy.number):
                 self._put_back(group, copy)

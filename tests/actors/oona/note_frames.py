@@ -13,6 +13,9 @@ _DECODER = msgspec.msgpack.Decoder(Note)
 class NoteFrames:
     """Implements `FrameCodec`, unsigned."""
 
+    admission: None = None
+    recording: None = None
+
     def encode(self, topic: str, event_id: str, priority: Priority, message: msgspec.Struct) -> bytes:
         if not isinstance(message, Note):
             raise WireError(f"{type(message).__name__} is no Note")
@@ -25,7 +28,14 @@ class NoteFrames:
         return b""
 
     def decode(
-        self, topic: str, event_id: str, priority: Priority, frame: Frame, taken_ns: int, past: bool = False
+        self,
+        topic: str,
+        event_id: str,
+        priority: Priority,
+        frame: Frame,
+        taken_ns: int,
+        past: bool = False,
+        records: bool = False,
     ) -> Note:
         try:
             return _DECODER.decode(frame.envelope)

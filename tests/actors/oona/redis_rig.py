@@ -1,6 +1,7 @@
 """The rig around a bus on a real server, whose time the test moves by hand."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
@@ -8,17 +9,18 @@ from typing import Final
 
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.redis.bus import RedisBus
+from actors.oona.redis.frames import FrameCodec
 from actors.oona.redis.options import RedisOptions
 from tests.actors.oona.note_frames import NoteFrames
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.rig import DEFAULTS, HandClock, MakeBus, Rig, settle
 
-OPTIONS: Final = RedisOptions(own_clock=True)
+OPTIONS: Final = RedisOptions(own_clock=True, deadline_s=PATIENCE_S, drain_s=PATIENCE_S)
 COARSE_AFTER_S: Final = 5.0
 """A longer time passes in longer steps, but for its last seconds."""
 _namespaces = count(1)
 _ROUNDS_MAX: Final = 200
-_TURNS_MAX: Final = 1_000_000
 
 
 class Quiet:
@@ -53,11 +55,10 @@ class Quiet:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the event loop go round until it is so."""
-    for _ in range(_TURNS_MAX):
-        if condition():
-            return
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end_s, "it never comes to that"
         await asyncio.sleep(0)
-    raise AssertionError("it never comes to that")
 
 
 @asynccontextmanager
@@ -68,11 +69,13 @@ async def redis_bus(
     options: RedisOptions = OPTIONS,
     clock: HandClock | None = None,
     namespace: str = "",
+    frames: FrameCodec | None = None,
 ) -> AsyncIterator[Rig]:
-    """A bus in a namespace of its own, or in that one."""
+    """A bus in a namespace of its own, or in that one; of notes, or of what `frames` takes."""
     namespace = namespace or f"test {next(_namespaces)}"
     clock = HandClock() if clock is None else clock
-    bus = await RedisBus.open(server.address, namespace, topics, clock, NoteFrames(), config, options)
+    frames = NoteFrames() if frames is None else frames
+    bus = await RedisBus.open(server.address, namespace, topics, clock, frames, config, options)
     quiet = Quiet(bus, server, namespace)
 
     async def advance(seconds: float) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Self, TypeAlias
 
 Reply: TypeAlias = bytes | int | list["Reply"] | None
 
-_ANSWER_S: Final = 5.0
+_ANSWER_S: Final = 60.0
 
 
 class ReplyError(Exception):

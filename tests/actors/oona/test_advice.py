@@ -10,16 +10,18 @@ import pytest
 
 from actors.oona.errors import BusUnfitError, UnreachableError
 from actors.oona.redis import advice
+from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.server import check_server
+from tests.actors.oona.patience import PATIENT
 from tests.actors.oona.redis_server import RedisServer
 
 PASSWORD = "sesame"
 
 
-def said(address: str, error: type[Exception]) -> str:
+def said(address: str, error: type[Exception], options: RedisOptions = PATIENT) -> str:
     """Why there is no bus at this address."""
     with pytest.raises(error) as caught:
-        asyncio.run(check_server(address))
+        asyncio.run(check_server(address, options))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -56,7 +58,7 @@ def test_who_asks_for_tls_or_not_is_told_of_the_other() -> None:
 
 
 def test_a_plain_server_that_does_not_answer_tls_may_not_speak_it(redis_server: RedisServer) -> None:
-    told = said(redis_server.address.replace("redis://", "rediss://"), UnreachableError)
+    told = said(redis_server.address.replace("redis://", "rediss://"), UnreachableError, RedisOptions())
     assert told.endswith("does it speak TLS? redis:// is without")
 
 

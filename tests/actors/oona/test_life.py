@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from actors.oona.bus import Bus, DeadLetter, Outcome, Subscription
@@ -18,10 +19,10 @@ from actors.oona.memory import MemoryBus
 from actors.oona.policy import BusConfig, ConservativePolicy, Overflow, TopicPolicy
 from actors.oona.priority import Priority
 from actors.oona.redis.bus import RedisBus
-from actors.oona.redis.options import RedisOptions
 from actors.runtime.clock import Clock, LoopClock
 from actors.runtime.simulation import run_simulated
 from tests.actors.oona.note_frames import NoteFrames
+from tests.actors.oona.patience import PATIENT
 from tests.actors.oona.redis_rig import until
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.rig import HandClock, Note
@@ -150,7 +151,7 @@ STEP_S = 0.2
 def test_every_message_is_accounted_for_on_redis_too(overflow: Overflow, redis_server: RedisServer) -> None:
     async def main() -> None:
         clock = HandClock()
-        options = RedisOptions(own_clock=True, dead_after_s=1_000.0)
+        options = msgspec.structs.replace(PATIENT, own_clock=True)
         name = f"life {overflow.value}"
         bus = await RedisBus.open(
             redis_server.address, name, topic(overflow), clock, NoteFrames(), CONFIG, options

@@ -15,13 +15,13 @@ from actors.oona.redis.connection import LostError
 from actors.oona.redis.link import _answer_to
 from actors.oona.redis.wire import Head, Reply, decoder
 from tests.actors.oona.faults.proxy import Proxy
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_rig import until
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.rig import Note
 from tests.actors.oona.test_redis_link import opened
 
 BATCH = 4
-DEADLINE_S = 0.5
 
 
 async def published(bus: RedisBus, ids: list[str]) -> list[Receipt | BaseException]:
@@ -33,7 +33,7 @@ async def published(bus: RedisBus, ids: list[str]) -> list[Receipt | BaseExcepti
 async def drained(bus: RedisBus, count: int) -> set[str]:
     """The ids of so many messages, acknowledged."""
     seen: set[str] = set()
-    async with asyncio.timeout(10), bus.subscribe("t", "g", "c") as consumer:
+    async with asyncio.timeout(PATIENCE_S), bus.subscribe("t", "g", "c") as consumer:
         while len(seen) < count:
             for delivery in await consumer.receive(50):
                 seen.add(delivery.event_id)
@@ -46,7 +46,7 @@ def test_acknowledged_messages_outlive_a_loss_of_data_and_of_the_answer_behind_t
 ) -> None:
     async def scenario() -> None:
         async with Proxy(own_redis.port) as line:
-            bus = await opened(line.address, "data lost", batch_ops_max=BATCH, deadline_s=DEADLINE_S)
+            bus = await opened(line.address, "data lost", batch_ops_max=BATCH)
             before = [f"before {n}" for n in range(10)]
             assert all(isinstance(each, Receipt) for each in await published(bus, before))
             connections = line.connections
@@ -54,7 +54,7 @@ def test_acknowledged_messages_outlive_a_loss_of_data_and_of_the_answer_behind_t
             line.cut_after_answer = True
             await published(bus, [f"then {n}" for n in range(2 * BATCH)])
             assert not line.cut_after_answer
-            assert await bus.link.risen(10)
+            assert await bus.link.risen(PATIENCE_S)
             assert line.connections > connections, "it was cut behind the first of two answers"
             after = await published(bus, ["after"])
             assert isinstance(after[0], Receipt)
@@ -73,7 +73,7 @@ def test_an_answer_to_another_batch_is_never_taken_for_the_one_that_is_missing(
     async def scenario() -> None:
         async with Proxy(redis_server.port) as line:
             namespace = f"answer lost before {second}"
-            bus = await opened(line.address, namespace, batch_ops_max=BATCH, deadline_s=DEADLINE_S)
+            bus = await opened(line.address, namespace, batch_ops_max=BATCH)
             known = [f"known {n}" for n in range(second)]
             fresh = [f"fresh {n}" for n in range(BATCH)]
             await published(bus, known)
@@ -86,7 +86,7 @@ def test_an_answer_to_another_batch_is_never_taken_for_the_one_that_is_missing(
                 assert isinstance(answer, UncertainError | Receipt)
                 assert isinstance(answer, UncertainError) or answer.outcome is outcome
             assert any(isinstance(answer, UncertainError) for answer in answers)
-            assert await bus.link.risen(10)
+            assert await bus.link.risen(PATIENCE_S)
             again = await published(bus, fresh)
             assert all(isinstance(each, Receipt) and each.outcome is Outcome.DUPLICATE for each in again)
             assert await drained(bus, BATCH + second) == {*fresh, *known}
@@ -125,7 +125,7 @@ def test_a_bus_whose_link_failed_says_why_it_is_closed_to_all_who_use_it(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        bus = await opened(redis_server.address, "link failed", deadline_s=DEADLINE_S)
+        bus = await opened(redis_server.address, "link failed")
         consumer = bus.subscribe("t", "g", "c")
         await bus.flush()
         waits = asyncio.create_task(consumer.receive())
@@ -136,7 +136,7 @@ def test_a_bus_whose_link_failed_says_why_it_is_closed_to_all_who_use_it(
         with pytest.raises(UncertainError, match="a mistake of ours"):
             await behind.answer
         with pytest.raises(ClosedError, match="a mistake of ours"):
-            await asyncio.wait_for(waits, 10)
+            await asyncio.wait_for(waits, PATIENCE_S)
         for use in (
             lambda: bus.publish_nowait("t", Note(1)),
             lambda: bus.subscribe("t", "g", "d"),

@@ -20,7 +20,7 @@ from actors.oona.bus import Delivery, Receipt, Subscription
 from actors.oona.errors import ConservativeModeError, RefusedError
 from actors.oona.ledger import GroupLedger
 from actors.oona.metrics import BusMetrics
-from actors.oona.policy import BusConfig, TopicPolicy
+from actors.oona.policy import BusConfig, Overflow, TopicPolicy
 from actors.oona.priority import Lane, Priority
 from tests.actors.oona.model import NORMAL, URGENT, Copy, Model
 from tests.actors.oona.redis_rig import redis_bus
@@ -226,6 +226,29 @@ LITTLE, MUCH = (
     settings(max_examples=12, stateful_step_count=30),
     settings(max_examples=60, stateful_step_count=40),
 )
+
+
+def test_who_comes_in_for_what_is_too_old_stays_until_the_next_look_however_old(
+    redis_server: RedisServer,
+) -> None:
+    """In a group that had room all the time too."""
+    made = RedisMachine(redis_server)
+    policy = TopicPolicy(
+        groups=GROUPS, capacity=1, overflow=Overflow.WAIT, attempts_max=1, wait_max_s=3.0, stall_after_s=None
+    )
+    made.begin(policy=policy, config=BusConfig())
+    try:
+        made.publish(priority=Priority.NORMAL, ttl=2.0)
+        made.take(name="h", limit=1)
+        made.leave_and_come_back(name="h")  # it was given up there, and the group has room
+        made.publish(priority=Priority.NORMAL, ttl=2.0)
+        for pending in ([1, 0], [1, 1], [0, 0]):
+            made.let_pass(seconds=1.0)
+            made.every_message_is_accounted_for()
+            made.parked_publishers_are_answered_alike()
+            assert [made.model.groups[name].pending(NORMAL) for name in GROUPS] == pending
+    finally:
+        made.teardown()
 
 
 @pytest.mark.parametrize("much", [LITTLE, pytest.param(MUCH, marks=pytest.mark.slow)], ids=["little", "much"])

@@ -1,6 +1,7 @@
 """The outbox keeps its bounds and its order, and loses nothing but what may be dropped."""
 
 import asyncio
+from typing import cast
 
 import hypothesis.strategies as st
 import pytest
@@ -11,6 +12,7 @@ from actors.oona.conservative import Conservative
 from actors.oona.errors import OutboxFullError
 from actors.oona.policy import BusConfig, ConservativePolicy, TopicPolicy
 from actors.oona.priority import Priority
+from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
 from actors.oona.redis.outgoing import OVERHEAD_BYTES, Outgoing, Stage
@@ -180,7 +182,7 @@ class NoServer:
 def test_a_publisher_that_finds_no_room_here_is_told_of_both_bounds(options: RedisOptions) -> None:
     topics = {"commands": KnownTopic("commands", TopicPolicy(), BusConfig())}
     conservative = Conservative(ConservativePolicy())
-    post = Post(topics, NoServer(), conservative, options, bytes, lambda: 0.0)  # type: ignore[arg-type]
+    post = Post(topics, cast(Link, NoServer()), conservative, options, bytes, lambda: 0.0)
     assert post.outbox.admit(outgoing(1, "commands"))
     with pytest.raises(
         OutboxFullError, match=r"1 messages \(256 bytes\) .*\(outbox_messages_max, outbox_bytes_max\)"

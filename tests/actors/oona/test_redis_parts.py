@@ -1,6 +1,7 @@
 """The small parts of the Redis back end: its clock, what it remembers as done, frames, addresses, answers."""
 
 import asyncio
+from typing import NamedTuple
 
 import hypothesis.strategies as st
 import msgspec
@@ -13,7 +14,8 @@ from actors.oona.redis import wire
 from actors.oona.redis.address import Address
 from actors.oona.redis.clock import ServerClock
 from actors.oona.redis.frames import KINDS, Frame, LeylineFrames
-from actors.oona.redis.settled import Settled
+from actors.oona.redis.options import RedisOptions
+from actors.oona.redis.settled import Claim, Settled
 from contracts import topics
 from contracts.envelopes import BusEnvelope, BusMessageType
 from contracts.leyline.codec import decode, encode
@@ -100,12 +102,42 @@ def test_what_was_done_under_a_server_that_lost_its_data_is_done_however_it_come
     assert not done.knows("t", "one", 7.0)
 
 
+class Held(NamedTuple):
+    """Something that a consumer has in hand."""
+
+    key: str
+    due_s: float = 10.0
+    topic: str = "t"
+    event_id: str = "one"
+    published_s: float = 5.0
+
+
+def test_a_message_that_is_in_hand_has_a_twin_in_another_entry_until_it_is_let_go_or_overdue() -> None:
+    done, first, again, twin = Settled(10), Held("4:1-0"), Held("4:1-0"), Held("4:2-0")
+    assert done.take(first, 9.0) is Claim.TAKEN
+    assert done.take(twin, 9.0) is Claim.TWIN
+    assert done.take(twin._replace(event_id="two"), 9.0) is Claim.TAKEN
+    assert done.take(again, 9.0) is Claim.TAKEN, "it is given out once more, and that is no twin"
+    done.let_go(first)
+    assert done.take(twin, 9.0) is Claim.TWIN, "the second time it is still in hand"
+    done.let_go(again)
+    assert done.take(twin, 9.0) is Claim.TAKEN
+    assert done.take(first, 10.0) is Claim.TAKEN, "the twin is overdue"
+    done.add("t", "one", 5.0)
+    assert done.take(twin, 10.0) is Claim.DONE
+
+
 def test_only_the_last_ids_are_remembered_as_done() -> None:
     done = Settled(3)
     for n in range(100):
         done.add("t", str(n), 0.0)
     assert len(done) == 3
     assert [done.knows("t", str(n), 0.0) for n in (96, 97, 99)] == [False, True, True]
+
+
+def test_a_hung_server_is_given_half_a_second() -> None:
+    """What the README states; the tests of hung servers hold every call to it."""
+    assert RedisOptions().deadline_s == 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """Messages and actors that the runtime's tests share."""
 
 import asyncio
+import functools
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from actors.runtime import Actor, ActorSystem, Escalated, InlineThreads, LoopClock, handles
+from actors.runtime import Actor, ActorRef, ActorSystem, Escalated, InlineThreads, LoopClock, handles
 from actors.runtime.simulation import run_simulated
 from contracts.request import Request
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -86,3 +89,26 @@ def make_system(seed: int = 1, on_escalation: Callable[[Escalated], None] | None
 def simulated(main: Callable[[], Coroutine[Any, Any, T]], seed: int = 7) -> T:
     """Run a test's coroutine in virtual time."""
     return run_simulated(main, seed=seed)
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test that is a coroutine, run on the simulated loop."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        simulated(lambda: test(*args, **kwargs))
+
+    return run
+
+
+@asynccontextmanager
+async def running(
+    make: Callable[[], Actor[Any]] = Notebook,
+    name: str = "book",
+    on_escalation: Callable[[Escalated], None] | None = None,
+) -> AsyncIterator[tuple[ActorSystem, ActorRef[Any]]]:
+    """A system of one actor from its start to its stop; it can be asked afterwards, too."""
+    system = make_system(on_escalation=on_escalation)
+    ref = system.spawn(name, make)
+    async with system:
+        yield system, ref

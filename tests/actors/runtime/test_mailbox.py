@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from actors.runtime.errors import MailboxFull
 from actors.runtime.lanes import DONE, Overflow, Urgent, unwrapped
 from actors.runtime.mailbox import Mailbox
-from tests.actors.runtime.sample import simulated
+from tests.actors.runtime.sample import in_virtual_time
 from tests.examples import examples
 
 
@@ -43,27 +43,23 @@ def test_a_tell_with_room_costs_no_future() -> None:
     assert mailbox.offer(1, urgent=False) is DONE
 
 
-def test_what_a_tell_returns_can_be_awaited_again_and_again() -> None:
-    async def main() -> None:
-        for _ in range(3):
-            await DONE
-        await asyncio.gather(DONE)
-
-    simulated(main)
+@in_virtual_time
+async def test_what_a_tell_returns_can_be_awaited_again_and_again() -> None:
+    for _ in range(3):
+        await DONE
+    await asyncio.gather(DONE)
 
 
-def test_a_full_mailbox_makes_the_sender_wait() -> None:
-    async def main() -> None:
-        mailbox, _ = make_mailbox()
-        sender = asyncio.create_task(send_each(mailbox, range(4)))
-        await asyncio.sleep(1)
-        assert not sender.done()
-        assert take(mailbox) == 0
-        await asyncio.sleep(1)
-        assert sender.done()
-        assert [take(mailbox) for _ in range(3)] == [1, 2, 3]
-
-    simulated(main)
+@in_virtual_time
+async def test_a_full_mailbox_makes_the_sender_wait() -> None:
+    mailbox, _ = make_mailbox()
+    sender = asyncio.create_task(send_each(mailbox, range(4)))
+    await asyncio.sleep(1)
+    assert not sender.done()
+    assert take(mailbox) == 0
+    await asyncio.sleep(1)
+    assert sender.done()
+    assert [take(mailbox) for _ in range(3)] == [1, 2, 3]
 
 
 async def send_each(mailbox: Mailbox, items: range) -> None:
@@ -108,69 +104,61 @@ def test_an_urgent_message_overtakes_a_full_normal_lane() -> None:
     assert take(mailbox) == "urgent"
 
 
-def test_a_tight_sender_cannot_overtake_one_that_waits() -> None:
-    async def main() -> None:
-        mailbox, _ = make_mailbox(capacity=1)
-        mailbox.offer("first", urgent=False)
-        waiting = [asyncio.create_task(send_one(mailbox, n)) for n in range(3)]
-        await asyncio.sleep(1)
-        for _ in waiting:
-            take(mailbox)
-            with pytest.raises(MailboxFull):
-                mailbox.offer_nowait("pushy", urgent=False)
-        await asyncio.gather(*waiting)
-
-    simulated(main)
+@in_virtual_time
+async def test_a_tight_sender_cannot_overtake_one_that_waits() -> None:
+    mailbox, _ = make_mailbox(capacity=1)
+    mailbox.offer("first", urgent=False)
+    waiting = [asyncio.create_task(send_one(mailbox, n)) for n in range(3)]
+    await asyncio.sleep(1)
+    for _ in waiting:
+        take(mailbox)
+        with pytest.raises(MailboxFull):
+            mailbox.offer_nowait("pushy", urgent=False)
+    await asyncio.gather(*waiting)
 
 
 async def send_one(mailbox: Mailbox, item: object) -> None:
     await mailbox.offer(item, urgent=False)
 
 
-def test_a_sender_cancelled_while_it_waits_has_sent_nothing() -> None:
-    async def main() -> None:
-        mailbox, _ = make_mailbox(capacity=1)
-        mailbox.offer("first", urgent=False)
-        sender = asyncio.create_task(send_one(mailbox, "second"))
-        await asyncio.sleep(1)
-        sender.cancel()
-        await asyncio.sleep(1)
-        assert take(mailbox) == "first"
-        assert not mailbox.queue
-        mailbox.offer_nowait("third", urgent=False)
-        assert take(mailbox) == "third"
-
-    simulated(main)
+@in_virtual_time
+async def test_a_sender_cancelled_while_it_waits_has_sent_nothing() -> None:
+    mailbox, _ = make_mailbox(capacity=1)
+    mailbox.offer("first", urgent=False)
+    sender = asyncio.create_task(send_one(mailbox, "second"))
+    await asyncio.sleep(1)
+    sender.cancel()
+    await asyncio.sleep(1)
+    assert take(mailbox) == "first"
+    assert not mailbox.queue
+    mailbox.offer_nowait("third", urgent=False)
+    assert take(mailbox) == "third"
 
 
-def test_waiting_senders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_waiting_senders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.runtime.mailbox.PARKED_MAX", 2)
 
-    async def main() -> None:
-        mailbox, _ = make_mailbox(capacity=1)
-        waits = [mailbox.offer(n, urgent=False) for n in range(3)]
-        with pytest.raises(MailboxFull):
-            mailbox.offer(3, urgent=False)
-        assert [take(mailbox) for _ in range(3)] == [0, 1, 2]
-        for wait in waits:
-            await wait
-
-    simulated(main)
+    mailbox, _ = make_mailbox(capacity=1)
+    waits = [mailbox.offer(n, urgent=False) for n in range(3)]
+    with pytest.raises(MailboxFull):
+        mailbox.offer(3, urgent=False)
+    assert [take(mailbox) for _ in range(3)] == [0, 1, 2]
+    for wait in waits:
+        await wait
 
 
-def test_a_closed_mailbox_makes_messages_dead_letters_and_lets_waiting_senders_go() -> None:
-    async def main() -> None:
-        mailbox, dead = make_mailbox(capacity=1)
-        mailbox.offer(1, urgent=False)
-        sender = asyncio.create_task(send_one(mailbox, 2))
-        await asyncio.sleep(1)
-        mailbox.refuse_all("over")
-        await sender
-        await mailbox.offer(3, urgent=False)
-        assert dead == [1, 2, 3]
-        assert mailbox.drained()
-
-    simulated(main)
+@in_virtual_time
+async def test_a_closed_mailbox_makes_messages_dead_letters_and_lets_waiting_senders_go() -> None:
+    mailbox, dead = make_mailbox(capacity=1)
+    mailbox.offer(1, urgent=False)
+    sender = asyncio.create_task(send_one(mailbox, 2))
+    await asyncio.sleep(1)
+    mailbox.refuse_all("over")
+    await sender
+    await mailbox.offer(3, urgent=False)
+    assert dead == [1, 2, 3]
+    assert mailbox.drained()
 
 
 class Model(RuleBasedStateMachine):

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from actors.runtime import InlineThreads, WorkerThreads
-from tests.actors.runtime.sample import simulated
+from tests.actors.runtime.sample import in_virtual_time
 
 
 def test_worker_threads_run_elsewhere_and_give_back_results_and_errors() -> None:
@@ -21,11 +21,22 @@ def test_worker_threads_run_elsewhere_and_give_back_results_and_errors() -> None
     asyncio.run(main())
 
 
-def test_inline_threads_run_in_place_and_in_order() -> None:
-    async def main() -> None:
-        assert await InlineThreads().run(threading.get_ident) == threading.get_ident()
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(7)])
+def test_work_that_would_end_the_process_has_failed_like_any_other(error: BaseException) -> None:
+    def work() -> None:
+        raise error
 
-    simulated(main)
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=type(error).__name__) as caught:
+            await WorkerThreads().run(work)
+        assert caught.value.__cause__ is error, "whose traceback says where"
+
+    asyncio.run(main())
+
+
+@in_virtual_time
+async def test_inline_threads_run_in_place_and_in_order() -> None:
+    assert await InlineThreads().run(threading.get_ident) == threading.get_ident()
 
 
 def test_no_more_work_runs_at_a_time_than_there_are_workers() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from actors.runtime import Actor, Timer, handles
 from actors.runtime.timers import TIMERS_MAX
-from tests.actors.runtime.sample import Note, make_system, simulated
+from tests.actors.runtime.sample import Note, in_virtual_time, make_system, simulated
 
 
 class Ticking(Actor[Note]):
@@ -39,16 +39,14 @@ def test_a_timer_keeps_its_beat() -> None:
     assert simulated(main) == [10, 20, 30, 40]
 
 
-def test_a_timer_ends_with_its_actor() -> None:
-    async def main() -> None:
-        system = make_system()
-        system.spawn("ticking", lambda: Ticking([]))
-        async with system:
-            await asyncio.sleep(15)
-        await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == 1
-
-    simulated(main)
+@in_virtual_time
+async def test_a_timer_ends_with_its_actor() -> None:
+    system = make_system()
+    system.spawn("ticking", lambda: Ticking([]))
+    async with system:
+        await asyncio.sleep(15)
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
 
 
 def test_a_restart_does_not_double_the_beat() -> None:
@@ -77,17 +75,15 @@ def test_a_full_mailbox_skips_the_beat_and_counts_it() -> None:
     assert simulated(main) == 4
 
 
-def test_timers_are_bounded_and_take_a_time_above_zero() -> None:
-    async def main() -> None:
-        system = make_system()
-        ticking = Ticking([])
-        system.spawn("ticking", lambda: ticking)
-        async with system:
-            with pytest.raises(ValueError, match="above 0"):
-                ticking.context.every(0, Note(1))
-            for _ in range(TIMERS_MAX - 1):
-                ticking.context.every(1, Note(1))
-            with pytest.raises(ValueError, match="ticking can't start another timer"):
-                ticking.context.every(1, Note(1))
-
-    simulated(main)
+@in_virtual_time
+async def test_timers_are_bounded_and_take_a_time_above_zero() -> None:
+    system = make_system()
+    ticking = Ticking([])
+    system.spawn("ticking", lambda: ticking)
+    async with system:
+        with pytest.raises(ValueError, match="above 0"):
+            ticking.context.every(0, Note(1))
+        for _ in range(TIMERS_MAX - 1):
+            ticking.context.every(1, Note(1))
+        with pytest.raises(ValueError, match="ticking can't start another timer"):
+            ticking.context.every(1, Note(1))

@@ -47,6 +47,15 @@ def test_a_certificate_that_contradicts_what_is_known_is_refused(field: str, val
         decode_delivery(Answer(*encode_delivery(forged)), PROMISED)
 
 
+def test_a_reason_that_is_no_reason_any_more_is_refused() -> None:
+    told = msgspec.structs.replace(FOUND, native_refusal="its gradients differ")
+    delivered = decode_delivery(Answer(*encode_delivery(Forged(b"", told))), PROMISED)
+    assert delivered.certificate.miscompiled == "its gradients differ"
+    long = msgspec.structs.replace(FOUND, native_refusal="x" * 501)
+    with pytest.raises(BadDelivery, match="delivered no kernel"):
+        decode_delivery(Answer(*encode_delivery(Forged(b"", long))), PROMISED)
+
+
 @pytest.mark.parametrize("header", [b"", b"{}", b"\xff", b'{"weights_bytes": 1}', b"[" * 100_000])
 def test_a_header_that_is_none_is_refused(header: bytes) -> None:
     with pytest.raises(BadDelivery, match="delivered no kernel"):

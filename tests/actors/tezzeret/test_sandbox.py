@@ -50,11 +50,11 @@ def is_gone(pid: int) -> bool:
 
 
 def goes(pid: int) -> bool:
-    """Whether the process ends; it is given ten seconds."""
+    """Whether the process ends; it is given a minute."""
     with suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
-            select.select([handle], [], [], 10.0)
+            select.select([handle], [], [], 60.0)
         finally:
             os.close(handle)
     return is_gone(pid)

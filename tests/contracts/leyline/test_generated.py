@@ -30,6 +30,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_interface_lies_where_others_look_for_it_and_nowhere_else() -> None:
+    assert generate.PROTO == "contracts/leyline.proto"
+    assert sorted((generate.ROOT / "contracts").rglob("*.proto")) == [generate.ROOT / generate.PROTO]
+    assert pb.SystemStatePacket.__module__ == pb.__name__
+
+
 def test_the_generator_writes_three_files_and_leaves_nothing_else(made: Path) -> None:
     assert {path.name for path in made.iterdir()} == {"leyline_pb2.py", "leyline_pb2.pyi", "mapping.py"}
 

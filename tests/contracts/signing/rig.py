@@ -1,12 +1,14 @@
 """What the tests of signing share: secrets, a clock moved by hand, senders and readers."""
 
 import random
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from contracts.signing.admission import FRAMES_MAX, Admission, Admitted
-from contracts.signing.keyring import Keyring
+from contracts.signing.keyring import SECRETS, Keyring
 from contracts.signing.refusal import Refusal, SignatureRefused
 from contracts.signing.rules import Rule, TopicRule
 from contracts.signing.signer import Signer
@@ -18,6 +20,14 @@ BIRTH_NS = 1_790_000_000 * SECOND_NS
 ACTS, INFORMS = "commands", "reports"
 """A topic of each rule."""
 RULES: dict[str, TopicRule] = {ACTS: TopicRule(Rule.ACTS), INFORMS: TopicRule(Rule.INFORMS)}
+
+
+def steps_of_the_readme(old: str, new: str) -> list[str]:
+    """The values of ESPER_LEYLINE_SECRETS that the README tells an operator, step by step."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    told = re.findall(rf'^\| (\d) \| `{SECRETS}="([^"]+)"`', readme, re.MULTILINE)
+    assert [number for number, _ in told] == ["1", "2", "3"]
+    return [value.replace("OLD", old).replace("NEW", new) for _, value in told]
 
 
 class Clock:
@@ -53,9 +63,10 @@ class Reader:
         ring: Keyring | None = None,
         rules: Mapping[str, TopicRule] = RULES,
         frames_max: int = FRAMES_MAX,
+        birth_ns: int = BIRTH_NS,
     ) -> None:
         self.clock = clock
-        self.admission = Admission(ring or keyring(), rules, BIRTH_NS, frames_max)
+        self.admission = Admission(ring or keyring(), rules, birth_ns, frames_max)
 
     def admit(
         self, event_id: str, topic: str, body: bytes, signature: bytes, taken_ns: int | None = None

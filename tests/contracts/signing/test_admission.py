@@ -423,3 +423,34 @@ def test_one_who_repeats_cannot_push_out_what_is_younger() -> None:
 def test_admission_without_any_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Admission(None, RULES, BIRTH_NS, 0)
+
+
+# What is done
+
+
+def test_a_group_is_done_with_a_message_for_as_long_as_it_is_remembered() -> None:
+    rig = Rig(frames_max=2)
+    admission = rig.reader.admission
+    frames = [(str(n), bytes([n]), rig.signer.sign(bytes([n]))) for n in range(3)]
+    for topic in (ACTS, INFORMS):
+        admission.done("g", (topic, "0"))
+        assert not admission.is_done("g", (topic, "0")), "it never came"
+        for event_id, body, signature in frames[:2]:
+            body, signature = (
+                (body, signature) if topic == ACTS else (body + b"i", rig.signer.sign(body + b"i"))
+            )
+            assert rig.reader.admit(event_id, topic, body, signature) == NEW_FRAME
+        admission.done("g", (topic, "0"))
+        assert admission.is_done("g", (topic, "0"))
+        assert not admission.is_done("h", (topic, "0"))
+        assert not admission.is_done("g", (topic, "1"))
+    assert rig.reader.admit("0", ACTS, frames[0][1], rig.signer.sign(frames[0][1])) == REPEAT
+    assert admission.is_done("g", (ACTS, "0")), "however it was signed since"
+    rig.clock.move(61)
+    fresh = rig.signer.sign(frames[2][1])
+    assert rig.reader.admit("2", ACTS, frames[2][1], fresh) == NEW_FRAME, "in the place of 0"
+    assert not admission.is_done("g", (ACTS, "0"))
+    rig.reader.refuses(Refusal.STALE, "0", ACTS, frames[0][1], frames[0][2])
+    assert admission.is_done("g", (INFORMS, "0"))
+    admission.done("g", ("no topic", "0"))
+    assert not admission.is_done("g", ("no topic", "0"))

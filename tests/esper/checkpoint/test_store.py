@@ -25,6 +25,11 @@ def on_a_disk(keep: int = 2) -> tuple[DiskFiles, CheckpointStore]:
     return files, CheckpointStore(RUN, keep, files)
 
 
+def any_is(checkpoint: Checkpoint) -> bool:
+    """Whether it is of the past: who asks knows of no rollback."""
+    return True
+
+
 @given(CHECKPOINTS)
 def test_every_bit_comes_back(checkpoint: Checkpoint) -> None:
     files, store = on_a_disk()
@@ -96,9 +101,18 @@ def test_the_way_to_a_checkpoint_leaves_out_what_was_gone_back_from() -> None:
     for number, epoch in enumerate((3, 4, 5, 6, 4, 5), start=1):
         store.save(Checkpoint(epoch, b"%d" % number, {}))
     fresh = CheckpointStore(RUN, 9, files)
-    assert [(one.epoch, one.record) for one in fresh.before(5, 9)] == [(4, b"5"), (3, b"1")]
-    assert [one.epoch for one in fresh.before(5, 1)] == [4]
-    assert not [*fresh.before(3, 9), *fresh.before(5, 0), *fresh.before(5, -1)]
+    assert [(one.epoch, one.record) for one in fresh.before(5, 9, any_is)] == [(4, b"5"), (3, b"1")]
+    assert [one.epoch for one in fresh.before(5, 1, any_is)] == [4]
+    assert not [*fresh.before(3, 9, any_is), *fresh.before(5, 0, any_is), *fresh.before(5, -1, any_is)]
+
+
+def test_what_is_no_past_hides_nothing_that_is_and_is_not_counted() -> None:
+    files, store = on_a_disk(keep=9)
+    for number, epoch in enumerate((3, 4, 5, 2, 7), start=1):
+        store.save(Checkpoint(epoch, b"%d" % number, {}))
+    fresh = CheckpointStore(RUN, 9, files)
+    found = fresh.before(7, 2, lambda one: one.record in (b"1", b"2"))
+    assert [one.record for one in found] == [b"2", b"1"]
 
 
 def test_a_damaged_one_on_the_way_is_passed_over(tmp_path: Path) -> None:
@@ -107,7 +121,7 @@ def test_a_damaged_one_on_the_way_is_passed_over(tmp_path: Path) -> None:
         store.save(a_checkpoint(epoch))
     values = files_of(tmp_path, 3)[1]
     values.write_bytes(values.read_bytes()[:-1])
-    assert [one.epoch for one in CheckpointStore(tmp_path, 9).before(3, 2)] == [1, 0]
+    assert [one.epoch for one in CheckpointStore(tmp_path, 9).before(3, 2, any_is)] == [1, 0]
 
 
 @given(st.integers(1, 4), st.integers(1, 9))

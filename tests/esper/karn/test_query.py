@@ -1,6 +1,5 @@
 """The catalogue answers a query with everything that it allows, in the stated order, and nothing else."""
 
-from collections.abc import Mapping
 from dataclasses import replace as replace_dataclass
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.permission import DrillPermission
 from esper.karn.query import CONSERVATIVE_RISK_MAX, EVERY_TIER, Query
 from tests import strategies
+from tests.esper.karn.counting import Counting
 from tests.esper.karn.pairs import SITES
 
 
@@ -162,16 +162,6 @@ def test_what_is_described_is_everything_that_would_be_found_with_all_trust_and_
         costs = [one.costs(SITE, one.smallest()) if query.site else None for one in found]
         assert [one.cost for one in described] == costs
     assert {"BP903", "BP904"} <= {one.about.blueprint_id for one in EVERY_KIND.describe(Query())}
-
-
-class Counting(Identity):
-    """Counts how often its costs are asked for."""
-
-    counted = 0
-
-    def _params(self, site: SiteInfo, size: Mapping[str, int]) -> int:
-        Counting.counted += 1
-        return super()._params(site, size)
 
 
 def test_at_sites_that_were_got_ready_no_query_counts_any_costs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ def test_a_class_that_others_are_derived_from_is_passed_over(tmp_path: Path) -> 
     base = f"class Base(Blueprint):\n    def __init__(self, width=None):\n        pass\n\n{methods}\n\n"
     file.write_text(source.replace("class Places(Base):", f"{base}class Places(Base):"))
     (places,) = gathered([str(file)])
-    assert [type(places).__name__, type(places).__base__.__name__] == ["Places", "Base"]  # type: ignore[union-attr]
+    assert [one.__name__ for one in type(places).__mro__[:2]] == ["Places", "Base"]
     file.write_text(file.read_text().split("class Places(Base):", maxsplit=1)[0])
     del sys.modules["own_derived"]
     with pytest.raises(NotImportable, match="defines no blueprint"):

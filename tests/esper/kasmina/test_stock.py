@@ -113,3 +113,14 @@ def test_every_run_and_every_seed_draws_from_a_stream_of_its_own(seed: int, seed
     assert draw != draw_of(0, "a#0")
     assert draw == draw_of(seed, seed_id)
     assert torch.equal(torch.randn(3, generator=stream_of(draw)), torch.randn(3, generator=stream_of(draw)))
+
+
+def test_that_native_code_computes_something_else_is_new_once_in_all_processes_of_a_run() -> None:
+    stock = Stock()
+    assert stock.found_miscompiled("BP032", "its gradients differ")
+    assert not stock.found_miscompiled("BP032", "its outputs differ")
+    assert stock.facts().miscompiled == {"BP032": "its gradients differ"}
+    later = Stock()
+    later.recall(stock.facts())
+    assert not later.found_miscompiled("BP032", "its gradients differ")
+    assert later.facts() == stock.facts()

@@ -126,6 +126,16 @@ def test_an_epoch_whose_packet_was_lost_is_told_once_it_is_overtaken() -> None:
     assert picture.view().epochs == (facts(1), facts(2)), "the picture takes it all the same"
 
 
+def test_how_far_the_run_has_come_is_known_from_its_figures_or_from_what_happened() -> None:
+    picture = Picture(ENTRY)
+    assert picture.reached == 0
+    picture.take(*state(3))
+    assert picture.reached == 3
+    picture.take("p", TelemetryPacket("p", 10, "tolaria", events=(event(1, epoch=5),)))
+    assert picture.reached == 5
+    assert picture.view().epoch == 3
+
+
 def test_sites_stand_as_the_newest_packet_says() -> None:
     (site,) = picture_of([]).view().sites
     assert (site.site, site.free) == (SITE, True)

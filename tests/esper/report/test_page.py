@@ -254,7 +254,8 @@ def test_the_bar_of_flops_shares_the_whole_width() -> None:
 def test_each_graft_says_where_it_came_from_and_what_was_amiss_with_kernels_is_told() -> None:
     first = a_report().grafts[0]
     grafts = tuple(msgspec.structs.replace(first, kernel=kernel) for kernel in ("00ff.kernel", ""))
-    kernels = KernelFacts(1, 1, 9, {"BP036": "it <hung>"}, 2, {"BP051": "it is in no file"})
+    own, wrong = {"BP051": "it is in no file"}, {"BP032": "its gradients differ"}
+    kernels = KernelFacts(1, 1, 9, {"BP036": "it <hung>"}, 2, own, wrong)
     resumes = (ResumeFacts(7, (), ("a#1 is taken out",)),)
     told = "".join(
         parsed(msgspec.structs.replace(a_report(), grafts=grafts, kernels=kernels, resumes=resumes)).words
@@ -264,4 +265,5 @@ def test_each_graft_says_where_it_came_from_and_what_was_amiss_with_kernels_is_t
     assert "2 damaged ones set aside to be made again" in told
     assert "BP036 was left out: it <hung>" in told
     assert "BP051 was never compiled: it is in no file" in told
+    assert "Native code of BP032 was not kept: its gradients differ" in told
     assert "a#1 is taken out" in told

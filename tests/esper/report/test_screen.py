@@ -53,6 +53,15 @@ def test_no_line_wraps(width: int) -> None:
     assert len(said(view, 50, width).splitlines()) == len(lines(view))
 
 
+def test_a_long_folder_cuts_off_neither_the_phase_nor_the_mode() -> None:
+    view = a_view()
+    facts = msgspec.structs.replace(view.facts, out="somewhere/" * 12)
+    view = msgspec.structs.replace(view, facts=facts, phase="training", conservative=True)
+    head = said(view, 50, 110).splitlines()[0]
+    assert " · seed 20 · training · conservative mode · " in head
+    assert head.endswith("…")
+
+
 def test_a_hundred_sites_fit_on_a_small_terminal() -> None:
     sites = tuple(SiteView(SiteInfo(f"s{n}", Layout.VECTOR, (3,), 3, n)) for n in range(100))
     view = msgspec.structs.replace(a_view(), sites=(*a_view().sites, *sites))
@@ -98,12 +107,13 @@ def test_the_summary_does_without_comparison_and_figures() -> None:
 
 
 def test_the_summary_says_which_grafts_came_from_the_store_and_what_was_amiss() -> None:
-    facts = KernelFacts(1, 1, 25, {"BP036": "it hung"}, 2, {"BP051": "it is in no file"})
+    own, wrong = {"BP051": "it is in no file"}, {"BP032": "its gradients differ"}
+    facts = KernelFacts(1, 1, 25, {"BP036": "it hung"}, 2, own, wrong)
     report = msgspec.structs.replace(a_report(), kernels=facts)
     told = "\n".join(text.plain for text in summary(report, "runs/x"))
     assert (
         "1 of 2 grafts from the store, 1 built on the spot; 25 fetched ahead; 2 damaged ones set aside to be "
-        "made again; left out: BP036; never compiled: BP051" in told
+        "made again; left out: BP036; never compiled: BP051; native code refused: BP032" in told
     )
     assert "from the store" not in "\n".join(text.plain for text in summary(a_report(), "runs/x"))
 
@@ -127,4 +137,4 @@ def test_the_picture_names_a_seed_by_its_id_and_an_empty_site_by_its_name() -> N
 
 def test_the_picture_names_the_runs_own_folder() -> None:
     facts = RunFacts("mnist1d", "heuristic", 0, "runs", folder="runs/mnist1d-s0")
-    assert "seed 0 · runs/mnist1d-s0 · starting" in said(RunView(facts))
+    assert "seed 0 · starting · runs/mnist1d-s0" in said(RunView(facts))

@@ -1,9 +1,11 @@
 """Claims about the command that each action becomes."""
 
+import pytest
+
 from contracts.growth import Candidate, Path
 from contracts.lifecycle import SeedOperation
 from contracts.messages import CommandSeedOperation, CommandType
-from esper.tamiyo.action import Advance, Cull, Germinate, Wait, command_for
+from esper.tamiyo.action import Advance, Cull, Germinate, NoAction, Wait, command_for
 
 
 def test_to_wait_is_a_pause_without_a_target() -> None:
@@ -46,3 +48,11 @@ def test_to_advance_and_to_cull_name_the_seed() -> None:
     assert advance.payload == CommandSeedOperation(SeedOperation.EVALUATE)
     assert cull.payload == CommandSeedOperation(SeedOperation.CULL)
     assert cull.annotations["rollback"] == "true"
+
+
+@pytest.mark.parametrize("answer", ["wait", object(), None, Wait])
+def test_what_is_no_action_is_refused_by_the_name_of_its_type(answer: object) -> None:
+    due = "one of Wait, Germinate, Advance, Cull, Pause"
+    said = f"the policy answered {type(answer).__name__} where {due} was due"
+    with pytest.raises(NoAction, match=f"^{said}$"):
+        command_for(answer, "c1", "tamiyo/mine", 5)  # type: ignore[arg-type]

@@ -44,6 +44,13 @@ def test_blind_growth_waits_while_every_site_is_taken() -> None:
     assert isinstance(policy.act(state(9), view(9, taken, progress=0.5, max_active=5)), Wait)
 
 
+def test_blind_growth_has_no_reason_to_tell_while_its_time_has_not_come() -> None:
+    policy = GrowBlindly(CATALOGUE, random.Random(0), GROWTH, window=(0.2, 0.3))
+    assert policy.act(state(9), view(9, progress=0.1)) == Wait(), "which nobody is alerted of"
+    growing = (seed(Stage.TRAINING, stage_epoch=9, path=Path(training_epochs=50)),)
+    assert policy.act(state(9), view(9, growing, progress=0.5)) == Wait()
+
+
 def test_different_seeds_grow_differently() -> None:
     def first(number: int) -> object:
         policy = GrowBlindly(CATALOGUE, random.Random(number), GROWTH, window=(0.0, 0.01))

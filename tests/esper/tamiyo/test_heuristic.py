@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,8 +32,8 @@ def raced(plan: ProbePlan, best: int = 0, gain: float = 0.5) -> ProbeReport:
     return ProbeReport(plan.probe_id, 1, tuple(sorted(scores, key=lambda score: score.loss)), 10, 0.1)
 
 
-def with_evidence(report: ProbeReport, epoch: int, **facts: object) -> GrowthView:
-    return msgspec.structs.replace(view(epoch, **facts), evidence=report)  # type: ignore[arg-type]
+def with_evidence(report: ProbeReport, epoch: int, **facts: Any) -> GrowthView:
+    return msgspec.structs.replace(view(epoch, **facts), evidence=report)
 
 
 def settled(policy: Heuristic) -> tuple[ProbePlan, ProbePlan]:
@@ -95,6 +96,19 @@ def test_a_seed_stays_if_it_gains_more_than_its_rent(gain: float, kept: bool) ->
     assert isinstance(action, Advance if kept else Cull)
 
 
+@pytest.mark.parametrize(("over", "kept"), [(-0.001, False), (0.001, True)])
+def test_a_seed_has_to_gain_more_the_more_of_the_network_it_is(over: float, kept: bool) -> None:
+    ripe = seed(Stage.PROBATIONARY, stage_epoch=10, path=GROWTH.path)
+    rent = CONFIG.rent * ripe.record.params / 338
+    assert rent > 0.005, "far more than what is looked at"
+    ripe = seed(
+        Stage.PROBATIONARY, stage_epoch=10, path=GROWTH.path, gain=GROWTH.gates.gain_min + rent + over
+    )
+    action = heuristic().act(state(14), view(14, (ripe,), params=338))
+    assert isinstance(action, Advance if kept else Cull)
+    assert isinstance(heuristic().act(state(14), view(14, (ripe,), params=33_800)), Advance), "a hundredth"
+
+
 def test_a_seed_whose_gain_nobody_measured_is_neither_kept_nor_culled() -> None:
     policy = heuristic()
     action = policy.act(state(14), view(14, (seed(Stage.PROBATIONARY, stage_epoch=10, path=GROWTH.path),)))
@@ -139,9 +153,9 @@ def test_after_a_cull_it_races_again_only_on_a_plateau() -> None:
 
 
 @pytest.mark.parametrize("facts", [{"progress": 0.9}, {"conservative": True}, {"params": 1300}])
-def test_late_conservative_or_full_it_leaves_the_network_alone(facts: dict[str, object]) -> None:
+def test_late_conservative_or_full_it_leaves_the_network_alone(facts: dict[str, Any]) -> None:
     policy = heuristic()
-    situation = view(50, **facts)  # type: ignore[arg-type]
+    situation = view(50, **facts)
     assert policy.survey(state(50), situation) is None
     assert isinstance(policy.act(state(50), situation), Wait)
 
@@ -233,9 +247,9 @@ def test_what_is_caught_up_with_is_counted_once() -> None:
         ({"max_params": 300}, r"^no blueprint fits the 0 parameters that are left for \d seeds$"),
     ],
 )
-def test_it_says_what_would_be_enough_where_it_can_not_race(facts: dict[str, object], said: str) -> None:
+def test_it_says_what_would_be_enough_where_it_can_not_race(facts: dict[str, Any], said: str) -> None:
     policy = heuristic()
-    where = view(**facts)  # type: ignore[arg-type]
+    where = view(**facts)
     assert policy.survey(state(10), where) is None
     action = policy.act(state(10), where)
     assert isinstance(action, Wait)

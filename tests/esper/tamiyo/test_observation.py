@@ -2,14 +2,22 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contracts.control import Decided
 from contracts.growth import Candidate, Path
 from contracts.lifecycle import SeedOperation, Stage
-from contracts.messages import AdaptationCommand, FieldReportOutcome
-from esper.tamiyo.action import Advance, Germinate, Wait, command_for
+from contracts.messages import (
+    AdaptationCommand,
+    CommandSeedOperation,
+    CommandType,
+    FieldReport,
+    FieldReportOutcome,
+)
+from esper.tamiyo.action import Advance, Cull, Germinate, Wait, command_for
 from esper.tamiyo.observation import CLOSED_MAX, UNDONE, UNSETTLED_MAX, Observation
 from tests.esper.tamiyo.views import seed, state, view
 
@@ -37,6 +45,61 @@ def test_a_gain_is_a_success_and_a_loss_a_regression() -> None:
     assert watched(0.1) is FieldReportOutcome.SUCCESS
     assert watched(-0.1) is FieldReportOutcome.REGRESSION
     assert watched(0.0001) is FieldReportOutcome.NEUTRAL
+
+
+def taken_out(command: AdaptationCommand, gain: float | None, applied: bool = True) -> FieldReport:
+    """The report on what took out a seed that gained this much; another one grows there by then."""
+    observation = Observation("run", "v1", 3)
+    there = seed(Stage.PROBATIONARY, gain=gain)
+    observation.watch(Decided(command, state(10), view(10, (there,)), applied), 0)
+    later = seed(Stage.PROBATIONARY, gain=0.3)
+    record = later.record if not applied else replace(later.record, seed_id="body.0#2", born_epoch=12)
+    after = view(13, (replace(later, record=record),))
+    (report,) = observation.watch(Decided(WAITS, state(13, loss=5.0), after, True), 0)
+    return report
+
+
+CULLS = command_for(Cull("body.0#1"), "c1", "test", 0)
+CANCELS = AdaptationCommand(
+    "c1",
+    CommandType.SEED,
+    0,
+    "test",
+    target_seed_id="body.0#1",
+    payload=CommandSeedOperation(SeedOperation.CANCEL),
+)
+
+
+@pytest.mark.parametrize("command", [CULLS, CANCELS])
+@pytest.mark.parametrize(
+    ("gain", "outcome"),
+    [
+        (0.067, FieldReportOutcome.REGRESSION),
+        (-0.01, FieldReportOutcome.SUCCESS),
+        (0.0001, FieldReportOutcome.NEUTRAL),
+    ],
+)
+def test_who_takes_a_seed_out_gives_up_what_it_gained(
+    command: AdaptationCommand, gain: float, outcome: FieldReportOutcome
+) -> None:
+    report = taken_out(command, gain)
+    assert (report.seed_id, report.blueprint_id, report.outcome) == ("body.0#1", "BP003", outcome)
+    assert (report.metrics["gain"], report.metrics["seed_gain"]) == (-gain, gain)
+
+
+def test_a_cull_of_what_was_never_measured_is_neutral() -> None:
+    report = taken_out(CULLS, None)
+    assert (report.outcome, report.metrics.keys() & {"gain", "seed_gain"}) == (
+        FieldReportOutcome.NEUTRAL,
+        set(),
+    )
+
+
+def test_a_cull_that_was_refused_gives_nothing_up() -> None:
+    report = taken_out(CULLS, 0.067, applied=False)
+    assert report.outcome is FieldReportOutcome.ABORTED
+    assert report.metrics["gain"] == 0.3, "the seed is there, and this is what it gains"
+    assert "seed_gain" not in report.metrics
 
 
 def test_a_command_has_one_report_however_often_its_window_closes() -> None:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from contracts.blueprint import BlueprintDescriptor, BlueprintTier
 from contracts.growth import Layout, SiteInfo
-from contracts.kernels import KernelSpec, Strategy, design_of
+from contracts.kernels import Design, KernelSpec, Strategy, design_of
 from esper.karn.blueprint import Blueprint
 from esper.karn.catalogue import CATALOGUE, Catalogue
 from esper.karn.guard import guard_digest
-from esper.tezzeret import examination, exporting
+from esper.tezzeret import examination, exporting, native
 from esper.tezzeret.examination import BATCHES, Unsound
 from esper.tezzeret.forge import Forged, build, draw, forge
 from esper.urza import weights
@@ -98,6 +98,26 @@ def test_fast_exports_and_compares_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     found = forged.certificate
     assert (found.strategy, found.batches, found.output_error) == (Strategy.FAST, (), None)
     assert (found.params, found.forward_flops) == (24, 48), "the blueprint's own figures"
+
+
+def test_a_native_result_that_is_wrong_is_not_kept_and_the_certificate_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def miscompiled(module: nn.Module, design: Design) -> None:
+        h = examination.inputs(2, design.shape)
+        right = examination.run(module, h)
+        wrong = {name: 0.81 * gradient for name, gradient in right.gradients.items()}
+        examination.check_same(module, right._replace(gradients=wrong), h)
+
+    monkeypatch.setattr(native, "compiled", miscompiled)
+    forged = forge(LOW_RANK, Strategy.AGGRESSIVE, CATALOGUE)
+    assert forged.program is None
+    found = forged.certificate
+    assert found.miscompiled.startswith("compiled natively its gradients differ by 0.19;")
+    assert (found.native_speedup, found.strategy) == (None, Strategy.AGGRESSIVE)
+    assert found.batches == BATCHES, "the plain module's own checks hold"
+    monkeypatch.setattr(native, "compiled", lambda module, design: None)
+    assert forge(LOW_RANK, Strategy.AGGRESSIVE, CATALOGUE).certificate.miscompiled == ""
 
 
 def test_in_an_emergency_nothing_is_done_and_it_is_marked() -> None:

@@ -13,7 +13,7 @@ from contracts.growth import Layout, SiteInfo
 from contracts.kernels import Design, KernelSpec, Strategy, design_of
 from esper.karn.catalogue import CATALOGUE
 from esper.tezzeret import native
-from esper.tezzeret.examination import seasoned
+from esper.tezzeret.examination import Unsound, seasoned
 from esper.tezzeret.forge import build, forge
 
 SITE = SiteInfo("", Layout.VECTOR, (6,), 6, 0)
@@ -107,10 +107,12 @@ def test_what_computes_something_else_is_worth_nothing_however_fast_it_is(
 ) -> None:
     monkeypatch.setattr(native, "ratio", lambda *_: 1e6)
     monkeypatch.setattr(torch, "compile", lambda plain: Miscompiled(plain, wrong))
-    assert native.compiled(trained(DESIGN), DESIGN) is None
+    with pytest.raises(Unsound):
+        native.compiled(trained(DESIGN), DESIGN)
     forged = forge(KernelSpec(DESIGN, 1), Strategy.AGGRESSIVE, CATALOGUE)
     assert forged.program is None
     assert forged.certificate.native_speedup is None
+    assert forged.certificate.miscompiled
     assert forged.certificate.output_error is not None, "the plain module's own checks hold"
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from contracts.emergency import Trigger
 from esper.tolaria.errors import TrainingDiverged
-from esper.tolaria.level import OPENING_STEPS, RECENT_EPOCHS, LevelState, LossLevel
+from esper.tolaria.level import OPENING_IN_A_ROW, OPENING_STEPS, RECENT_EPOCHS, LevelState, LossLevel
 from esper.tolaria.trainer import ODD_VALIDATION
 from tests import hosts
 from tests.esper.tolaria.runs import (
@@ -212,15 +212,14 @@ def test_validation_that_is_not_finite_breaks_no_run_whose_host_is_sound() -> No
 def test_a_running_variance_that_overflowed_is_found_though_no_loss_shows_it() -> None:
     run = Run.new(MLP, config(epochs=3))
     run.turn()
-    norms = [
-        one for one in run.trainer._machine.parts.grafts.model.modules() if isinstance(one, nn.BatchNorm1d)
-    ]
-    sound = norms[-1].running_var.clone()  # type: ignore[union-attr]
-    norms[-1].running_var.fill_(math.inf)  # type: ignore[union-attr]
+    buffers = dict(run.trainer._machine.parts.grafts.model.named_buffers())
+    *_, variance = (buffer for name, buffer in buffers.items() if name.endswith(".running_var"))
+    sound = variance.clone()
+    variance.fill_(math.inf)
     with pytest.raises(TrainingDiverged, match=r"host's \S+\.running_var is not finite"):
         run.trainer.run_epoch()
     run.go_back(run.kept[-1], behind_break=True)
-    assert torch.equal(norms[-1].running_var, sound)  # type: ignore[arg-type]
+    assert torch.equal(variance, sound)
     run.finish()
     assert healthy(run)
 
@@ -256,19 +255,69 @@ def test_a_loss_far_above_its_level_is_no_step_and_one_below_it_is() -> None:
 
 
 def test_in_the_first_epoch_the_steps_before_are_the_level() -> None:
-    run, factor, calls = Run.new(MLP, config(epochs=2, epoch_steps=OPENING_STEPS + 1)), 1e4, 0
+    steps = OPENING_STEPS + OPENING_IN_A_ROW
+    run, factor, calls = Run.new(MLP, config(epochs=2, epoch_steps=steps)), 1e4, 0
     loop = run.trainer._machine.loop
     plain = loop.loss_fn
 
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        return plain(outputs, targets) * (factor if calls == OPENING_STEPS + 1 else 1.0)
+        return plain(outputs, targets) * (factor if calls > OPENING_STEPS else 1.0)
 
     loop.loss_fn = loss_fn
     with pytest.raises(TrainingDiverged, match="far over its recent level") as raised:
         run.trainer.run_epoch()
-    assert raised.value.step == OPENING_STEPS
+    assert raised.value.step == steps - 1
+
+
+def test_in_the_first_epoch_a_loss_that_is_large_alone_is_its_batchs_and_raises_the_level() -> None:
+    level = LossLevel(15.0)
+    opening = level.opening()
+    assert opening is not None
+    for _ in range(OPENING_STEPS):
+        limit = opening.saw(1e-6)
+    assert limit == pytest.approx(1.5e-5)
+    assert not opening.is_spike(2.0)
+    assert opening.saw(2.0) == limit, "not before it is known to have been alone"
+    assert opening.saw(1e-6) == 30.0
+    for _ in range(OPENING_IN_A_ROW - 1):
+        assert not opening.is_spike(31.0)
+        opening.saw(31.0)
+    assert opening.is_spike(31.0)
+    level.saw(0.1, 2.0)
+    assert level.limit == 30.0, "what training came through once is no spike the next time"
+
+
+def test_a_first_epoch_does_not_end_with_a_loss_of_which_nobody_knows_whether_it_is_a_spike() -> None:
+    steps = OPENING_STEPS + OPENING_IN_A_ROW - 1
+    run, calls = Run.new(MLP, config(epochs=2, epoch_steps=steps)), 0
+    loop = run.trainer._machine.loop
+    plain = loop.loss_fn
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return plain(outputs, targets) * (1e4 if calls > OPENING_STEPS else 1.0)
+
+    loop.loss_fn = loss_fn
+    with pytest.raises(TrainingDiverged, match="the epoch is given up"):
+        run.trainer.run_epoch()
+
+
+def test_few_large_targets_among_tiny_ones_break_no_run() -> None:
+    run, calls = Run.new(MLP, config(epochs=4, epoch_steps=40)), 0
+    loop = run.trainer._machine.loop
+    plain = loop.loss_fn
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return plain(outputs, targets) * (1.0 if calls % 25 == 0 else 1e-4)
+
+    loop.loss_fn = loss_fn
+    for _ in range(4):
+        run.trainer.run_epoch()
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=OPENING_STEPS, max_size=20))
@@ -288,20 +337,20 @@ def test_before_the_first_epoch_there_is_no_level_and_below_zero_a_loss_may_rise
     level = LossLevel(15.0)
     assert level.opening() is not None
     assert level.limit == math.inf
-    level.saw(float("nan"))
+    level.saw(math.nan, math.nan)
     assert level.limit == math.inf
-    level.saw(2.0)
+    level.saw(1.0, 2.0)
     assert level.limit == 30.0
-    level.saw(float("nan"))
+    level.saw(math.nan, math.nan)
     assert level.limit == 30.0
     assert level.opening() is None
     below = LossLevel(15.0)
-    below.saw(-1.0)
+    below.saw(-1.0, -1.0)
     assert below.limit == 13.0
-    below.saw(-49.0)
+    below.saw(-49.0, -40.0)
     assert below.limit == -1.0 + 14 * 49.0
     nothing = LossLevel(15.0)
-    nothing.saw(0.0)
+    nothing.saw(0.0, 0.0)
     assert nothing.limit == math.inf
 
 
@@ -311,12 +360,12 @@ def test_the_level_is_the_highest_of_the_newest_epochs_or_a_hundredth_of_the_fir
 ) -> None:
     level = LossLevel(15.0)
     for loss in losses:
-        level.saw(loss)
-    assert level.limit == 15.0 * max(*losses[-RECENT_EPOCHS:], 0.01 * losses[0])
-    other = LossLevel(15.0)
+        level.saw(loss, 2.0 * loss)
+    assert level.limit == 15.0 * max(2.0 * max(losses[-RECENT_EPOCHS:]), 0.01 * losses[0])
+    other, newest = LossLevel(15.0), tuple(losses[-RECENT_EPOCHS:])
     other.restore(level.state())
     assert (other.limit, other.state()) == (level.limit, level.state())
-    assert level.state() == LevelState(losses[0], tuple(losses[-RECENT_EPOCHS:]))
+    assert level.state() == LevelState(losses[0], newest, tuple(2.0 * loss for loss in newest))
 
 
 @pytest.mark.slow

@@ -97,6 +97,7 @@ def test_what_is_no_plain_run_of_numbers_is_copied_by_itself(value: Tensor) -> N
     assert len(seen) == 1
     assert seen[0] is value
     assert torch.equal(copies["value"].to_dense(), value.to_dense())
+    assert nbytes_of(copies) == value.numel() * 4 + 8
 
 
 def test_nobody_looks_into_copies_that_are_not_made_yet() -> None:

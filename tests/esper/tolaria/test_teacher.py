@@ -41,6 +41,14 @@ def distilling(distill: DistillConfig = DISTILL, dropout: float = 0.0) -> Traine
     return one
 
 
+def taught() -> Trainer:
+    """One whose teacher has taught its seed for an epoch."""
+    one = distilling()
+    one.apply(plan(insert("one#0"), live("one#0")))
+    one.run_epoch()
+    return one
+
+
 def teacher_of(one: Trainer) -> Teacher | None:
     return one._machine.distillation.teacher
 
@@ -64,9 +72,7 @@ def test_a_teacher_is_the_network_before_it_ran_with_the_seed_and_stays_it() -> 
 
 @pytest.mark.parametrize("end", [remove("one#0"), fossilize("one#0")], ids=["removed", "fossilized"])
 def test_it_is_let_go_when_nothing_is_undecided(end: object) -> None:
-    one = distilling()
-    one.apply(plan(insert("one#0"), live("one#0")))
-    one.run_epoch()
+    one = taught()
     one.apply(plan(end))  # type: ignore[arg-type]
     one.run_epoch()
     assert teacher_of(one) is None
@@ -81,9 +87,7 @@ def test_an_isolated_seed_has_no_teacher_and_the_host_trains_as_if_it_were_not_t
 
 
 def test_nothing_that_trains_can_change_a_teacher() -> None:
-    one = distilling()
-    one.apply(plan(insert("one#0"), live("one#0")))
-    one.run_epoch()
+    one = taught()
     teacher = teacher_of(one)
     assert teacher is not None
     before = bits(teacher)
@@ -115,9 +119,7 @@ def write_unseen(tensor: Tensor) -> None:
 def test_a_teacher_that_somebody_writes_to_is_let_go_before_the_next_epoch(
     somebody: Callable[[Tensor], None],
 ) -> None:
-    one = distilling()
-    one.apply(plan(insert("one#0"), live("one#0")))
-    one.run_epoch()
+    one = taught()
     spoilt, network = teacher_of(one), weights(one)
     assert spoilt is not None
     somebody(spoilt.tensors()["enter.weight"])
@@ -132,9 +134,7 @@ def test_a_teacher_that_somebody_writes_to_is_let_go_before_the_next_epoch(
 def test_what_is_kept_of_a_teacher_is_what_it_was_when_it_was_taken(
     somebody: Callable[[Tensor], None],
 ) -> None:
-    one = distilling()
-    one.apply(plan(insert("one#0"), live("one#0")))
-    one.run_epoch()
+    one = taught()
     kept, before = one.keep().teacher, bits(teacher_of(one))
     assert kept is not None
     somebody(teacher_of(one).tensors()["enter.weight"])

@@ -33,6 +33,16 @@ def test_what_is_packed_is_unpacked(body: bytes, kind: Kind) -> None:
     assert (header.kind, header.spec, header.certificate) == (kind, SPEC, a_certificate(SPEC))
 
 
+def test_that_native_code_was_refused_is_kept_and_nothing_is_spelt_where_it_was_not() -> None:
+    plain = a_certificate(SPEC)
+    told = replace(plain, native_refusal="its gradients differ")
+    assert b"native_refusal" not in pack(Kind.KERNEL, SPEC, plain, b"")
+    header, _ = unpack(pack(Kind.KERNEL, SPEC, told, b""), 0)
+    assert header.certificate.miscompiled == "its gradients differ"
+    with pytest.raises(Unfit):
+        pack(Kind.KERNEL, SPEC, replace(plain, native_refusal="x" * 501), b"")
+
+
 @given(content=st.binary(max_size=300))
 def test_what_was_not_packed_is_refused(content: bytes) -> None:
     with pytest.raises(Damaged):

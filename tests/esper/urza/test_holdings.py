@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contracts.kernels import Strategy
@@ -111,6 +112,18 @@ def test_an_artifact_is_named_by_the_beginning_of_its_name(tmp_path: Path) -> No
         for beginning in ("", "%", "_", refs[0] + "x", "zz"):
             with pytest.raises(Missing, match="no artifact"):
                 library.named(beginning)
+
+
+def test_that_native_code_was_refused_is_told_with_the_kernel(tmp_path: Path) -> None:
+    spec = a_spec()
+    certificate = msgspec.structs.replace(a_certificate(spec), native_refusal="its gradients\ndiffer")
+    with Library(tmp_path) as library:
+        library.publish(spec, certificate, its_weights(spec))
+        published(library, a_spec(design=1))
+        lines = text(library.holdings(), library.stats())
+    told = [number for number, line in enumerate(lines) if "native" in line]
+    assert [lines[number] for number in told] == ["    its native code is not kept: its gradients?differ"]
+    assert "BP008" in lines[told[0] - 1]
 
 
 def test_what_others_wrote_into_the_store_does_not_reach_the_terminal_s_controls(tmp_path: Path) -> None:

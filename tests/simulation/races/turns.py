@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+from actors.ending import Ending
 from actors.keeping import Keeper, Wrote
 from actors.reports import Reports
+from actors.runtime import ActorError
 from actors.runtime.asks import Ask, Sweeper
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.runner import Runner
-from actors.tolaria import ActorError, CloseWindows, Tolaria
+from contracts.control import CloseWindows
 from contracts.messages import FieldReport
 from esper.moment import Moment
 from tests.simulation.plot import Script
@@ -45,7 +47,7 @@ def _writes_at_once(self: Keeper, moment: Moment) -> None:
     _write(self, moment)
 
 
-def _concludes_at_once(self: Tolaria) -> None:
+def _concludes_at_once(self: Ending) -> None:
     self._conclude()
 
 
@@ -66,7 +68,7 @@ def _arms_once(self: Sweeper, tick: int) -> None:
         _arm(self, tick)
 
 
-async def _asks_once(self: Tolaria, request: CloseWindows) -> tuple[FieldReport, ...]:
+async def _asks_once(self: Ending, request: CloseWindows) -> tuple[FieldReport, ...]:
     try:
         return await self._at.minds.reports.ask(request, deadline_s=1.0)
     except ActorError:
@@ -119,8 +121,8 @@ RACES = (
     Race(
         "end before the last write",
         "the run concludes without a look whether its last moment is still being written",
-        Tolaria,
-        "_close",
+        Ending,
+        "close",
         _concludes_at_once,
         GROWS,
         "concluded while the last moment was written",
@@ -149,7 +151,7 @@ RACES = (
     Race(
         "last reports of an actor that restarts",
         "the end of a run asks for the last reports once, and goes without if their actor restarts",
-        Tolaria,
+        Ending,
         "_last_reports",
         _asks_once,
         REPORTS_FAIL,

@@ -36,7 +36,7 @@ elseif AFTER ~= 0 and tostring(AFTER) ~= last then
   return {head('order', generation), cmsgpack.pack({})}
 end
 
-local NEEDS_MEMORY = {publish = true, replay = true}
+local NEEDS_MEMORY = {publish = true, replay = true, resign = true}
 local results, worth_keeping = {}, false
 for i, op in ipairs(ops) do
   if full_up and NEEDS_MEMORY[op[1]] then

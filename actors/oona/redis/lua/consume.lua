@@ -19,9 +19,10 @@ end
 
 local function hand_out(taken, group, entry, rank, record, fields, consumer, priority, published_s, taken_ms)
   hold(group, entry, rank, record, consumer)
+  local signed_ms, signature = as_signed(group.topic, entry, fields, taken_ms)
   taken[#taken + 1] = {
-    group.topic.name, entry, fields[2], priority, rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, published_s,
-    record.due_s, blob_index(fields[6]), blob_index(fields[8]), taken_ms,
+    group.topic.name, entry, id_of(fields), priority, rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, published_s,
+    record.due_s, blob_index(fields[6]), blob_index(signature), signed_ms,
   }
 end
 
@@ -58,7 +59,7 @@ local function take_again(taken, group, rank, consumer, limit)
       else
         local _, id = split(entry)
         local fields = fields_at(stream, id)
-        if fields[1] and is_text(fields[2]) then
+        if fields[1] then
           local _, priority, published_s, _, taken_ms = plain_of(fields)
           call('XCLAIM', stream, group.name, consumer, 0, id, 'JUSTID')
           hand_out(taken, group, entry, rank, record, fields, consumer, priority, published_s, taken_ms)
@@ -80,6 +81,40 @@ local function markers_of(group, rank, entries)
   return names, #names > 0 and call('HMGET', group_key('m', group), unpack(names)) or {}
 end
 
+-- What came in past these scripts: no group knows of it, or ever did.
+local strange = {count = 0}
+
+function strange.turn_out(topic, entry)
+  if call('HEXISTS', P .. 'refs:' .. topic.name, entry) == 1 then
+    return
+  end
+  for _, name in ipairs(topic.order) do
+    if call('HEXISTS', group_key('m', topic.groups[name]), entry) == 1 then
+      return
+    end
+  end
+  local rank, id = split(entry)
+  strange.count = strange.count + call('XDEL', stream_key(topic.name, rank), id)
+end
+
+-- Of what a group has not been given yet.
+function strange.look(group, rank)
+  local from, limit = '(' .. group.cursors[rank + 1], 64
+  local entries = call('XRANGE', stream_key(group.topic.name, rank), from, '+', 'COUNT', limit)
+  local names, markers = markers_of(group, rank, entries)
+  for i, name in ipairs(names) do
+    if not markers[i] then
+      strange.turn_out(group.topic, name)
+    end
+  end
+end
+
+function strange.counted()
+  local count = strange.count
+  strange.count = 0
+  return count
+end
+
 local function take_new(taken, group, rank, consumer, limit)
   local stream = stream_key(group.topic.name, rank)
   while #taken < limit do
@@ -99,10 +134,9 @@ local function take_new(taken, group, rank, consumer, limit)
       group.cursors[rank + 1] = id
       if not record then
         acknowledge_later(stream, group, id) -- settled while it waited, or not meant for this group
+        strange.turn_out(group.topic, entry)
       elseif has_expired(record) then
         expire(group, entry, record)
-      elseif not is_text(found[2][2]) then
-        lose(group, entry, record)
       else
         hand_out(taken, group, entry, rank, record, found[2], consumer, priority, published_s, taken_ms)
       end
@@ -114,8 +148,11 @@ local function take_new(taken, group, rank, consumer, limit)
 end
 
 local function take_lane(taken, group, first_rank, last_rank, consumer, limit)
-  if ledger_at(group, first_rank).waiting == 0 then
-    return
+  if ledger_at(group, first_rank).waiting <= 0 then
+    if not group.doubted then
+      return
+    end
+    set_right(group)
   end
   local before = #taken
   for rank = first_rank, last_rank do
@@ -123,11 +160,11 @@ local function take_lane(taken, group, first_rank, last_rank, consumer, limit)
     take_new(taken, group, rank, consumer, limit)
   end
   if #taken == before and limit > before and room_for(1, group.topic) > 0 and ledger_at(group, first_rank).waiting > 0 then
-    lose_what_is_gone(group)
+    set_right(group)
   end
 end
 
--- False: this consumer is not, or no longer, a member of one of the groups; it has to join again.
+-- What it is given, and how many strange entries were met. False: this consumer is not, or no longer, a member of one of the groups; it has to join again.
 function OPS.take(op)
   local group_name, consumer, names, taken, groups = op[2], op[3], op[4], {}, {}
   write_now()
@@ -145,7 +182,7 @@ function OPS.take(op)
   for _, group in ipairs(groups) do
     take_lane(taken, group, FIRST_NORMAL, RANKS - 1, consumer, limit)
   end
-  return taken
+  return {taken, strange.counted()}
 end
 
 -- The group and the record of an entry in these hands; nil if it is in others, or settled.
@@ -206,6 +243,48 @@ function OPS.nack(op)
   return give_back(group, op[4], record, op[6] or nil)
 end
 
+-- ["await", topic, group, entry, attempt, error, delay, taken]: the signature it had is good no longer. The sender is told
+-- to sign it anew, unless it has done so meanwhile; until that, or the delay, nobody is given it, and the attempt does
+-- not count.
+function OPS.await(op)
+  local group, record = in_hand(op)
+  if not group then
+    return 'late'
+  elseif has_expired(record) then
+    expire(group, op[4], record)
+    return 'expired'
+  end
+  record.error, record.attempts = op[6], record.attempts - 1
+  if as_signed(group.topic, op[4], {}, op[8]) ~= op[8] then
+    line_up(group, op[4], record)
+    return 'back'
+  end
+  postpone(group, op[4], record, 's', NOW + op[7])
+  ring('s', group.topic)
+  return 'back'
+end
+
+-- ["resign", topic, [entry...], blob]: their sender has signed these anew; the signatures are the blobs from there on.
+function OPS.resign(op)
+  local topic = topic_of(op[2])
+  write_now()
+  for i, entry in ipairs(topic and op[3] or {}) do
+    local rank, id = split(entry)
+    if fields_at(stream_key(topic.name, rank), id)[1] then
+      local anew = struct.pack('<d', server_ms()) .. given_blob(op[4] + i - 1)
+      topic.books.signs = (topic.books.signs or 0) + create('HSET', P .. 'signs:' .. topic.name, entry, anew)
+      topic.changed = true
+      for _, group in pairs(topic.groups) do
+        local stored = call('HGET', group_key('m', group), entry)
+        if stored and #stored >= RECORD_BYTES and string.sub(stored, 1, 1) == 's' then
+          line_up(group, entry, unpacked(stored))
+        end
+      end
+    end
+  end
+  return true
+end
+
 function OPS.extend(op)
   local group, record = in_hand(op)
   if not group then
@@ -220,6 +299,15 @@ function OPS.extend(op)
   return true
 end
 
+-- ["doubt", topic, group]: a consumer was given what nobody had published.
+function OPS.doubt(op)
+  local group = group_of(op[2], op[3])
+  if group then
+    doubt(group)
+  end
+  return true
+end
+
 function OPS.bury(op)
   local group, record = in_hand(op)
   if not group then
@@ -227,5 +315,6 @@ function OPS.bury(op)
   end
   record.error = op[6]
   bury(group, op[4], record)
+  doubt(group) -- it may never have been counted
   return true
 end

@@ -1,5 +1,7 @@
 -- What time does: redeliver, expire, forget, and let go of consumers that gave no sign of life.
 
+do -- a script holds 200 local names: these are of no use to others
+
 local function due(kind, group, limit)
   write_now()
   return call('ZRANGEBYSCORE', group_key(kind, group), '-inf', NOW, 'LIMIT', 0, limit)
@@ -98,12 +100,20 @@ local function age_letters(topic, limit)
   return done
 end
 
+local DOUBTED_S = 1 -- until the books are looked through, so that nobody can have that done all the time
+local RECLAIM_MAX = 64 -- entries of a rank that one round looks at; the next goes on behind them
+
 -- The net beneath: entries that somebody read past these scripts and never acknowledged come back in line.
 local function reclaim(group, rank)
   local stream = stream_key(group.topic.name, rank)
   local idle_ms = math.floor((group.topic.policy.ack_deadline_s + group.topic.policy.postpone_max_s) * 1000)
-  local claimed = call('XAUTOCLAIM', stream, group.name, NOBODY, idle_ms, '0-0', 'COUNT', 16)[2]
-  for _, found in ipairs(claimed) do
+  local from = group.reclaimed[rank + 1]
+  local reply = call('XAUTOCLAIM', stream, group.name, NOBODY, idle_ms, from, 'COUNT', RECLAIM_MAX)
+  if reply[1] ~= from then
+    group.reclaimed[rank + 1] = reply[1]
+    group.topic.changed = true
+  end
+  for _, found in ipairs(reply[2]) do
     local entry = found and entry_name(rank, found[1])
     local record = entry and record_of(group, entry)
     if record and record.place == 'w' then
@@ -124,6 +134,9 @@ function OPS.tick(op)
         left = left - lapse(group, left)
         left = left - expire_due(group, left)
         left = left - bring_back(group, left)
+        if group.doubted and NOW - group.doubted >= DOUBTED_S then
+          set_right(group)
+        end
         let_the_silent_go(group)
       end
       look_at(topic)
@@ -139,11 +152,29 @@ function OPS.reclaim(op)
   for _, name in ipairs(op[2]) do
     local topic = topic_of(name)
     for _, group_name in ipairs(topic and topic.order or {}) do
-      lose_what_is_gone(topic.groups[group_name])
+      local group = topic.groups[group_name]
+      set_right(group)
+      group.reclaimed = group.reclaimed or {'0-0', '0-0', '0-0', '0-0', '0-0', '0-0'}
       for rank = 0, RANKS - 1 do
-        reclaim(topic.groups[group_name], rank)
+        reclaim(group, rank)
       end
     end
   end
   return true
+end
+
+-- ["strange", [topic...]]: turn out what came in past these scripts, also where nobody takes anything. How much it was.
+function OPS.strange(op)
+  write_now()
+  for _, name in ipairs(op[2]) do
+    local topic = topic_of(name)
+    for _, group_name in ipairs(topic and topic.order or {}) do
+      for rank = 0, RANKS - 1 do
+        strange.look(topic.groups[group_name], rank)
+      end
+    end
+  end
+  return strange.counted()
+end
+
 end

@@ -12,6 +12,7 @@
 --   P refs:<topic>        entry that several groups share -> those that have not settled it (hash); at none it is deleted
 --   P seen:<topic>        event ids in the window, the oldest first (list)
 --   P ids:<topic>         the same ids -> the names of their entries, settled or not (hash)
+--   P signs:<topic>       entry -> when it was signed anew, by the server's clock, and that signature (hash)
 --   P hist:<topic>        copies of the newest messages, for who comes late (stream, trimmed)
 --   P dead:<topic>        ids of dead letters, oldest first (sorted set)
 --   P letter:<topic>      dead letter by id (hash)
@@ -22,10 +23,11 @@
 --   P held:               hands, by deadline (sorted set); what is in them is in
 --   P hand:               hand -> since when, and its entries; n<hand> -> how many are still in it (hash)
 --   P ext:                entries in hand whose deadline was extended, by it (sorted set)
---   P post:               entries in their backoff, by its end (sorted set)
+--   P post:               entries in their backoff or waiting for a signature, by its end (sorted set)
 --   P again:              entries that wait once more, by rank and publication number (sorted set)
 --   P exp:                entries with a time to live, by its end (sorted set)
--- P bell                  channel: `m <topic>` something came to wait, `r <topic>` room came free
+-- P bell                  channel: `m <topic>` something came to wait, `r <topic>` room came free,
+--                         `s <topic>` what its sender still keeps is wanted with a new signature
 --
 -- An entry is named `<rank>:<stream id>`. Its fields, in this order: id (event id), plain (PLAIN: publication number,
 -- priority, published and expires in seconds, milliseconds by the server's clock when it first took the message,
@@ -80,23 +82,34 @@ local function split(entry)
   return string.byte(entry) - 48, string.sub(entry, 3)
 end
 
-local TAILS = {'^[\194-\223][\128-\191]()', '^[\224-\239][\128-\191][\128-\191]()',
-  '^[\240-\244][\128-\191][\128-\191][\128-\191]()'}
+-- The event id that an entry's fields name; empty if that is no id. Who else writes here could name it by any bytes.
+local id_of
+do
+  local ID_BYTES_MAX = 1024
+  local TAILS = {'^[\194-\223][\128-\191]()', '^\224[\160-\191][\128-\191]()', '^[\225-\236\238\239][\128-\191][\128-\191]()',
+    '^\237[\128-\159][\128-\191]()', '^\240[\144-\191][\128-\191][\128-\191]()',
+    '^[\241-\243][\128-\191][\128-\191][\128-\191]()', '^\244[\128-\143][\128-\191][\128-\191]()'}
 
--- Whether it is UTF-8, more or less: who else writes here could name an entry by any bytes.
-local function is_text(bytes)
-  local at = string.find(bytes, '[\128-\255]')
-  while at do
-    local after
-    for _, tail in ipairs(TAILS) do
-      after = after or string.match(string.sub(bytes, at), tail)
+  -- Whether it is UTF-8, given where its first byte beyond ASCII is.
+  local function is_text(bytes, at)
+    while at do
+      local after
+      for _, tail in ipairs(TAILS) do
+        after = after or string.match(string.sub(bytes, at, at + 3), tail)
+      end
+      if not after then
+        return false
+      end
+      at = string.find(bytes, '[\128-\255]', at + after - 1)
     end
-    if not after then
-      return false
-    end
-    at = string.find(bytes, '[\128-\255]', at + after - 1)
+    return true
   end
-  return true
+
+  function id_of(fields)
+    local id = fields[2] or ''
+    local beyond = string.find(id, '[\128-\255]')
+    return #id <= ID_BYTES_MAX and (not beyond or is_text(id, beyond)) and id or ''
+  end
 end
 
 local function rank_of(entry)

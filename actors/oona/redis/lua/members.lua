@@ -175,13 +175,25 @@ function OPS.leave(op)
   return true
 end
 
--- ["succeed", [topic...], group]: those of other clients are gone for good, and what they held is to be had at once.
+-- ["succeed", [topic...], group]: the other clients that consume for this group are gone for good, wherever else they
+-- consumed. What they held is to be had at once; a group of their own is over.
 function OPS.succeed(op)
+  local dead = {}
   for _, name in ipairs(op[2]) do
     local group = group_of(name, op[3])
-    for _, consumer in ipairs(group and call('HKEYS', group_key('c', group)) or {}) do
-      if not owned(group, consumer) then
-        leave(group, consumer)
+    for _, member in ipairs(group and call('HVALS', group_key('c', group)) or {}) do
+      dead[client_of(member)] = not is_mine(member) or nil
+    end
+  end
+  for _, name in ipairs(op[2]) do
+    local topic = topic_of(name)
+    for _, group_name in ipairs(topic and {unpack(topic.order)} or {}) do
+      local group = topic.groups[group_name]
+      local members = call('HGETALL', group_key('c', group))
+      for i = 1, #members, 2 do
+        if dead[client_of(members[i + 1])] then
+          leave(group, members[i])
+        end
       end
     end
   end

@@ -1,5 +1,6 @@
 -- How an entry moves within one group. A record is what the group knows of an entry while it is unsettled:
--- place 'w' new in the stream, 'a' again in line, 'h' in hand, 'e' in hand and extended, 'p' postponed.
+-- place 'w' new in the stream, 'a' again in line, 'h' in hand, 'e' in hand and extended, 'p' postponed,
+-- 's' postponed until its sender has signed it anew.
 -- Of a new one nothing is kept but SOLE or SHARED: the rest is in the stream.
 
 local SOLE, SHARED = '1', '+'
@@ -13,13 +14,45 @@ local function fields_at(stream, id)
   return found and found[2] or {}
 end
 
--- Publication number, priority, published_s, expires_s (NEVER), taken_ms, entered_s.
-local function plain_of(fields)
-  local plain = fields[4]
-  if plain and #plain == PLAIN_BYTES then
-    return struct.unpack(PLAIN, plain)
+-- Publication number, priority, published_s, expires_s (NEVER), taken_ms, entered_s; where something stands that can't
+-- be, because who else writes here put it there, it is as if nothing did.
+local plain_of
+do
+  local SECONDS_MAX, MS_MAX = 1e12, 1e15 -- NaN is not below it either
+
+  local function mended(number, priority, published_s, expires_s, taken_ms, entered_s)
+    return number >= 0 and number < RANK_SPAN and math.floor(number) or 0,
+      RANK_OF[priority] and priority or 1,
+      math.abs(published_s) < SECONDS_MAX and published_s or NOW,
+      expires_s == expires_s and expires_s or NEVER,
+      taken_ms >= 0 and taken_ms < MS_MAX and math.floor(taken_ms) or 0,
+      math.abs(entered_s) < SECONDS_MAX and entered_s or NOW
   end
-  return 0, 1, NOW, NEVER, 0, NOW
+
+  function plain_of(fields)
+    local plain = fields[4]
+    if not plain or #plain ~= PLAIN_BYTES then
+      return 0, 1, NOW, NEVER, 0, NOW
+    end
+    return mended(struct.unpack(PLAIN, plain))
+  end
+end
+
+-- When the server took a message, and its signature: as its sender signed it last.
+local function as_signed(topic, entry, fields, taken_ms)
+  local anew = (topic.books.signs or 0) > 0 and call('HGET', P .. 'signs:' .. topic.name, entry)
+  if anew then
+    return (struct.unpack('<d', anew)), string.sub(anew, 9)
+  end
+  return taken_ms, fields[8]
+end
+
+-- Nobody will be given this entry any more.
+local function delete_entry(topic, stream, entry, id)
+  write_later('XDEL', stream, id)
+  if (topic.books.signs or 0) > 0 then
+    topic.books.signs = topic.books.signs - call('HDEL', P .. 'signs:' .. topic.name, entry)
+  end
 end
 
 -- The record of an entry that nobody has been given yet, and what its fields say of the message: priority,
@@ -33,7 +66,7 @@ local function new_record(fields, marker)
   return record, priority, published_s, taken_ms
 end
 
-local RECORD = '<c1c1I4dddddI2c0I2c0'
+local RECORD, RECORD_BYTES = '<c1c1I4dddddI2c0I2c0', 50 -- the latter with empty texts
 
 local function packed(r)
   return struct.pack(RECORD, r.place, r.shared and SHARED or SOLE, r.attempts, r.number, r.since_s, r.expires_s,
@@ -52,7 +85,7 @@ end
 local function record_from(group, entry, stored)
   if not stored then
     return nil
-  elseif stored ~= SOLE and stored ~= SHARED then
+  elseif #stored >= RECORD_BYTES then
     return unpacked(stored)
   end
   local rank, id = split(entry)
@@ -123,7 +156,13 @@ local function admit(group, entry, rank, message, marker)
   ring('m', group.topic)
 end
 
-local PLACES = {a = 'again', e = 'ext', p = 'post'}
+local PLACES = {a = 'again', e = 'ext', p = 'post', s = 'post'}
+
+-- Its books may be wrong: something was there that they never counted.
+local function doubt(group)
+  group.doubted = group.doubted or NOW
+  group.topic.changed = true
+end
 
 local function out_of_place(group, entry, record)
   local place = record.place
@@ -135,6 +174,9 @@ local function out_of_place(group, entry, record)
   if place == 'w' or place == 'a' then
     local ledger = ledger_at(group, rank_of(entry))
     ledger.waiting = ledger.waiting - 1
+    if ledger.waiting < 0 then
+      doubt(group)
+    end
   end
 end
 
@@ -159,10 +201,10 @@ local function settle(group, entry, record)
   group.settled[entry] = true
   acknowledge_later(stream, group, id)
   if not record.shared then
-    write_later('XDEL', stream, id)
+    delete_entry(topic, stream, entry, id)
   elseif create('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
     call('HDEL', P .. 'refs:' .. topic.name, entry)
-    write_later('XDEL', stream, id)
+    delete_entry(topic, stream, entry, id)
   end
   load_changed(group, -1)
   topic.changed = true
@@ -174,15 +216,31 @@ local function expire(group, entry, record)
   settle(group, entry, record)
 end
 
--- Its entry was deleted or forged past these scripts: there is nothing that could be delivered.
+-- Its entry was deleted past these scripts: there is nothing that could be delivered.
 local function lose(group, entry, record)
   local ledger = ledger_at(group, rank_of(entry))
   ledger.dropped = ledger.dropped + 1
   settle(group, entry, record)
 end
 
-local function lose_what_is_gone(group)
+-- The ledger of a lane goes by what was counted. What somebody put in past these scripts came in uncounted, and what
+-- they took out was dropped.
+local function correct(group, ledger, counted)
+  local over = counted.pending - ledger.pending
+  if over ~= 0 or counted.waiting ~= ledger.waiting then
+    ledger.published = ledger.published + math.max(0, over)
+    ledger.dropped = ledger.dropped + math.max(0, -over)
+    ledger.pending, ledger.waiting, ledger.rerouted = counted.pending, counted.waiting, counted.rerouted
+    load_changed(group, over)
+    group.topic.changed = true
+    ring('m', group.topic)
+  end
+end
+
+-- Lose what is gone, and have the books say what is there.
+local function set_right(group)
   write_now()
+  local urgent, normal = {pending = 0, waiting = 0, rerouted = 0}, {pending = 0, waiting = 0, rerouted = 0}
   local stored = call('HGETALL', group_key('m', group))
   for i = 1, #stored, 2 do
     local entry = stored[i]
@@ -192,10 +250,21 @@ local function lose_what_is_gone(group)
       local idle = record.place ~= 'h' and record.place ~= 'e'
       if idle and not fields_at(stream_key(group.topic.name, rank), id)[1] then
         lose(group, entry, record)
+      else
+        local counted = rank < FIRST_NORMAL and urgent or normal
+        counted.pending = counted.pending + 1
+        counted.waiting = counted.waiting + ((record.place == 'w' or record.place == 'a') and 1 or 0)
+        counted.rerouted = counted.rerouted + (rank == REROUTED and 1 or 0)
       end
     end
   end
   write_now()
+  correct(group, group.u, urgent)
+  correct(group, group.n, normal)
+  if group.doubted then
+    group.doubted = nil
+    group.topic.changed = true
+  end
 end
 
 local function has_expired(record)
@@ -228,8 +297,9 @@ local function bury(group, entry, record)
   local rank, id = split(entry)
   local ledger = ledger_at(group, rank)
   local fields = fields_at(stream_key(topic.name, rank), id)
-  local _, priority, _, _, taken_ms = plain_of(fields)
-  local event_id = fields[2] or ''
+  local _, priority, _, _, first_taken_ms = plain_of(fields)
+  local taken_ms, signature = as_signed(topic, entry, fields, first_taken_ms)
+  local event_id = id_of(fields)
   local letter_id = topic.name .. '/' .. group.name .. '/' .. event_id
   local dead, letters = P .. 'dead:' .. topic.name, P .. 'letter:' .. topic.name
   ledger.dead_lettered = ledger.dead_lettered + 1
@@ -241,13 +311,22 @@ local function bury(group, entry, record)
   create('ZADD', dead, topic.books.letter_number, letter_id)
   create('HSET', letters, letter_id, cmsgpack.pack({
     group = group.name, id = event_id, priority = priority, attempts = record.attempts, error = record.error,
-    died_s = NOW, taken_ms = taken_ms, envelope = fields[6] or '', signature = fields[8] or '',
+    died_s = NOW, taken_ms = taken_ms, envelope = fields[6] or '', signature = signature or '',
   }))
   if call('ZCARD', dead) > topic.policy.dead_letters_max then
     let_go(topic, call('ZRANGE', dead, 0, 0)[1])
     topic.books.let_go = topic.books.let_go + 1
   end
   settle(group, entry, record)
+end
+
+-- Nobody is given it until that time.
+local function postpone(group, entry, record, place, due_s)
+  out_of_place(group, entry, record)
+  record.place, record.due_s = place, due_s
+  write_now()
+  create('ZADD', group_key('post', group), record.due_s, entry)
+  keep(group, entry, record)
 end
 
 -- Out of a consumer's hands: back in line, into its backoff, or to an end. `delay_s` nil is the policy's backoff.
@@ -265,13 +344,8 @@ local function give_back(group, entry, record, delay_s)
     line_up(group, entry, record)
     return 'back'
   end
-  out_of_place(group, entry, record)
-  record.place = 'p'
   local backoff_s = policy.backoff_s[math.min(record.attempts, #policy.backoff_s)]
-  record.due_s = NOW + (delay_s or backoff_s)
-  write_now()
-  create('ZADD', group_key('post', group), record.due_s, entry)
-  keep(group, entry, record)
+  postpone(group, entry, record, 'p', NOW + (delay_s or backoff_s))
   return 'back'
 end
 

@@ -55,7 +55,7 @@ function OPS.history(op)
   for i, found in ipairs(call('XRANGE', P .. 'hist:' .. op[2], '-', '+')) do
     local fields = found[2]
     local _, priority, published_s, _, taken_ms = plain_of(fields)
-    list[i] = {fields[2], priority, published_s, blob_index(fields[6]), blob_index(fields[8]), taken_ms}
+    list[i] = {id_of(fields), priority, published_s, blob_index(fields[6]), blob_index(fields[8]), taken_ms}
   end
   return list
 end
@@ -71,7 +71,7 @@ function OPS.retire(op)
     for rank = 0, RANKS - 1 do
       call('EXPIRE', stream_key(name, rank), seconds)
     end
-    for _, kind in ipairs({'t:', 'refs:', 'seen:', 'ids:', 'hist:', 'dead:', 'letter:'}) do
+    for _, kind in ipairs({'t:', 'refs:', 'seen:', 'ids:', 'signs:', 'hist:', 'dead:', 'letter:'}) do
       call('EXPIRE', P .. kind .. name, seconds)
     end
     for _, group in pairs(topic_of(name).groups) do

@@ -51,7 +51,7 @@ local function read_group(topic, name)
   return stored
 end
 
-local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors', 'hands', 'attended_s'}
+local STORED = {'name', 'declared', 'lossy', 'u', 'n', 'cursors', 'hands', 'attended_s', 'reclaimed', 'doubted'}
 
 local function write_group(group)
   local stored = {}
@@ -89,8 +89,12 @@ local function last_sign_s(member)
   return tonumber(string.match(member, '^%S+'))
 end
 
+local function client_of(member)
+  return string.match(member, ' (.*)')
+end
+
 local function is_mine(member)
-  return string.match(member, ' (.*)') == CLIENT
+  return client_of(member) == CLIENT
 end
 
 -- Whether this client has the consumer's name; one that was let go may find a successor under it.

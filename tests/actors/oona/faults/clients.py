@@ -10,12 +10,14 @@ from uuid import uuid4
 import msgspec
 
 from actors.oona.bus import Bus
+from actors.oona.errors import UnreachableError
 from actors.oona.memory import MemoryBus
 from actors.oona.policy import BreakerPolicy, BusConfig, Overflow, TopicPolicy
 from actors.oona.redis.bus import RedisBus
 from actors.oona.redis.options import RedisOptions
 from actors.runtime.clock import LoopClock
-from tests.actors.oona.faults.work import GROUP, TOPIC, WorkFrames
+from tests.actors.oona.faults.work import GROUP, TOPIC, SignedWork, WorkFrames
+from tests.actors.oona.patience import PATIENCE_S, PATIENT
 
 POLICY = TopicPolicy(
     groups=(GROUP,),
@@ -28,7 +30,7 @@ POLICY = TopicPolicy(
 )
 """Gives nothing up: whatever a fault makes of a delivery, it comes again soon."""
 CONFIG = BusConfig(tick_s=0.02, breaker=BreakerPolicy(open_s=0.1))
-OPTIONS = RedisOptions(
+HASTY = RedisOptions(
     deadline_s=0.25,
     backoff_first_s=0.02,
     backoff_max_s=0.1,
@@ -37,7 +39,12 @@ OPTIONS = RedisOptions(
     stats_s=0.1,
     retry_s=0.05,
 )
-"""As in production, only quicker."""
+"""As in production, only quicker: for servers that hang and answers that vanish. Who uses it has to get along
+with a refusal at any moment, for a busy machine is as good as a server that hangs."""
+OPTIONS = msgspec.structs.replace(
+    HASTY, deadline_s=PATIENT.deadline_s, drain_s=PATIENT.drain_s, dead_after_s=PATIENT.dead_after_s
+)
+"""As quick, but with patience: nothing passes its deadline because the machine is busy."""
 
 
 class Clients(Protocol):
@@ -111,9 +118,11 @@ class RedisClients(_Kept):
         options: RedisOptions = OPTIONS,
         config: BusConfig = CONFIG,
         namespace: str = "",
+        signed: bool = False,
     ) -> None:
         super().__init__()
         self.address = address
+        self.signed = signed
         self.namespace = namespace or uuid4().hex
         self._topics = topics
         self._config = config
@@ -122,9 +131,18 @@ class RedisClients(_Kept):
     async def open(self) -> RedisBus:
         return await self.open_at(self.address)
 
+    async def insist(self, address: str = "") -> RedisBus:
+        """The same where no answer may come in time; tried again until there is one."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with suppress(UnreachableError):
+                    return await self.open_at(address or self.address)
+
     async def open_at(self, address: str) -> RedisBus:
         """By another way to the same server."""
-        bus = await open_bus(address, self.namespace, self._topics, self._options, self._config)
+        bus = await open_bus(
+            address, self.namespace, self._topics, self._options, self._config, signed=self.signed
+        )
         self.keep(bus)
         return bus
 
@@ -135,10 +153,13 @@ async def open_bus(
     topics: Mapping[str, TopicPolicy],
     options: RedisOptions = OPTIONS,
     config: BusConfig = CONFIG,
+    *,
+    signed: bool = False,
 ) -> RedisBus:
     """On the running loop's clock, without housekeeping."""
     clock = LoopClock(asyncio.get_running_loop())
-    return await RedisBus.open(address, namespace, topics, clock, WorkFrames(), config, options)
+    frames = SignedWork(clock) if signed else WorkFrames()
+    return await RedisBus.open(address, namespace, topics, clock, frames, config, options)
 
 
 def one_topic(**changes: object) -> dict[str, TopicPolicy]:

@@ -1,6 +1,5 @@
-"""Seeds of the fault tests: one by default, `ESPER_FAULT_SEEDS` more with `-m slow`."""
+"""Seeds of the fault tests: one by default, the others with `-m slow`."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
@@ -11,21 +10,27 @@ from tests.actors.oona.faults.clients import Clients, MakeClients, MemoryClients
 from tests.actors.oona.redis_server import RedisServer
 
 QUICK = 1
-SLOW = int(os.environ.get("ESPER_FAULT_SEEDS", "3"))
-"""Further seeds of every scenario; each costs minutes in all."""
+SEEDS = 20
+"""Of every scenario; each costs half a minute in all."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         quick: list[object] = list(range(QUICK))
-        slow = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(QUICK, QUICK + SLOW)]
+        slow = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(QUICK, SEEDS)]
         metafunc.parametrize("seed", quick + slow)
 
 
 @pytest.fixture(params=["memory", "redis"])
-def make_clients(request: pytest.FixtureRequest) -> MakeClients:
-    """Both back ends, for the faults that are not the server's."""
-    if request.param == "memory":
+def back_end(request: pytest.FixtureRequest) -> str:
+    """Both, for the faults that are not the server's."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make_clients(request: pytest.FixtureRequest, back_end: str) -> MakeClients:
+    """On each back end."""
+    if back_end == "memory":
         return MemoryClients
     server: RedisServer = request.getfixturevalue("redis_server")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
@@ -12,9 +11,8 @@ from actors.oona.errors import ClosedError, RefusedError
 from actors.oona.priority import Priority
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.work import GROUP, TOPIC, Work
+from tests.actors.oona.patience import PATIENCE_S
 
-PATIENCE_S: Final = 30.0
-"""A scenario that has not come to its end by then has failed."""
 _POLL_S: Final = 0.005
 _RETRY_S: Final = 0.02
 _BATCH: Final = 16
@@ -40,9 +38,15 @@ def connected(bus: Bus) -> bool:
     return link.connected
 
 
-async def entries_made(bus: Bus) -> int:
-    """Publications that the back end took, in all topics: one for each logical publish."""
-    return sum(row.ledger.accepted for row in (await bus.refresh()).published)
+async def entries_made(bus: Bus, least: int) -> int:
+    """Publications that the back end took, in all topics: one for each logical publish. Asked for until it
+    says at least so many: while the server does not answer, the figures are those of before."""
+    made = 0
+    async with asyncio.timeout(PATIENCE_S):
+        while made < least:
+            made = sum(row.ledger.accepted for row in (await bus.refresh()).published)
+            await asyncio.sleep(_POLL_S)
+    return made
 
 
 async def tried(bus: Bus, ledger: FaultLedger, work: Work) -> Receipt | RefusedError:
@@ -80,10 +84,6 @@ class Publisher:
         self.urgent_share = 0.1
         self.give_up_share = 0.0
         """Of the refusals, after which a number is not tried again."""
-        self.longest_s = 0.0
-        """That one `publish` took."""
-        self.nowait_longest_s = 0.0
-        """That one `publish_nowait` took."""
 
     async def publish(self, numbers: Iterable[int]) -> None:
         for n in numbers:
@@ -103,22 +103,16 @@ class Publisher:
 
     async def _nowait(self, work: Work, event_id: str, priority: Priority) -> Receipt | RefusedError:
         await asyncio.sleep(0)
-        began_s = time.monotonic()
         try:
             return self.bus.publish_nowait(TOPIC, work, event_id=event_id, priority=priority)
         except RefusedError as error:
             return error
-        finally:
-            self.nowait_longest_s = max(self.nowait_longest_s, time.monotonic() - began_s)
 
     async def _waiting(self, work: Work, event_id: str, priority: Priority) -> Receipt | RefusedError:
-        began_s = time.monotonic()
         try:
             return await self.bus.publish(TOPIC, work, event_id=event_id, priority=priority)
         except RefusedError as error:
             return error
-        finally:
-            self.longest_s = max(self.longest_s, time.monotonic() - began_s)
 
 
 class Consumer:
@@ -130,7 +124,7 @@ class Consumer:
         self.rng = rng
         self.name = name
         self.forget_share = 0.0
-        """Worked on, never acknowledged: as if the consumer had died in between."""
+        """Looked at, and neither done nor acknowledged: as if the consumer had died in between."""
         self.nack_share = 0.0
         self.pause_s = 0.0
         """After each batch."""
@@ -163,12 +157,12 @@ class Consumer:
     def _handle(self, delivery: Delivery) -> None:
         work = delivery.message
         assert isinstance(work, Work)
+        self.ledger.came(delivery.event_id, work.n)
         fate = self.rng.random()
         if fate < self.nack_share:
             delivery.nack(delay_s=0.0)
-            return
-        self.ledger.came(delivery.event_id, work.n)
-        if fate >= self.nack_share + self.forget_share:
+        elif fate >= self.nack_share + self.forget_share:
+            self.ledger.did(delivery.event_id, by=self.bus)
             delivery.ack()
 
 

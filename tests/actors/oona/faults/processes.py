@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.actors.oona.patience import PATIENCE_S
+
 ROOT: Final = Path(__file__).parents[4]
 
 
@@ -28,7 +30,7 @@ async def process(program: str, *words: object) -> AsyncIterator[Process]:
 async def said(made: Process) -> str:
     """Its next line; fails when it ended instead."""
     assert made.stdout is not None
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(PATIENCE_S):
         line = (await made.stdout.readline()).decode().strip()
     assert line, f"the process ended with {await made.wait()}"
     return line

@@ -134,12 +134,12 @@ class Proxy:
                         self.cut_after_answer = False
                         await _end_with(held[:end], writer)
                     piece, held, self.lose_answer = held[end:], b"", False
-                if self.cut_after_bytes is not None and len(piece) >= self.cut_after_bytes:
-                    writer.write(piece[: self.cut_after_bytes])
-                    self.cut_after_bytes = None
-                    await writer.drain()
-                    return
-                if self.cut_after_bytes is not None:
+                if self.cut_after_bytes is not None and not piece.startswith(_RING):
+                    if len(piece) >= self.cut_after_bytes:
+                        writer.write(piece[: self.cut_after_bytes])
+                        self.cut_after_bytes = None
+                        await writer.drain()
+                        return
                     self.cut_after_bytes -= len(piece)
                 writer.write(piece)
                 await writer.drain()

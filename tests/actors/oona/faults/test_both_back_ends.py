@@ -17,9 +17,9 @@ from tests.actors.oona.faults.work import GROUP, TOPIC, Work
 COUNT = 200
 
 
-def test_consumers_that_forget_and_give_back(make_clients: MakeClients, seed: int) -> None:
+def test_consumers_that_forget_and_give_back(make_clients: MakeClients, back_end: str, seed: int) -> None:
     async def scenario() -> None:
-        rng, ledger = random.Random(seed), FaultLedger("forgetful consumers", seed)
+        rng, ledger = random.Random(seed), FaultLedger(f"forgetful consumers, {back_end}", seed)
         async with make_clients(one_topic(ack_deadline_s=0.1, backoff_s=(0.01,))) as clients:
             here, there = await clients.open(), await clients.open()
             consumers = [Consumer(there, ledger, rng, f"c{i}") for i in range(3)]
@@ -38,9 +38,11 @@ def test_consumers_that_forget_and_give_back(make_clients: MakeClients, seed: in
     asyncio.run(scenario())
 
 
-def test_duplicates_from_two_publishers_are_delivered_once(make_clients: MakeClients, seed: int) -> None:
+def test_duplicates_from_two_publishers_are_delivered_once(
+    make_clients: MakeClients, back_end: str, seed: int
+) -> None:
     async def scenario() -> None:
-        rng, ledger = random.Random(seed), FaultLedger("duplicates", seed)
+        rng, ledger = random.Random(seed), FaultLedger(f"duplicates, {back_end}", seed)
         async with make_clients(one_topic(ack_deadline_s=30.0)) as clients:
             one, two = await clients.open(), await clients.open()
             consumer = Consumer(two, ledger, rng, "c").start()
@@ -62,12 +64,12 @@ def test_duplicates_from_two_publishers_are_delivered_once(make_clients: MakeCli
 
 
 def test_a_poison_message_becomes_a_dead_letter_and_harms_no_neighbour(
-    make_clients: MakeClients, seed: int
+    make_clients: MakeClients, back_end: str, seed: int
 ) -> None:
     attempts = 3
 
     async def scenario() -> None:
-        rng, ledger = random.Random(seed), FaultLedger("poison", seed)
+        rng, ledger = random.Random(seed), FaultLedger(f"poison, {back_end}", seed)
         poison = set(rng.sample(range(COUNT), 5))
         tried: list[int] = []
         policy = one_topic(attempts_max=attempts, backoff_s=(0.01,), ack_deadline_s=30.0)
@@ -85,6 +87,7 @@ def test_a_poison_message_becomes_a_dead_letter_and_harms_no_neighbour(
                                 delivery.nack(error="it is poison")
                             else:
                                 ledger.came(delivery.event_id, n)
+                                ledger.did(delivery.event_id, by=there)
                                 delivery.ack()
 
             eating = asyncio.create_task(consume())
@@ -122,7 +125,7 @@ async def settled_but(ledger: FaultLedger, dead: set[str], *clients: Bus) -> Non
 
 @pytest.mark.parametrize("overflow", Overflow)
 def test_a_slow_consumer_costs_what_the_policy_says_and_nothing_else(
-    make_clients: MakeClients, overflow: Overflow, seed: int
+    make_clients: MakeClients, back_end: str, overflow: Overflow, seed: int
 ) -> None:
     topics = one_topic(
         overflow=overflow,
@@ -134,7 +137,7 @@ def test_a_slow_consumer_costs_what_the_policy_says_and_nothing_else(
     )
 
     async def scenario() -> None:
-        rng, ledger = random.Random(seed), FaultLedger(f"slow consumer, {overflow.value}", seed)
+        rng, ledger = random.Random(seed), FaultLedger(f"slow consumer, {overflow.value}, {back_end}", seed)
         async with make_clients(topics) as clients:
             here, there = await clients.open(), await clients.open()
             consumer = Consumer(there, ledger, rng, "c")

@@ -7,15 +7,20 @@ import pytest
 
 from actors.oona.bus import Outcome, Receipt
 from actors.oona.errors import QueueFullError, UncertainError
-from tests.actors.oona.faults.ledger import Counts, FaultLedger
+from actors.oona.priority import Priority
+from actors.oona.redis.frames import Frame
+from actors.runtime.clock import LoopClock
+from contracts.signing.refusal import SignatureRefused
+from tests.actors.oona.faults.ledger import FaultLedger, told
 from tests.actors.oona.faults.proxy import Proxy
+from tests.actors.oona.faults.work import TOPIC, SignedWork, Work
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.resp import packed
 
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> FaultLedger:
-    monkeypatch.setattr(FaultLedger, "total", Counts())
+    monkeypatch.setattr(FaultLedger, "closed", {})
     return FaultLedger("made up", 7)
 
 
@@ -25,12 +30,19 @@ def taken(ledger: FaultLedger, n: int) -> str:
     return event_id
 
 
-def test_what_was_acknowledged_and_never_came_is_lost(ledger: FaultLedger) -> None:
-    ledger.came(taken(ledger, 1), 1)
+def did(ledger: FaultLedger, event_id: str, n: int, by: str = "here") -> None:
+    ledger.came(event_id, n)
+    ledger.did(event_id, by)
+
+
+def test_what_was_acknowledged_and_never_done_is_lost(ledger: FaultLedger) -> None:
+    did(ledger, taken(ledger, 1), 1)
     taken(ledger, 2)
+    ledger.came("w2", 2)  # and was not done
     with pytest.raises(AssertionError, match=r"made up seed=7: lost \['w2'\] of 1"):
         ledger.close()
-    assert (FaultLedger.total.lost, FaultLedger.total.effects) == (1, 1)
+    counts = FaultLedger.closed["made up"][7]
+    assert (counts.lost, counts.effects) == (1, 1)
 
 
 def test_a_loss_is_excused_by_name_or_by_number(ledger: FaultLedger) -> None:
@@ -42,15 +54,42 @@ def test_a_loss_is_excused_by_name_or_by_number(ledger: FaultLedger) -> None:
         ledger.close(excused_max=1)
 
 
-def test_a_repeat_has_no_second_effect_but_another_id_for_the_same_has(ledger: FaultLedger) -> None:
+def test_what_one_process_does_twice_is_doubled_and_what_another_did_before_is_told_apart(
+    ledger: FaultLedger,
+) -> None:
     event_id = taken(ledger, 1)
     ledger.came(event_id, 1)
-    ledger.came(event_id, 1)
-    assert (ledger.close().doubled, ledger.repeats()) == (0, 1)
-    ledger.numbers["other"] = 1
-    ledger.came("other", 1)
-    with pytest.raises(AssertionError, match=r"\[1\]"):
+    did(ledger, event_id, 1)
+    counts = ledger.close()
+    assert (counts.effects, counts.doubled, counts.elsewhere, ledger.repeats()) == (1, 0, 0, 1)
+    did(ledger, event_id, 1, by="there")
+    counts = ledger.close()
+    assert (counts.effects, counts.doubled, counts.elsewhere) == (1, 0, 1)
+    did(ledger, event_id, 1)
+    with pytest.raises(AssertionError, match=r"done twice \['w1'\] of 1"):
         ledger.close()
+
+
+def test_another_id_for_the_same_is_doubled(ledger: FaultLedger) -> None:
+    did(ledger, taken(ledger, 1), 1)
+    ledger.numbers["other"] = 1
+    did(ledger, "other", 1)
+    with pytest.raises(AssertionError, match="done twice"):
+        ledger.close()
+
+
+def test_every_scenario_is_told_with_its_seeds(ledger: FaultLedger) -> None:
+    for seed in (0, 1, 2, 5):
+        one = FaultLedger("another", seed)
+        did(one, taken(one, 1), 1)
+        one.close()
+    ledger.close()
+    figures = "published 4, acknowledged 4, delivered 4, effects 4, elsewhere 0, lost 0, doubled 0"
+    lines = list(told(FaultLedger.closed))
+    assert lines[0] == f"fault test another: seeds 0-2 5; {figures}"
+    assert lines[1].startswith("fault test made up: seeds 7; published 0")
+    assert lines[2].startswith("fault tests: 5 runs of 2 scenarios; published 4")
+    assert len(lines) == 3
 
 
 def test_what_was_refused_must_not_come(ledger: FaultLedger) -> None:
@@ -67,7 +106,7 @@ def test_what_is_uncertain_may_come_or_not_whatever_is_said_later(ledger: FaultL
     ledger.answered(event_id, UncertainError("no answer"))
     ledger.answered(event_id, QueueFullError("full"))
     assert (ledger.close().uncertain, ledger.close().refused) == (1, 0)
-    ledger.came(event_id, 1)
+    did(ledger, event_id, 1)
     assert ledger.close().effects == 1
 
 
@@ -75,6 +114,19 @@ def test_a_message_that_comes_under_the_id_of_another_is_found(ledger: FaultLedg
     event_id = taken(ledger, 1)
     with pytest.raises(AssertionError, match="content of another"):
         ledger.came(event_id, 2)
+
+
+def test_signed_work_comes_as_it_went_and_unsigned_work_does_not() -> None:
+    async def scenario() -> None:
+        clock = LoopClock(asyncio.get_running_loop())
+        frames, work = SignedWork(clock), Work(7, "much")
+        envelope = frames.encode(TOPIC, "w7", Priority.NORMAL, work)
+        frame = Frame(envelope, frames.sign(envelope))
+        assert frames.decode(TOPIC, "w7", Priority.NORMAL, frame, clock.wall_ns()) == work
+        with pytest.raises(SignatureRefused):
+            frames.decode(TOPIC, "w7", Priority.NORMAL, Frame(envelope, b""), clock.wall_ns())
+
+    asyncio.run(scenario())
 
 
 def test_the_line_passes_cuts_and_swallows_as_told(redis_server: RedisServer) -> None:

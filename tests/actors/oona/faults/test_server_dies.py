@@ -10,10 +10,9 @@ import pytest
 
 from actors.oona.bus import Outcome
 from actors.oona.errors import OutboxFullError, UncertainError, UnreachableError
-from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic, open_bus
-from tests.actors.oona.faults.ledger import FaultLedger
+from tests.actors.oona.faults.clients import HASTY, OPTIONS, RedisClients, one_topic, open_bus
+from tests.actors.oona.faults.ledger import SIGNED, FaultLedger
 from tests.actors.oona.faults.load import (
-    PATIENCE_S,
     Consumer,
     Publisher,
     connected,
@@ -26,6 +25,7 @@ from tests.actors.oona.faults.load import (
 )
 from tests.actors.oona.faults.proxy import Proxy
 from tests.actors.oona.faults.work import TOPIC, Work
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 
 COUNT = 300
@@ -53,10 +53,10 @@ class _Deaths:
         await asyncio.to_thread(comes_back)
 
 
-async def _under_load(server: RedisServer, name: str, seed: int, fault: str) -> FaultLedger:
-    rng, ledger = random.Random(seed), FaultLedger(name, seed)
+async def _under_load(server: RedisServer, seed: int, fault: str, signed: bool) -> FaultLedger:
+    rng, ledger = random.Random(seed), FaultLedger(f"killed, back {fault}{SIGNED * signed}", seed)
     deaths = _Deaths(server, ledger, rng)
-    async with RedisClients(server.address, one_topic(ack_deadline_s=0.3)) as clients:
+    async with RedisClients(server.address, one_topic(ack_deadline_s=0.3), signed=signed) as clients:
         here, there = await clients.open(), await clients.open()
         consumers = [Consumer(there, ledger, rng, f"c{i}") for i in range(2)]
         for consumer in consumers:
@@ -71,10 +71,11 @@ async def _under_load(server: RedisServer, name: str, seed: int, fault: str) -> 
         for consumer in consumers:
             await consumer.stop()
         if fault == "with its data":
-            assert await entries_made(here) == COUNT
+            assert await entries_made(here, COUNT) == COUNT
         link = (await here.refresh()).link
         assert link is not None
         assert link.reconnects >= 1, "the fault was felt"
+        assert not link.refused
     return ledger
 
 
@@ -100,22 +101,24 @@ _FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", _FAULTS)
+@pytest.mark.parametrize(
+    ("fault", "signed"), [*((each, False) for each in _FAULTS), ("without its data", True)]
+)
 def test_a_killed_server_that_comes_back_has_cost_nothing(
-    own_redis: RedisServer, fault: str, seed: int
+    own_redis: RedisServer, fault: str, signed: bool, seed: int
 ) -> None:
-    counts = asyncio.run(_under_load(own_redis, f"killed, back {fault}", seed, fault)).close()
+    counts = asyncio.run(_under_load(own_redis, seed, fault, signed)).close()
     assert counts.acknowledged == counts.effects == COUNT
 
 
 @pytest.mark.parametrize("losses", [1, 3])
 def test_what_nobody_has_read_yet_outlives_a_server_without_its_data(
-    own_redis: RedisServer, losses: int
+    own_redis: RedisServer, losses: int, seed: int
 ) -> None:
     """Each loss finds the publisher in the middle of asking what it need not keep any longer."""
 
     async def scenario() -> None:
-        rng, ledger = random.Random(0), FaultLedger(f"data lost {losses} times before anybody read", 0)
+        rng, ledger = random.Random(seed), FaultLedger(f"data lost {losses} times, unread", seed)
         async with RedisClients(own_redis.address, one_topic()) as clients:
             here = await clients.open()
             await Publisher(here, ledger, rng).publish(range(50))
@@ -123,7 +126,7 @@ def test_what_nobody_has_read_yet_outlives_a_server_without_its_data(
                 await here.flush()
                 own_redis.execute("FLUSHALL")
                 await until(lambda: own_redis.execute("DBSIZE") != 0, "that it is given back")
-                await asyncio.sleep(3 * here.tick_s)
+                await asyncio.sleep(rng.uniform(0, 4) * here.tick_s)
             there = await clients.open()
             consumer = Consumer(there, ledger, rng, "c").start()
             await settled(ledger, here, there)
@@ -133,24 +136,20 @@ def test_what_nobody_has_read_yet_outlives_a_server_without_its_data(
     asyncio.run(scenario())
 
 
-def test_a_publisher_lets_nothing_go_while_it_is_giving_it_back(own_redis: RedisServer) -> None:
+def test_a_publisher_lets_nothing_go_while_it_is_giving_it_back(own_redis: RedisServer, seed: int) -> None:
     """From the loss of data to the answer to what is given back, the keys of entries are worth nothing."""
 
     async def scenario() -> None:
-        rng, ledger = random.Random(0), FaultLedger("asked while giving back", 0)
-        options = msgspec.structs.replace(OPTIONS, deadline_s=2.0)
-        async with (
-            Proxy(own_redis.port) as line,
-            RedisClients(own_redis.address, one_topic(), options) as clients,
-        ):
-            here = await open_bus(line.address, clients.namespace, one_topic(), options)
+        rng, ledger = random.Random(seed), FaultLedger("asked while giving back", seed)
+        async with Proxy(own_redis.port) as line, RedisClients(own_redis.address, one_topic()) as clients:
+            here = await open_bus(line.address, clients.namespace, one_topic())
             await Publisher(here, ledger, rng).publish(range(20))
             await here.flush()
             own_redis.execute("FLUSHALL")
             line.delay_s = 0.1
             told = asyncio.create_task(insisted(here, ledger, Work(20)))
             await until(lambda: own_redis.execute("DBSIZE") != 0, "a new generation")
-            await asyncio.sleep(1.5 * line.delay_s)
+            await asyncio.sleep(rng.uniform(0, 2) * line.delay_s)
             await asyncio.gather(told, here.keep_house())
             line.delay_s = 0.0
             own_redis.execute("FLUSHALL")
@@ -167,18 +166,19 @@ def test_a_publisher_lets_nothing_go_while_it_is_giving_it_back(own_redis: Redis
 
 @pytest.mark.parametrize("later", ["publish", "publish_nowait"])
 def test_what_was_acknowledged_as_a_duplicate_outlives_a_loss_of_data(
-    own_redis: RedisServer, later: str
+    own_redis: RedisServer, later: str, seed: int
 ) -> None:
     """The answer to the first try was lost; to the publisher the second one counts."""
 
     async def scenario() -> None:
-        ledger = FaultLedger(f"duplicate by {later}", 0)
-        options = msgspec.structs.replace(OPTIONS, deadline_s=0.1)
+        rng, ledger = random.Random(seed), FaultLedger(f"duplicate by {later}", seed)
+        options = msgspec.structs.replace(HASTY, deadline_s=0.1)
         async with (
             Proxy(own_redis.port) as line,
             RedisClients(own_redis.address, one_topic(), options) as clients,
         ):
-            here = await clients.open_at(line.address)
+            here = await clients.insist(line.address)
+            await until(lambda: connected(here) and here.link.idle, "a connection")
             line.swallow = True
             assert isinstance(await tried(here, ledger, Work(1)), UncertainError)
             line.swallow = False
@@ -189,8 +189,8 @@ def test_what_was_acknowledged_as_a_duplicate_outlives_a_loss_of_data(
                 ledger.answered("w1", here.publish_nowait(TOPIC, Work(1), event_id="w1"))
                 await here.flush()
             own_redis.execute("FLUSHALL")
-            there = await clients.open()
-            consumer = Consumer(there, ledger, random.Random(0), "c").start()
+            there = await clients.insist()
+            consumer = Consumer(there, ledger, rng, "c").start()
             await settled(ledger, here, there)
             await consumer.stop()
         assert ledger.close().effects == 1
@@ -199,12 +199,11 @@ def test_what_was_acknowledged_as_a_duplicate_outlives_a_loss_of_data(
 
 
 def test_while_the_server_is_away_publish_is_refused_and_the_outbox_takes_what_it_may(
-    own_redis: RedisServer,
+    own_redis: RedisServer, seed: int
 ) -> None:
-    room = 20
-
     async def scenario() -> None:
-        rng, ledger = random.Random(0), FaultLedger("away", 0)
+        rng, ledger = random.Random(seed), FaultLedger("away", seed)
+        room = rng.randrange(1, 40)
         options = msgspec.structs.replace(OPTIONS, outbox_messages_max=room)
         async with RedisClients(own_redis.address, one_topic(), options) as clients:
             bus = await clients.open()

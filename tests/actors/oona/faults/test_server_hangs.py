@@ -2,32 +2,46 @@
 
 import asyncio
 import random
+import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import msgspec
 import pytest
 
 from actors.oona.bus import Bus
 from actors.oona.errors import BusError, UncertainError
+from actors.oona.redis.bus import RedisBus
 from actors.oona.redis.options import RedisOptions
-from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
+from tests.actors.oona.faults.clients import HASTY, OPTIONS, RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
-from tests.actors.oona.faults.load import PATIENCE_S, Consumer, Publisher, entries_made, settled, until_taken
+from tests.actors.oona.faults.load import (
+    Consumer,
+    Publisher,
+    connected,
+    entries_made,
+    settled,
+    until,
+    until_taken,
+)
 from tests.actors.oona.faults.work import GROUP, TOPIC, Work
+from tests.actors.oona.hand_loop import HandLoop, by_hand
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 
 COUNT = 200
-STATED_S = RedisOptions().deadline_s
-BOUND_S = 5 * STATED_S
-"""Five times the deadline: the machine that runs this may be busy with other things."""
+SHORT_S = 0.05
+STATED_S = 0.5
+"""As the README states it; nobody's to change without that."""
+BOUND_S = STATED_S + 0.25
+"""With the slack. That is of the loop's own time, in which no machine is too slow."""
 
 
-async def _under_load(server: RedisServer, ledger: FaultLedger, rng: random.Random, pause_s: float) -> int:
-    """Hang twice for `pause_s`; times that the publisher's client had to connect again."""
-    options = msgspec.structs.replace(OPTIONS, deadline_s=0.2 if pause_s > 0.2 else 5.0)
+async def _under_load(
+    server: RedisServer, ledger: FaultLedger, rng: random.Random, options: RedisOptions, ack_deadline_s: float
+) -> int:
+    """Hang twice, shortly or until it is noticed; times that the publisher's client had to connect again."""
     moments = sorted(rng.sample(range(COUNT // 10, COUNT * 8 // 10), 2))
-    async with RedisClients(server.address, one_topic(ack_deadline_s=5.0), options) as clients:
+    async with RedisClients(server.address, one_topic(ack_deadline_s=ack_deadline_s), options) as clients:
         here, there = await clients.open(), await clients.open()
         consumer = Consumer(there, ledger, rng, "c").start()
         publisher = Publisher(here, ledger, rng)
@@ -35,14 +49,14 @@ async def _under_load(server: RedisServer, ledger: FaultLedger, rng: random.Rand
         for moment in moments:
             await until_taken(ledger, moment)
             server.pause()
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(SHORT_S)
+            if options is HASTY:
+                await until(lambda: not connected(here), "a broken connection")
             server.resume()
         await asyncio.wait_for(load, PATIENCE_S)
         await settled(ledger, here, there)
         await consumer.stop()
-        assert await entries_made(here) == COUNT
-        assert publisher.longest_s < BOUND_S + pause_s
-        assert publisher.nowait_longest_s < STATED_S
+        assert await entries_made(here, COUNT) == COUNT
         link = (await here.refresh()).link
         assert link is not None
         return link.reconnects
@@ -50,7 +64,7 @@ async def _under_load(server: RedisServer, ledger: FaultLedger, rng: random.Rand
 
 def test_a_pause_shorter_than_the_deadline_is_not_noticed(own_redis: RedisServer, seed: int) -> None:
     ledger = FaultLedger("hung, shortly", seed)
-    reconnects = asyncio.run(_under_load(own_redis, ledger, random.Random(seed), 0.05))
+    reconnects = asyncio.run(_under_load(own_redis, ledger, random.Random(seed), OPTIONS, PATIENCE_S))
     counts = ledger.close()
     assert counts.effects == counts.acknowledged == counts.delivered == COUNT
     assert (counts.refused, counts.uncertain, reconnects) == (0, 0, 0)
@@ -60,7 +74,7 @@ def test_a_pause_longer_than_the_deadline_loses_and_doubles_nothing(
     own_redis: RedisServer, seed: int
 ) -> None:
     ledger = FaultLedger("hung, for long", seed)
-    reconnects = asyncio.run(_under_load(own_redis, ledger, random.Random(seed), 0.6))
+    reconnects = asyncio.run(_under_load(own_redis, ledger, random.Random(seed), HASTY, 5.0))
     counts = ledger.close()
     assert counts.effects == counts.acknowledged == COUNT
     assert reconnects >= 1
@@ -99,7 +113,23 @@ async def _refresh(bus: Bus) -> None:
     await bus.refresh()
 
 
-CALLS: dict[str, Callable[[Bus], Awaitable[object]]] = {
+async def _subscribe(bus: Bus) -> None:
+    async with bus.subscribe(TOPIC, GROUP, "late"):
+        pass
+
+
+async def _iterate(bus: Bus) -> None:
+    """As long as it is not closed by somebody else it waits; that costs its closing nothing."""
+    subscription = bus.subscribe(TOPIC, GROUP, "late")
+    waits = asyncio.ensure_future(anext(aiter(subscription)))
+    await bus.flush()
+    assert not waits.done()
+    subscription.close()
+    with suppress(StopAsyncIteration):
+        await waits
+
+
+CALLS: dict[str, Callable[[RedisBus], Awaitable[object]]] = {
     "publish": _publish,
     "publish_nowait": _publish_nowait,
     "flush": _flush_after_nowait,
@@ -112,7 +142,11 @@ CALLS: dict[str, Callable[[Bus], Awaitable[object]]] = {
     "inspect a letter": lambda bus: bus.dead_letters.inspect("x"),
     "replay a letter": lambda bus: bus.dead_letters.replay("x"),
     "drop a letter": lambda bus: bus.dead_letters.drop("x"),
+    "subscribe": _subscribe,
+    "iterate": _iterate,
     "keep house": lambda bus: bus.keep_house(),
+    "succeed": lambda bus: bus.succeed([GROUP, "another", "a third"]),
+    "retire": lambda bus: bus.retire(),
     "close": lambda bus: bus.close(),
 }
 
@@ -120,9 +154,9 @@ CALLS: dict[str, Callable[[Bus], Awaitable[object]]] = {
 def test_every_call_to_a_hung_server_is_back_within_its_deadline_and_so_is_the_next(
     own_redis: RedisServer,
 ) -> None:
-    async def timed(bus: Bus, call: str) -> dict[str, float]:
+    async def timed(loop: HandLoop, bus: RedisBus, call: str) -> dict[str, float]:
         """Seconds that a call took, made twice."""
-        loop, took = asyncio.get_running_loop(), {}
+        took = {}
         for time in ("first", "again"):
             began_s = loop.time()
             with suppress(BusError):
@@ -130,72 +164,69 @@ def test_every_call_to_a_hung_server_is_back_within_its_deadline_and_so_is_the_n
             took[f"{call}, {time}"] = loop.time() - began_s
         return took
 
-    async def scenario() -> None:
+    async def scenario(loop: HandLoop) -> None:
         async with RedisClients(own_redis.address, one_topic(), RedisOptions()) as clients:
             buses = [await clients.open() for _ in CALLS]
             await buses[0].publish(TOPIC, Work(0))
             own_redis.pause()
-            every = await asyncio.gather(*(timed(bus, call) for bus, call in zip(buses, CALLS, strict=True)))
+            calls = (timed(loop, bus, call) for bus, call in zip(buses, CALLS, strict=True))
+            every = await loop.finished(asyncio.gather(*calls), 10 * BOUND_S)
             own_redis.resume()
+            loop.let_go()
         took = {name: seconds for each in every for name, seconds in each.items()}
         assert {name: seconds for name, seconds in took.items() if seconds > BOUND_S} == {}
-        assert took["publish, first"] > STATED_S / 2, "the server did hang"
+        waited = {name for name, seconds in took.items() if seconds >= STATED_S}
+        assert waited >= {f"{call}, first" for call in ("publish", "refresh", "history", "succeed", "retire")}
+        assert RedisOptions().deadline_s == STATED_S
 
-    asyncio.run(scenario())
+    by_hand(scenario)
 
 
 def test_many_callers_of_a_hung_server_wait_together_not_one_after_the_other(own_redis: RedisServer) -> None:
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
+    async def scenario(loop: HandLoop) -> None:
         async with RedisClients(own_redis.address, one_topic(), RedisOptions()) as clients:
             bus = await clients.open()
             own_redis.pause()
-            began_s = loop.time()
-            answers = await asyncio.gather(
-                *(bus.publish(TOPIC, Work(n)) for n in range(50)), return_exceptions=True
-            )
-            assert loop.time() - began_s < BOUND_S
+            publishing = (bus.publish(TOPIC, Work(n)) for n in range(50))
+            answers = await loop.finished(asyncio.gather(*publishing, return_exceptions=True), BOUND_S)
             assert all(isinstance(answer, BusError) for answer in answers)
             assert any(isinstance(answer, UncertainError) for answer in answers)
             own_redis.resume()
+            loop.let_go()
 
-    asyncio.run(scenario())
+    by_hand(scenario)
 
 
 def test_opening_a_bus_on_a_hung_server_fails_within_a_bound(own_redis: RedisServer) -> None:
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
+    async def scenario(loop: HandLoop) -> None:
         own_redis.pause()
-        began_s = loop.time()
         async with RedisClients(own_redis.address, one_topic(), RedisOptions()) as clients:
             with pytest.raises(BusError):
-                await clients.open()
-        assert loop.time() - began_s < 2 * BOUND_S
+                await loop.finished(asyncio.create_task(clients.open()), BOUND_S)
         own_redis.resume()
 
-    asyncio.run(scenario())
+    by_hand(scenario)
 
 
 def test_the_event_loop_goes_on_while_the_server_hangs(own_redis: RedisServer) -> None:
     async def scenario() -> None:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0.001)
-
         async with RedisClients(own_redis.address, one_topic()) as clients:
             bus = await clients.open()
             own_redis.pause()
-            counting = asyncio.create_task(count())
+            waited = waits()
             for n in range(200):
                 bus.publish_nowait(TOPIC, Work(n))
-            with pytest.raises(BusError):
-                await bus.publish(TOPIC, Work(200))
-            counting.cancel()
-            assert turns > 20, "of some 200"
+            assert waits() - waited < 20, "none of them waits for the server"
+            publishing = asyncio.create_task(bus.publish(TOPIC, Work(200)))
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+            assert not publishing.done()
             own_redis.resume()
+            await publishing
 
     asyncio.run(scenario())
+
+
+def waits() -> int:
+    """How often this thread has waited for something so far."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

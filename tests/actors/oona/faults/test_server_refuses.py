@@ -13,7 +13,6 @@ from actors.oona.errors import BusUnfitError, UnreachableError
 from tests.actors.oona.faults.clients import RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.load import (
-    PATIENCE_S,
     Consumer,
     Publisher,
     connected,
@@ -23,6 +22,7 @@ from tests.actors.oona.faults.load import (
     until_taken,
 )
 from tests.actors.oona.faults.work import TOPIC, Work
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.resp import Resp
 
@@ -115,14 +115,15 @@ def test_no_place_for_the_reconnecting_client_costs_nothing_once_there_is_one(
     [("requirepass", PASSWORD, ""), ("maxmemory-policy", "allkeys-lru", "noeviction")],
 )
 def test_a_server_that_turns_unfit_under_a_bus_is_left_alone_until_it_is_fit_again(
-    own_redis: RedisServer, setting: str, bad: str, good: str
+    own_redis: RedisServer, setting: str, bad: str, good: str, seed: int
 ) -> None:
     async def scenario() -> None:
-        rng, ledger = random.Random(0), FaultLedger(f"another {setting}", 0)
+        rng, ledger = random.Random(seed), FaultLedger(f"another {setting}", seed)
+        first = rng.randrange(40)
         async with RedisClients(own_redis.address, one_topic()) as clients:
             here = await clients.open()
             consumer = Consumer(here, ledger, rng, "c").start()
-            await Publisher(here, ledger, rng).publish(range(20))
+            await Publisher(here, ledger, rng).publish(range(first))
             own_redis.config(setting, bad)
             own_redis.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await until(lambda: not connected(here), "a broken connection")
@@ -132,7 +133,7 @@ def test_a_server_that_turns_unfit_under_a_bus_is_left_alone_until_it_is_fit_aga
             assert PASSWORD not in str(error.value)
             assert not connected(here)
             own_redis.config(setting, good)
-            await Publisher(here, ledger, rng).publish(range(20, 40))
+            await Publisher(here, ledger, rng).publish(range(first, 40))
             await settled(ledger, here)
             await consumer.stop()
         assert ledger.close().effects == 40
@@ -170,7 +171,7 @@ def test_a_server_that_errs_for_a_while_costs_nothing(
                 errs(own_redis, False)
             await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
-            assert await entries_made(here) == COUNT
+            assert await entries_made(here, COUNT) == COUNT
             await consumer.stop()
         assert ledger.close().effects == COUNT
 
@@ -198,7 +199,7 @@ def test_lost_connections_and_scripts_in_the_middle_of_it_all(
                     own_redis.execute("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
             await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
-            assert await entries_made(here) == COUNT
+            assert await entries_made(here, COUNT) == COUNT
             await consumer.stop()
         assert ledger.close().effects == COUNT
 

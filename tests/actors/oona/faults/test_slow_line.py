@@ -8,12 +8,12 @@ import pytest
 
 from actors.oona.bus import Outcome
 from actors.oona.errors import UncertainError
-from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
+from tests.actors.oona.faults.clients import HASTY, RedisClients, one_topic
 from tests.actors.oona.faults.ledger import FaultLedger
 from tests.actors.oona.faults.load import (
-    PATIENCE_S,
     Consumer,
     Publisher,
+    connected,
     entries_made,
     insisted,
     settled,
@@ -23,22 +23,25 @@ from tests.actors.oona.faults.load import (
 )
 from tests.actors.oona.faults.proxy import Proxy, mishap
 from tests.actors.oona.faults.work import GROUP, TOPIC, Work
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 
 COUNT = 200
+ANSWER_BYTES = 40
+"""Fewer than any answer has."""
 
 
 def test_a_line_that_delays_throttles_tears_and_swallows(redis_server: RedisServer, seed: int) -> None:
     async def scenario() -> None:
         rng, ledger = random.Random(seed), FaultLedger("bad line", seed)
-        options = msgspec.structs.replace(OPTIONS, deadline_s=0.1)
+        options = msgspec.structs.replace(HASTY, deadline_s=0.1)
         async with (
             Proxy(redis_server.port) as to_publisher,
             Proxy(redis_server.port) as to_consumer,
             RedisClients("", one_topic(), options) as clients,
         ):
-            here = await clients.open_at(to_publisher.address)
-            there = await clients.open_at(to_consumer.address)
+            here = await clients.insist(to_publisher.address)
+            there = await clients.insist(to_consumer.address)
             consumer = Consumer(there, ledger, rng, "c").start()
             publisher = Publisher(here, ledger, rng)
             load = asyncio.create_task(publisher.publish(range(COUNT)))
@@ -47,7 +50,7 @@ def test_a_line_that_delays_throttles_tears_and_swallows(redis_server: RedisServ
                 await mishap(rng.choice([to_publisher, to_consumer]), rng)
             await asyncio.wait_for(load, PATIENCE_S)
             await settled(ledger, here, there)
-            assert await entries_made(here) == COUNT
+            assert await entries_made(here, COUNT) == COUNT
             await consumer.stop()
         assert ledger.close().effects == COUNT
 
@@ -66,26 +69,33 @@ def entries(server: RedisServer, namespace: str) -> int:
 
 @pytest.mark.parametrize("torn", ["swallowed", "cut in the middle", "cut at once", "late"])
 def test_a_publish_whose_answer_is_lost_is_one_entry_and_one_delivery(
-    redis_server: RedisServer, torn: str
+    redis_server: RedisServer, torn: str, seed: int
 ) -> None:
     async def scenario() -> None:
-        ledger = FaultLedger(f"answer {torn}", 0)
-        options = msgspec.structs.replace(OPTIONS, deadline_s=0.1)
+        rng, ledger = random.Random(seed), FaultLedger(f"answer {torn}", seed)
+        before = rng.randrange(4)
+        options = msgspec.structs.replace(HASTY, deadline_s=0.1)
         async with Proxy(redis_server.port) as proxy, RedisClients("", one_topic(), options) as clients:
-            bus = await clients.open_at(proxy.address)
+            bus = await clients.insist(proxy.address)
+            await until(lambda: connected(bus) and bus.link.idle, "a connection")
+            for n in range(before):
+                await insisted(bus, ledger, Work(n))
+            await until(lambda: connected(bus) and bus.link.idle, "a connection")
             proxy.swallow = torn == "swallowed"
-            proxy.cut_after_bytes = {"cut in the middle": 3, "cut at once": 0}.get(torn)
-            proxy.delay_s = 0.3 if torn == "late" else 0.0
-            assert isinstance(await tried(bus, ledger, Work(1)), UncertainError)
+            middle = rng.randrange(1, ANSWER_BYTES)
+            proxy.cut_after_bytes = {"cut in the middle": middle, "cut at once": 0}.get(torn)
+            proxy.delay_s = PATIENCE_S if torn == "late" else 0.0
+            work = Work(before, "x" * rng.choice([0, 10, 10_000]))
+            assert isinstance(await tried(bus, ledger, work), UncertainError)
             proxy.swallow, proxy.delay_s = False, 0.0
-            await until(lambda: entries(redis_server, clients.namespace) == 1, "an entry")
-            assert (await insisted(bus, ledger, Work(1))).outcome is Outcome.DUPLICATE
-            assert entries(redis_server, clients.namespace) == 1
-            consumer = Consumer(bus, ledger, random.Random(0), "c").start()
+            await until(lambda: entries(redis_server, clients.namespace) == before + 1, "an entry")
+            assert (await insisted(bus, ledger, work)).outcome is Outcome.DUPLICATE
+            assert entries(redis_server, clients.namespace) == before + 1
+            consumer = Consumer(bus, ledger, rng, "c").start()
             await settled(ledger, bus)
             await consumer.stop()
         counts = ledger.close()
-        assert (counts.delivered, counts.effects) == (1, 1)
+        assert counts.delivered == counts.effects == before + 1
 
     asyncio.run(scenario())
 
@@ -126,6 +136,7 @@ def test_calls_that_are_cancelled_in_the_middle_mix_up_no_answers(
                         for delivery in receiving.result():
                             assert isinstance(delivery.message, Work)
                             ledger.came(delivery.event_id, delivery.message.n)
+                            ledger.did(delivery.event_id, by=bus)
                             delivery.ack()
             consumer = Consumer(bus, ledger, rng, "c").start()
             await settled(ledger, bus)

@@ -5,12 +5,14 @@ import random
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import pytest
 
 from actors.oona.policy import Overflow
-from tests.actors.oona.faults.clients import OPTIONS, RedisClients, one_topic
-from tests.actors.oona.faults.ledger import FaultLedger
-from tests.actors.oona.faults.load import PATIENCE_S, Consumer, Publisher, settled, until_taken
+from tests.actors.oona.faults.clients import HASTY, RedisClients, one_topic
+from tests.actors.oona.faults.ledger import SIGNED, FaultLedger
+from tests.actors.oona.faults.load import Consumer, Publisher, settled, until_taken
 from tests.actors.oona.faults.proxy import Proxy, mishap
+from tests.actors.oona.patience import PATIENCE_S
 from tests.actors.oona.redis_server import RedisServer
 
 COUNT = 300
@@ -33,7 +35,7 @@ class Storm:
     async def hire(self) -> None:
         """One consumer more, with a client of its own."""
         self._hired += 1
-        consumer = Consumer(await self.clients.open(), self.ledger, self.rng, f"c{self._hired}")
+        consumer = Consumer(await self.clients.insist(), self.ledger, self.rng, f"c{self._hired}")
         consumer.forget_share = 0.05
         consumer.pause_s = self.rng.choice([0.0, 0.003])
         self.consumers.append(consumer.start())
@@ -88,20 +90,24 @@ class Storm:
         ]
 
 
-def test_nothing_is_lost_or_doubled_in_a_storm(own_redis: RedisServer, seed: int) -> None:
+@pytest.mark.parametrize("signed", [False, True])
+def test_nothing_is_lost_or_doubled_in_a_storm(own_redis: RedisServer, signed: bool, seed: int) -> None:
     async def scenario() -> None:
-        rng, ledger = random.Random(seed), FaultLedger("storm", seed)
+        rng, ledger = random.Random(seed), FaultLedger(f"storm{SIGNED * signed}", seed)
         overflow = rng.choice([Overflow.WAIT, Overflow.REJECT, Overflow.REROUTE])
         topics = one_topic(overflow=overflow, capacity=rng.choice([30, 50_000]), ack_deadline_s=0.3)
         options = msgspec.structs.replace(
-            OPTIONS,
+            HASTY,
             outbox_messages_max=rng.choice([25, 20_000]),
             batch_ops_max=rng.choice([4, 256]),
             waiting_ops_max=rng.choice([10, 100_000]),
         )
-        async with Proxy(own_redis.port) as line, RedisClients(own_redis.address, topics, options) as clients:
+        async with (
+            Proxy(own_redis.port) as line,
+            RedisClients(own_redis.address, topics, options, signed=signed) as clients,
+        ):
             storm = Storm(own_redis, clients, ledger, rng)
-            here, there = await clients.open(), await clients.open_at(line.address)
+            here, there = await clients.insist(), await clients.insist(line.address)
             await storm.hire()
             await storm.hire()
             publishers = [Publisher(bus, ledger, rng) for bus in (here, there) for _ in range(2)]

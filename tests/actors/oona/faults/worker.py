@@ -1,8 +1,8 @@
 """A consumer in a process of its own. What it does is a row of an SQLite file; it dies where it is told to.
 
-    python -m tests.actors.oona.faults.worker ADDRESS NAMESPACE DATABASE NAME DIE_AT MOMENT
+    python -m tests.actors.oona.faults.worker ADDRESS NAMESPACE SIGNED DATABASE NAME DIE_AT MOMENT
 
-It kills itself at the DIE_AT-th message (0: never), MOMENT `before` or `after` its work.
+SIGNED is 1 or 0. It kills itself at the DIE_AT-th message (0: never), MOMENT `before` or `after` its work.
 """
 
 import asyncio
@@ -21,12 +21,13 @@ TOPICS = one_topic(ack_deadline_s=ACK_DEADLINE_S)
 
 
 def database(path: Path) -> sqlite3.Connection:
-    """Effects by event id, and every delivery."""
+    """Effects by event id, so that a repeat has none; every delivery, and every handling to its end."""
     store = sqlite3.connect(path, isolation_level=None)
     store.execute("PRAGMA journal_mode=WAL")
     store.execute("PRAGMA synchronous=OFF")  # processes die here, not the machine
-    store.execute("CREATE TABLE IF NOT EXISTS effects (event_id TEXT PRIMARY KEY, n INTEGER NOT NULL)")
-    store.execute("CREATE TABLE IF NOT EXISTS deliveries (event_id TEXT, n INTEGER, consumer TEXT)")
+    store.execute("CREATE TABLE IF NOT EXISTS effects (event_id TEXT PRIMARY KEY, tries INTEGER NOT NULL)")
+    store.execute("CREATE TABLE IF NOT EXISTS deliveries (event_id TEXT, n INTEGER)")
+    store.execute("CREATE TABLE IF NOT EXISTS done (event_id TEXT, consumer TEXT)")
     return store
 
 
@@ -43,12 +44,14 @@ class Worker:
         work = delivery.message
         assert isinstance(work, Work)
         self._left -= 1
-        self._store.execute(
-            "INSERT INTO deliveries VALUES (?, ?, ?)", (delivery.event_id, work.n, self._name)
-        )
+        self._store.execute("INSERT INTO deliveries VALUES (?, ?)", (delivery.event_id, work.n))
         self._perhaps_die("before")
-        self._store.execute("INSERT OR IGNORE INTO effects VALUES (?, ?)", (delivery.event_id, work.n))
+        self._store.execute(
+            "INSERT INTO effects VALUES (?, 1) ON CONFLICT DO UPDATE SET tries = tries + 1",
+            (delivery.event_id,),
+        )
         self._perhaps_die("after")
+        self._store.execute("INSERT INTO done VALUES (?, ?)", (delivery.event_id, self._name))
         delivery.ack()
 
     def _perhaps_die(self, moment: str) -> None:
@@ -56,9 +59,11 @@ class Worker:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(address: str, namespace: str, path: str, name: str, die_at: str, moment: str) -> None:
+async def main(
+    address: str, namespace: str, signed: str, path: str, name: str, die_at: str, moment: str
+) -> None:
     worker = Worker(database(Path(path)), name, int(die_at), moment)
-    bus = await open_bus(address, namespace, TOPICS)
+    bus = await open_bus(address, namespace, TOPICS, signed=bool(int(signed)))
     house = asyncio.create_task(bus.run_housekeeping())
     subscription = bus.subscribe(TOPIC, GROUP, name)
     print("ready", flush=True)
