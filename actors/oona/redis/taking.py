@@ -10,7 +10,7 @@ from actors.oona.errors import BusError
 from actors.oona.redis.call import Call, Order
 from actors.oona.redis.wire import Given, Op, Refusal, decoder, given
 
-TAKE_MAX: Final = 256
+TAKE_MAX: Final = 512
 """Messages taken at a time."""
 ACKS_MAX: Final = 256
 """Acknowledgements in one operation."""
