@@ -9,6 +9,7 @@ from bench.measure import Size
 
 @pytest.mark.real
 @pytest.mark.kernels
+@pytest.mark.slow
 def test_the_start_benchmark_begins_runs_with_an_empty_store_and_with_one_that_is_not() -> None:
     found = dict(figures(start.run(Size.SMALL)))
     for kind in ("cold", "warm"):
