@@ -27,7 +27,7 @@ from esper.tolaria.emergency import Emergencies
 WAITING_MAX: Final = 16
 ANSWERS_MAX: Final = 64
 REASON: Final = "asked for by the operator"
-PUT_DOWN_S: Final = 5.0
+PUT_DOWN_S: Final = 1.5
 """Longest wait for the disk to take an order."""
 LOST_BY_A_KILL: Final = "a kill before the next checkpoint would undo it"
 Wanted: TypeAlias = SeedOrder | BreakerOrder
@@ -51,18 +51,30 @@ class Notebook:
         self._threads = threads
         self._written = emergencies.state().orders
         self._one_by_one = asyncio.Lock()
+        self._writing: asyncio.Future[None] | None = None
+        """What a disk that was too slow may still be at: nothing newer is written beside it."""
 
     async def put_down(self) -> str:
         """Have the newest order on disk; what to tell if that can't be done, empty if it is."""
         try:
             async with asyncio.timeout(PUT_DOWN_S), self._one_by_one:
+                if self._writing is not None:
+                    await asyncio.wait({self._writing})
                 state = self._emergencies.state()
                 if state.orders != self._written:
-                    await self._threads.run(lambda: self._write(state))
+                    self._writing = asyncio.ensure_future(self._threads.run(lambda: self._write(state)))
+                    self._writing.add_done_callback(_heard_out)
+                    await asyncio.shield(self._writing)
                     self._written = state.orders
         except OSError as error:
             return f"{LOST_BY_A_KILL}: {error.strerror or 'it is not on disk in time'}"
         return ""
+
+
+def _heard_out(writing: "asyncio.Future[None]") -> None:
+    """Who waited for it may have given up; then its error is nobody's."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 class Orders:

@@ -136,12 +136,12 @@ class Tolaria(
     async def on_job_failed(self, failure: JobFailed) -> None:
         """A turn broke: go back, or else judge the network as it is; if that fails too, end without."""
         self._at.tools.quiet(False)
+        self._boundary.cut_short()
         if self._rollbacks.under_way:
             await self._halt_unless_on_the_way(await self._rollbacks.next(failure.error))
         elif self._ending.halted:
             self._ending.close()
         else:
-            self._boundary.cut_short()
             await self._go_back_or_halt(failure.error)
 
     @handles

@@ -5,6 +5,8 @@ training in the task that listens, before it waits for its turn here. Who finds 
 raises the alarm itself, which takes no queue at all.
 """
 
+import logging
+
 from actors.alarm import Alarm
 from actors.hearing import Ear, Heard
 from actors.oona.bus import Bus
@@ -12,6 +14,8 @@ from actors.oona.topics import WARDEN
 from actors.runtime import Actor, handles
 from contracts import topics
 from contracts.messages import EmergencySignal
+
+log = logging.getLogger(__name__)
 
 
 class Warden(Actor[Heard]):
@@ -35,7 +39,8 @@ class Warden(Actor[Heard]):
         with heard.delivery as delivery:
             if isinstance(delivery.message, EmergencySignal):
                 self._alarm.hear(delivery.event_id, delivery.message)
-                await self._alarm.put_down()
+                if trouble := await self._alarm.put_down():
+                    log.warning("an order is not on disk: %s", trouble)
 
     async def _overhear(self, heard: Heard) -> None:
         """In the listening task: what can't wait is done here."""

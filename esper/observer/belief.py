@@ -7,6 +7,8 @@ from contracts.signing.keyring import SECRET, SECRETS
 from contracts.signing.refusal import Refusal
 
 SET_SECRETS: Final = f"set {SECRET} or {SECRETS} as for the run"
+STRANGE: Final = "unknown_entry"
+"""What somebody added past the bus: that says nothing of the run's own messages."""
 ADVICE: Final[Mapping[str, str]] = {
     Refusal.UNSIGNED: f"they are not signed; unset {SECRET} and {SECRETS} to follow it all the same",
     Refusal.UNKNOWN_KEY: f"they are signed with a key that is not known here; {SET_SECRETS}",
@@ -33,8 +35,9 @@ class Belief:
             Unbelieved: nothing but refusals so far.
         """
         reasons = {reason: count for reason, count in refused.items() if count}
-        if reasons and not self.believed:
-            worst = max(reasons, key=lambda reason: reasons[reason])
+        said = [reason for reason in reasons if reason != STRANGE]
+        if said and not self.believed:
+            worst = max(said, key=lambda reason: reasons[reason])
             raise Unbelieved(f"the run's messages are refused: {ADVICE.get(worst, worst.replace('_', ' '))}")
         new = sorted(set(reasons) - self._told)
         self._told |= set(new)

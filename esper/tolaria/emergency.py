@@ -223,10 +223,14 @@ class Emergencies:
         )
 
     def restore(self, state: EmergencyState) -> None:
-        """Go on from `state` in a new process: what was the old one's own is left behind, so is its HALT."""
-        self._own, self._floor = min(state.own, Level.CONSERVATIVE), min(state.floor, Level.CONSERVATIVE)
+        """Go on from `state` in a new process: what was the old one's own is left behind, so is its HALT.
+
+        An operator's HALT was for the process that it ended: no level is forced or held any more.
+        """
+        ended = state.floor is Level.HALT
+        self._own, self._floor = min(state.own, Level.CONSERVATIVE), NONE if ended else state.floor
         self._peak = min(state.peak, Level.CONSERVATIVE)
-        self._held, self._quiet = state.held, state.quiet
+        self._held, self._quiet = state.held and not ended, state.quiet
         self._reason, self._since = state.reason, state.since
         kept = (one for one in state.troubles if one.trigger not in OF_THE_PROCESS)
         self._open = {_key(one.trigger, one.subject): one for one in kept}

@@ -33,6 +33,7 @@ class TrainingDiverged(TrainerError):
             "A smaller train.learning_rate or a train.clip_norm above 0 may help"
         )
         self.step = step
+        self.taken = taken
         self.quantity = quantity
         self.kind = Trigger.NOT_FINITE if exceeded is None else Trigger.LOSS_EXPLODED
 

@@ -17,7 +17,7 @@ from esper.tolaria.trial import WRONG
 from esper.tolaria.typed import DamagedRecord as DamagedRecord
 from esper.tolaria.typed import Reader, Writer, damaged, fields_of
 
-SCHEMA = 1
+SCHEMA = 2
 Rebuild: TypeAlias = Callable[[SeedRecord], nn.Module]
 """A seed's record → its module, as it was when it was germinated."""
 

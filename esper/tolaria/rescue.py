@@ -98,7 +98,7 @@ class Steps:
             with machine.parts.stream.in_place():
                 trained = machine.loop.run(crew, first, steps, pace)
         except TrainingDiverged as diverged:
-            self._book(diverged.step - first, broken=1)
+            self._book(diverged.step - first, broken=int(not diverged.taken))
             raise
         except WRONG:
             self._book(machine.loop.broken_at - first, broken=1)

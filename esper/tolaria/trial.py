@@ -1,5 +1,6 @@
 """Tries a task on a few examples of each split, so that what does not fit is said before a run begins."""
 
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import chain
@@ -113,8 +114,13 @@ def _check_repeats(model: nn.Module, example: Tensors) -> None:
     """See that two passes of training, all that torch keeps being equal, give the same bits.
 
     A seed's own passes go through the host too, so a host that counts its passes would not be as without it.
+    They are passes of a copy: a layer may set itself up on the first batch that it sees.
     """
     device = device_of(example.inputs)
+    try:
+        model = copy.deepcopy(model)
+    except WRONG:
+        return
     outputs: list[object] = []
     for _ in range(2):
         with ExitStack() as stack:

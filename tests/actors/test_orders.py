@@ -239,3 +239,19 @@ def test_an_order_that_the_disk_does_not_take_is_told_and_tried_again_with_the_n
 
     run_simulated(main, seed=0)
     assert written == [emergencies.state()]
+
+
+def test_an_order_that_was_too_slow_to_be_written_never_overwrites_a_newer_one() -> None:
+    written: list[EmergencyState] = []
+    emergencies = Emergencies(EmergencyConfig())
+
+    async def main() -> None:
+        book = Notebook(emergencies, written.append, Slow(PUT_DOWN_S + 1.0))
+        emergencies.force(Level.ELEVATED, 1, "anna")
+        assert "not on disk in time" in await book.put_down()
+        emergencies.force(Level.CONSERVATIVE, 1, "anna")
+        assert "not on disk in time" in await book.put_down(), "the disk is at the first one for a second yet"
+        await asyncio.sleep(2 * PUT_DOWN_S)
+
+    run_simulated(main, seed=0)
+    assert [one.floor for one in written] == [Level.ELEVATED, Level.CONSERVATIVE]

@@ -293,6 +293,24 @@ def test_a_model_that_counts_its_passes_has_to_do_it_in_a_buffer(kept: bool) -> 
     )
 
 
+class Ready(nn.Module):
+    """Sets itself up on the first batch that it trains on."""
+
+    first = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.first:
+            self.first = len(x)
+        return x
+
+
+def test_what_a_layer_does_on_its_first_batch_it_does_on_one_of_the_run() -> None:
+    ready = Ready()
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), ready, nn.Linear(3, 2))
+    grow(replace(circle(), model=model), sites=["1"], epochs=1, settings=[*SMALL, "run.policy=none"])
+    assert ready.first == 20
+
+
 def test_no_parameters_at_most_is_not_the_same_as_nothing_said() -> None:
     with pytest.raises(BadSetup, match="max_params"):
         grow(circle(), sites=["1"], epochs=2, max_params=0, settings=SMALL)

@@ -2,14 +2,16 @@
 
 A signature is good for a minute, and not for a reader that began after it was made. Who is given a message
 whose signature is good no longer says so to the server, and the server rings. Only what is retained here is
-signed anew: the envelope is this process's own, and not what lies on the server. What all groups have settled
-is not retained, and so nobody who shows it again has it signed.
+signed anew: the envelope is this process's own, and not what lies on the server; where other bytes lie there,
+said under the same event id by an earlier life, their signature stays. What all groups have settled is not
+retained, and so nobody who shows it again has it signed.
 
 Left open: what a slower group has not settled yet, one who can write to the server may have signed anew and
 show to a group that has done it and was started again since. He could as well feign a server that lost its
 data. The message still has its event id and its command id.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -49,12 +51,14 @@ class Anew(Call):
     def write(self, blobs: list[bytes]) -> Op:
         first = len(blobs)
         entries: list[str] = []
+        digests: list[str] = []
         for item in self._items:
             if item.stage is Stage.RETAINED and item.keys:
                 keys = item.keys.split(" ")
                 entries += keys
+                digests += [hashlib.sha1(item.envelope, usedforsecurity=False).hexdigest()] * len(keys)
                 blobs += [self._signs.sign(item.envelope)] * len(keys)
-        return ("resign", self._topic, entries, first)
+        return ("resign", self._topic, entries, first, digests)
 
 
 class SigningAnew:

@@ -230,7 +230,8 @@ class RedisSubscription(Loop[RedisDelivery]):
 
     def _turn_back(self, taken: Taken, message: Unreadable) -> None:
         """It was done before, it waits for a new signature, or it is a dead letter."""
-        self.breaker.withdrawn()
+        if taken.lane == _NORMAL:
+            self.breaker.withdrawn()
         if self._settled.knows(taken.topic, taken.event_id, taken.published_s):
             self._say_done(taken.topic, taken.key, taken.attempt)
             return

@@ -33,6 +33,7 @@ from tests.actors.oona.patience import PATIENCE_S, PATIENT
 from tests.actors.oona.redis_rig import until
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.rig import HandClock
+from tests.actors.oona.strangers import Stranger, plain
 
 ENVIRONMENT: Final = {"ESPER_LEYLINE_SECRET": "a secret of more than thirty-two letters"}
 TOPIC: Final = topics.ADAPTATION_COMMAND
@@ -423,3 +424,64 @@ def test_a_sender_that_is_asked_all_the_time_signs_now_and_then(redis_server: Re
         assert redis_server.execute("HVALS", signs) != first, "it was not forgotten"
 
     run(scenario, redis_server)
+
+
+def test_what_an_earlier_life_said_under_the_same_id_keeps_its_own_signature(
+    redis_server: RedisServer,
+) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        reader = await fleet.bus("kasmina")
+        acts = reader.subscribe(TOPIC, ACTS, "w")
+        first, second = await fleet.bus("esper-run"), await fleet.bus("esper-run")
+        await publish(second, "c0")
+        fleet.clock.now_s += STALE_S
+        await publish(first, "c1")
+        await first.link.close()  # it was killed
+        await second.publish(TOPIC, replace(COMMAND, issued_at=2), event_id="c1")  # the same epoch once more
+        keeper, heard = asyncio.create_task(every_tick(reader, second)), list[str]()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(heard) < 2 and not refused(reader):  # the second when the first has been asked for
+                heard += [each.event_id for each in await acts.receive(1, wait_s=0)]
+                await asyncio.sleep(0.05)
+        keeper.cancel()
+        assert sorted(heard) == ["c0", "c1"]
+        assert refused(reader) == {}
+
+    run(scenario, redis_server)
+
+
+def test_who_only_records_believes_no_old_command_of_another_run_whatever_time_stands_beside_it(
+    redis_server: RedisServer,
+) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        async with fleet_of_long_ago(redis_server) as other:
+            await publish(await other.bus("tamiyo"), "old")
+            overheard = the_frame(redis_server, f"{other.prefix}s:{TOPIC}:4")
+            then_ms = float(int(other.clock.wall_ns() / 1e6))
+        reader = await fleet.bus("esper-run")
+        records = reader.subscribe(TOPIC, RECORDS, "r")
+        await reader.flush()
+        stranger = Stranger(redis_server, fleet.namespace, TOPIC)
+        said = ("envelope", overheard.envelope, "signature", overheard.signature)
+        stranger.add(4, "id", "old", "plain", plain(taken_ms=then_ms), *said, groups=(RECORDS,))
+        assert await records.receive(16, wait_s=0) == []
+        assert refused(reader) == {}, "perhaps its sender still lives"
+        until_s = fleet.clock.now_s + 60
+        while not refused(reader) and fleet.clock.now_s < until_s:
+            fleet.clock.now_s += 0.3
+            await reader.keep_house()
+            assert await records.receive(16, wait_s=0) == []
+        assert refused(reader) == {"stale": 1}
+
+    async def main() -> None:
+        async with fleet(redis_server, replace(OPTIONS, dead_after_s=5.0)) as made:
+            await scenario(made)
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def fleet_of_long_ago(server: RedisServer) -> AsyncIterator[Fleet]:
+    async with fleet(server) as made:
+        made.clock.now_s -= 30 * 86_400
+        yield made

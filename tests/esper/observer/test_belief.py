@@ -26,3 +26,9 @@ def test_some_refusals_among_what_is_believed_are_said_once_a_reason() -> None:
     assert "2 bad mac" in belief.judge({"bad_mac": 2})
     assert belief.judge({"bad_mac": 9}) == ""
     assert "1 unsigned" in belief.judge({"bad_mac": 9, "unsigned": 1})
+
+
+def test_what_somebody_added_past_the_bus_says_nothing_of_the_run() -> None:
+    assert "1 unknown entry" in Belief().judge({"unknown_entry": 1})
+    with pytest.raises(Unbelieved, match="another secret"):
+        Belief().judge({"unknown_entry": 9, "bad_mac": 1})

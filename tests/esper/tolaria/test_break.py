@@ -303,6 +303,8 @@ def test_a_first_epoch_does_not_end_with_a_loss_of_which_nobody_knows_whether_it
     loop.loss_fn = loss_fn
     with pytest.raises(TrainingDiverged, match="the epoch is given up"):
         run.trainer.run_epoch()
+    booked = run.trainer.ledger.accounts()["train"]
+    assert booked == steps * run.trainer._machine.costs.step, "all were taken, and none beside them"
 
 
 def test_few_large_targets_among_tiny_ones_break_no_run() -> None:

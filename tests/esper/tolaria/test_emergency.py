@@ -314,6 +314,15 @@ def test_a_halt_is_not_taken_over_by_the_process_that_resumes() -> None:
     assert calm(again, 20)[-1] is Level.NOTICE, "the journal still fails, as far as is known"
 
 
+def test_a_halt_that_an_operator_ordered_is_over_with_the_process_that_it_ended() -> None:
+    emergencies = after(Trigger.BOUNDARY_SLOW)
+    emergencies.hold(1, "anna")
+    emergencies.force(Level.HALT, 2, "anna")
+    again = reborn(emergencies)
+    assert (again.held, again.forced) == (False, NONE)
+    assert calm(again, 20)[-1] is NONE
+
+
 def test_troubles_of_the_process_end_with_it() -> None:
     again = reborn(after(*sorted(OF_THE_PROCESS)))
     assert not again.open

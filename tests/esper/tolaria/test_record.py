@@ -106,8 +106,8 @@ def test_a_tensor_that_is_missing_of_another_shape_or_too_many_is_named() -> Non
         (b'{"schema": NaN}', "no number"),
         (b"[" * 100_000, "can't be read"),
         (b"[]", "says no version"),
-        (b'{"schema": 2, "snapshot": {}}', "version 2; this esper reads version 1"),
-        (b'{"schema": 1, "snapshot": {}}', "damaged at snapshot: its fields"),
+        (b'{"schema": 1, "snapshot": {}}', "version 1; this esper reads version 2"),
+        (b'{"schema": 2, "snapshot": {}}', "damaged at snapshot: its fields"),
         (b'{"schema": true, "snapshot": {}}', "damaged at"),
     ],
 )

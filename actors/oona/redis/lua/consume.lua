@@ -264,13 +264,15 @@ function OPS.await(op)
   return 'back'
 end
 
--- ["resign", topic, [entry...], blob]: their sender has signed these anew; the signatures are the blobs from there on.
+-- ["resign", topic, [entry...], blob, [digest...]]: their sender has signed these anew; the signatures are the blobs
+-- from there on, each for an envelope of that SHA-1.
 function OPS.resign(op)
   local topic = topic_of(op[2])
   write_now()
   for i, entry in ipairs(topic and op[3] or {}) do
     local rank, id = split(entry)
-    if fields_at(stream_key(topic.name, rank), id)[1] then
+    local fields = fields_at(stream_key(topic.name, rank), id)
+    if fields[1] and redis.sha1hex(fields[6] or '') == op[5][i] then
       local anew = struct.pack('<d', server_ms()) .. given_blob(op[4] + i - 1)
       topic.books.signs = (topic.books.signs or 0) + create('HSET', P .. 'signs:' .. topic.name, entry, anew)
       topic.changed = true

@@ -38,13 +38,14 @@ do
   end
 end
 
--- When the server took a message, and its signature: as its sender signed it last.
+-- When the server took a message, and its signature: as its sender signed it last. What an entry says of its time
+-- is not signed; it came no earlier than its own id.
 local function as_signed(topic, entry, fields, taken_ms)
   local anew = (topic.books.signs or 0) > 0 and call('HGET', P .. 'signs:' .. topic.name, entry)
   if anew then
     return (struct.unpack('<d', anew)), string.sub(anew, 9)
   end
-  return taken_ms, fields[8]
+  return math.max(taken_ms, tonumber(string.match(entry, ':(%d+)'))), fields[8]
 end
 
 -- Nobody will be given this entry any more.
