@@ -20,6 +20,7 @@ from actors.nissa.counters import RunCounters
 from actors.nissa.journal import Journal
 from actors.nissa.nissa import Lookout, Nissa
 from actors.oona.bus import Bus
+from actors.oona.ledger import GroupLedger
 from actors.oona.priority import Priority
 from actors.oona.redis.bus import RedisBus
 from actors.oona.redis.frames import LeylineFrames
@@ -95,10 +96,14 @@ async def nissa(bus: Bus, journal: Journal) -> AsyncIterator[RunCounters]:
 
 
 async def given(bus: RedisBus) -> int:
-    """Deliveries since the server has its data, once all are acknowledged."""
-    while (metrics := await bus.refresh()).depth:
+    """Deliveries to Nissa since the server has its data, once all are acknowledged."""
+    while any(ledger.pending for ledger in await nissas(bus)):
         continue
-    return sum(row.ledger.delivered for row in metrics.groups)
+    return sum(ledger.delivered for ledger in await nissas(bus))
+
+
+async def nissas(bus: RedisBus) -> list[GroupLedger]:
+    return [row.ledger for row in (await bus.refresh()).groups if row.group == "nissa"]
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ RACES = (
         _announces_first,
         IS_CUT,
         "announced, and not on the disk",
-        9,
+        4,
     ),
     Race(
         "wake-up of an actor",
