@@ -50,7 +50,8 @@ class Tensors:
 class Task:
     """A model and the data it is trained, steered and judged on.
 
-    `validation` is what decisions are made on; `test` and `fresh` are touched once, at the end.
+    `validation` is what decisions are made on; `test` and `fresh` are judged once, at the
+    end; before a run begins a few examples of `test` are tried, so that it can be judged at all.
     `fresh` makes the newly generated examples when they are asked for, since making them can take
     seconds; None where the data can't be generated.
 

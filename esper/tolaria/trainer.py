@@ -276,7 +276,7 @@ class Trainer:
 
     @at_work
     def final(self) -> FinalFigures:
-        """The finished network on validation, test and fresh data; the only use of the last two.
+        """The finished network on validation, test and fresh data; no decision rests on the last two.
 
         To the watchdog the making of the fresh data is one piece of work, as a step is.
 

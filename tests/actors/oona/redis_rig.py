@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from typing import Final
 
+from actors.oona.bus import Bus
 from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.redis.bus import RedisBus
 from actors.oona.redis.frames import FrameCodec
@@ -51,6 +52,13 @@ class Quiet:
         heard = bell.rings
         self._server.execute("PUBLISH", self._channel, "m nothing")
         await until(lambda: bell.rings > heard)
+
+
+def refused(bus: Bus) -> dict[str, int]:
+    """Frames that came in and were refused, by reason."""
+    link = bus.metrics().link
+    assert link is not None
+    return link.refused
 
 
 async def until(condition: Callable[[], bool]) -> None:

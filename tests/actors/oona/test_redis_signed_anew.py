@@ -30,7 +30,7 @@ from contracts.messages import AdaptationCommand, CommandType
 from contracts.signing.admission import FRESH_NS
 from contracts.signing.keyring import Keyring
 from tests.actors.oona.patience import PATIENCE_S, PATIENT
-from tests.actors.oona.redis_rig import until
+from tests.actors.oona.redis_rig import refused, until
 from tests.actors.oona.redis_server import RedisServer
 from tests.actors.oona.rig import HandClock
 from tests.actors.oona.strangers import Stranger, plain
@@ -99,12 +99,6 @@ async def all_of(subscription: RedisSubscription, messages: int) -> list[Deliver
         while len(deliveries) < messages:
             deliveries += await subscription.receive(16)
     return deliveries
-
-
-def refused(bus: RedisBus) -> dict[str, int]:
-    link = bus.metrics().link
-    assert link is not None
-    return link.refused
 
 
 async def publish(bus: RedisBus, *event_ids: str) -> None:
@@ -362,7 +356,7 @@ def test_a_resumed_run_takes_down_what_its_dead_process_said(redis_server: Redis
             assert {each.event_id for each in deliveries} == {"c1", "k1"}
             for each in deliveries:
                 each.ack()
-            assert opened.bus.metrics().link.refused == {}  # type: ignore[union-attr]
+            assert refused(opened.bus) == {}
 
     asyncio.run(main())
 
