@@ -46,6 +46,11 @@ class Breaker:
         return self._opened is None
 
     @property
+    def as_new(self) -> bool:
+        """Its memory is that of a new one."""
+        return self._opened is None and not self.failures and not self._held
+
+    @property
     def memory(self) -> BreakerMemory:
         """What another goes on from; a probe that is under way is not in it."""
         return BreakerMemory(self.failures, self._opened, self._held)

@@ -17,6 +17,7 @@ SUFFIXES = ("", "-wal", "-shm", "-journal")
 """SQLite keeps what isn't in the file yet in others beside it."""
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """SQLite's codes where a file could not grow."""
+FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
 Value: TypeAlias = str | int | bytes
 Row: TypeAlias = tuple[Value, ...]
 
@@ -107,13 +108,17 @@ class Database:
 
     def run(self, statement: str, *values: Value) -> int:
         """Carry out a statement; how many rows it changed."""
-        with self._told():
+        try:
             return self._connection.execute(statement, values).rowcount
+        except FAILURES as error:
+            raise self._told(error) from None
 
     def rows(self, statement: str, *values: Value) -> list[Row]:
         """What a query gives."""
-        with self._told():
+        try:
             return self._connection.execute(statement, values).fetchall()
+        except FAILURES as error:
+            raise self._told(error) from None
 
     def number(self, statement: str, *values: Value) -> int:
         """The one number that a query gives; 0 if it gives none."""
@@ -186,19 +191,16 @@ class Database:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, layout.value_bytes_max)
         return connection
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's errors as ours."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise self._not_now(error) from None
-        except sqlite3.ProgrammingError:
-            raise  # used by another thread, or after it was closed: a caller's fault
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise self.unavailable(
-                f"{self._layout.name} is damaged ({error}); it is rebuilt when it is opened again"
-            ) from None
+    def _told(self, error: Exception) -> Exception:
+        """SQLite's error as ours; what is a caller's fault stays as it is: used by another thread, or after
+        it was closed."""
+        if isinstance(error, sqlite3.OperationalError):
+            return self._not_now(error)
+        if isinstance(error, sqlite3.ProgrammingError):
+            return error
+        return self.unavailable(
+            f"{self._layout.name} is damaged ({error}); it is rebuilt when it is opened again"
+        )
 
     def _not_now(self, error: sqlite3.OperationalError) -> Exception:
         kind = self.full if error.sqlite_errorcode in NO_ROOM else self.unavailable

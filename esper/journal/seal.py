@@ -9,12 +9,10 @@ SEAL_BYTES = 16
 
 def seal(table: str, *values: Value) -> bytes:
     """BLAKE2b over the table's name and the values, each with its length before it."""
-    digest = hashlib.blake2b(digest_size=SEAL_BYTES)
-    for value in (table, *values):
-        content = plain(value)
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.digest()
+    pieces: list[bytes] = []
+    for content in map(plain, (table, *values)):
+        pieces += (len(content).to_bytes(8, "little"), content)
+    return hashlib.blake2b(b"".join(pieces), digest_size=SEAL_BYTES).digest()
 
 
 def plain(value: Value) -> bytes:

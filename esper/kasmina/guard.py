@@ -125,11 +125,10 @@ class Guard:
 
     def memory(self) -> dict[str, BreakerMemory]:
         """What a checkpoint keeps: the breakers that are not as new."""
-        fresh = BreakerMemory()
         return {
-            operation.value: memory
+            operation.value: entry.breaker.memory
             for operation, entry in self._entries.items()
-            if (memory := entry.breaker.memory) != fresh
+            if not entry.breaker.as_new
         }
 
     def restore(self, memory: Mapping[str, BreakerMemory]) -> None:

@@ -1,7 +1,7 @@
 """Collects a run's facts as they happen, in a form that a checkpoint can keep."""
 
-import copy
 import math
+from typing import Any
 
 import msgspec
 
@@ -50,9 +50,7 @@ class Recorded(msgspec.Struct):
 
     def copied(self) -> "Recorded":
         """The same now; what is recorded later does not show in it."""
-        return Recorded(
-            **{name: copy.copy(getattr(self, name)) for name in self.__struct_fields__},
-        )
+        return Recorded(*[_copied(getattr(self, name)) for name in self.__struct_fields__])
 
 
 class Recorder:
@@ -191,3 +189,7 @@ def _candidate(score: ProbeScore) -> CandidateFacts:
         gain=finite(score.gain),
         parameters=grafts[0].parameters,
     )
+
+
+def _copied(value: Any) -> Any:
+    return value if isinstance(value, int) else value.copy()

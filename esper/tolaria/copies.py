@@ -8,6 +8,7 @@ over a part of one only for who asks for it.
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -75,38 +76,47 @@ class Copies(Mapping[str, Any]):
 class _Piece:
     """Room for small tensors of one dtype on one device, one behind the other."""
 
-    __slots__ = ("itemsize", "numel", "sources", "whole")
+    __slots__ = ("_shapes", "_starts", "_whole", "device", "dtype", "itemsize", "numel", "sources")
 
-    def __init__(self, itemsize: int) -> None:
-        self.itemsize = itemsize
+    def __init__(self, first: Tensor) -> None:
+        """For those that are like the `first`."""
+        self.dtype = first.dtype
+        self.device = first.device
+        self.itemsize = first.itemsize
         self.numel = 0
         self.sources: list[Tensor] = []
-        self.whole: Tensor | None = None
+        self._shapes: list[torch.Size] = []
+        self._starts: list[int] = []
+        self._whole: Tensor | None = None
 
     def fill(self) -> None:
         """Copy everything."""
-        self.whole = torch.cat(self.sources)
+        self._whole = torch.cat([source.view(-1) for source in self.sources])
+        self._shapes = [source.shape for source in self.sources]
         self.sources = []
+
+    def tensor(self, number: int) -> Tensor:
+        """Raises ValueError before the piece is filled."""
+        if self._whole is None:
+            raise ValueError("the copies are made at the end of the block")
+        shape = self._shapes[number]
+        if not self._starts:
+            self._starts = [0, *accumulate(each.numel() for each in self._shapes)]
+        return self._whole[self._starts[number] : self._starts[number + 1]].view(shape)
 
 
 class _Part:
-    """A tensor in a piece, from its number `start` on."""
+    """A tensor in a piece."""
 
-    __slots__ = ("_numel", "_piece", "_shape", "_start")
+    __slots__ = ("_number", "_piece")
 
-    def __init__(self, piece: _Piece, source: Tensor, numel: int) -> None:
+    def __init__(self, piece: _Piece, number: int) -> None:
         self._piece = piece
-        self._start = piece.numel
-        self._numel = numel
-        self._shape = source.shape
-        piece.sources.append(source.view(-1))
-        piece.numel += numel
+        self._number = number
 
     def tensor(self) -> Tensor:
         """Raises ValueError before the piece is filled."""
-        if self._piece.whole is None:
-            raise ValueError("the copies are made at the end of the block")
-        return self._piece.whole[self._start : self._start + self._numel].view(self._shape)
+        return self._piece.tensor(self._number)
 
 
 class Packer:
@@ -114,16 +124,18 @@ class Packer:
 
     def __init__(self, copy_of: Copy) -> None:
         self._copy_of = copy_of
-        self._open: dict[tuple[torch.dtype, torch.device], _Piece] = {}
         self._pieces: list[_Piece] = []
 
     def __call__(self, values: Mapping[str, Any]) -> Copies:
         """Copies of these; nobody may look into them before all pieces are filled."""
-        kept, nbytes = {}, 0
+        kept: dict[str, Any] = {}
+        nbytes = 0
         for name, value in values.items():
             if _is_plain(value) and (numel := value.numel()) <= SMALL:
                 piece = self._piece(value, numel)
-                kept[name] = _Part(piece, value, numel)
+                kept[name] = _Part(piece, len(piece.sources))
+                piece.sources.append(value)
+                piece.numel += numel
                 nbytes += numel * piece.itemsize
             else:
                 kept[name] = one = self._copy_of(value)
@@ -135,11 +147,16 @@ class Packer:
             piece.fill()
 
     def _piece(self, value: Tensor, numel: int) -> _Piece:
-        kind = (value.dtype, value.device)
-        piece = self._open.get(kind)
-        if piece is None or piece.numel + numel > PIECE_MAX:
-            piece = self._open[kind] = _Piece(value.itemsize)
-            self._pieces.append(piece)
+        """One that has room for it; there are few, the newest first."""
+        for piece in self._pieces:
+            if (
+                piece.dtype is value.dtype
+                and piece.numel + numel <= PIECE_MAX
+                and piece.device == value.device
+            ):
+                return piece
+        piece = _Piece(value)
+        self._pieces.insert(0, piece)
         return piece
 
 

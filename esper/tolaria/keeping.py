@@ -16,9 +16,9 @@ from esper.tolaria.errors import BadOptimizer, RestoreFailed
 from esper.tolaria.flops import Account
 from esper.tolaria.groups import flaw_of_optimizer, put_optimizer, put_settings, take_optimizer
 from esper.tolaria.machine import Machine
-from esper.tolaria.network import flaw_of_network, modules_of, put_network, regrow, take_network
+from esper.tolaria.network import flaw_of_network, inventory_of, modules_of, put_network, regrow, take_network
 from esper.tolaria.snapshot import Position, Snapshot
-from esper.tolaria.streams import flaw_of_stream, flaw_of_streams, put_streams, take_streams
+from esper.tolaria.streams import flaw_of_stream, flaw_of_streams, put_streams
 from esper.tolaria.trial import WRONG
 
 
@@ -39,10 +39,10 @@ def keep(machine: Machine, at: Position, restored: Snapshot | None = None) -> Sn
     if restored is not None:
         network, optimizer = restored.network, restored.optimizer
     else:
-        parameters = dict(parts.grafts.model.named_parameters())
+        inventory = inventory_of(parts.grafts.model)
         with machine.spare.copying() as copy_of, packing(copy_of) as copies_of:
-            network = take_network(parts.grafts, parameters, copies_of)
-            optimizer = take_optimizer(parts.optimizer, parameters, copies_of)
+            network = take_network(parts.grafts, inventory, copies_of)
+            optimizer = take_optimizer(parts.optimizer, inventory.parameters, copies_of)
     return Snapshot(
         network=network,
         modules=modules_of(parts.grafts),
@@ -53,7 +53,7 @@ def keep(machine: Machine, at: Position, restored: Snapshot | None = None) -> Sn
         accounts=parts.ledger.accounts(),
         isolation=machine.isolation.state(),
         stream=parts.stream.state,
-        global_streams=take_streams(),
+        global_streams=machine.streams.now(),
         teacher=machine.distillation.state(),
         position=position,
     )

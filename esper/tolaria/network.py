@@ -17,7 +17,7 @@ from esper.kasmina.bystanders import memory_of, shared_tensors
 from esper.kasmina.graft import Grafts
 from esper.kasmina.slot import CHILD, is_grown, key_of
 from esper.tolaria.copies import CopiesOf, copied, nbytes_of
-from esper.tolaria.groups import Parameters, fits
+from esper.tolaria.groups import fits
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,51 @@ class Network:
         return nbytes_of(self.tensors)
 
 
-def take_network(grafts: Grafts, parameters: Parameters, copies_of: CopiesOf) -> Network:
-    """A copy of the network as it is, with these parameters of its own; its seeds' modules are not in it."""
-    model = grafts.model
-    modules = dict(model.named_modules())
-    planted = (Planted(one, grafts.site_of(one), grafts.alpha(one)) for one in grafts.seed_ids())
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a network is made of, by name, each thing under its first one."""
+
+    modules: Mapping[str, nn.Module]
+    parameters: Mapping[str, nn.Parameter]
+    buffers: Mapping[str, Tensor]
+    """Those that a state dict leaves out included."""
+
+
+def inventory_of(model: nn.Module) -> Inventory:
+    """All of it in one walk, which is done while training waits."""
+    modules: dict[str, nn.Module] = {}
+    parameters: dict[str, nn.Parameter] = {}
+    buffers: dict[str, Tensor] = {}
+    modules_seen, parameters_seen, buffers_seen = set[int](), set[int](), set[int]()
+    ahead = [("", model)]
+    while ahead:
+        name, module = ahead.pop()
+        if id(module) in modules_seen:
+            continue
+        modules_seen.add(id(module))
+        modules[name] = module
+        start = f"{name}." if name else ""
+        for key, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in parameters_seen:
+                parameters_seen.add(id(parameter))
+                parameters[start + key] = parameter
+        for key, buffer in module._buffers.items():
+            if buffer is not None and id(buffer) not in buffers_seen:
+                buffers_seen.add(id(buffer))
+                buffers[start + key] = buffer
+        ahead += [(start + key, part) for key, part in reversed(module._modules.items()) if part is not None]
+    return Inventory(modules, parameters, buffers)
+
+
+def take_network(grafts: Grafts, inventory: Inventory, copies_of: CopiesOf) -> Network:
+    """A copy of the network as it is, which is made of this; its seeds' modules are not in it."""
+    modules, parameters = inventory.modules, inventory.parameters
     return Network(
-        seeds=tuple(planted),
-        tensors=copies_of({**parameters, **dict(model.named_buffers())}),
+        seeds=tuple([Planted(one, grafts.site_of(one), grafts.alpha(one)) for one in grafts.seed_ids()]),
+        tensors=copies_of({**parameters, **inventory.buffers}),
         extras={name: _extra(module) for name, module in modules.items() if _has_extra(module)},
-        frozen=tuple(name for name, parameter in parameters.items() if not parameter.requires_grad),
-        resting=tuple(name for name, module in modules.items() if not module.training),
+        frozen=tuple([name for name, parameter in parameters.items() if not parameter.requires_grad]),
+        resting=tuple([name for name, module in modules.items() if not module.training]),
     )
 
 
@@ -123,15 +157,8 @@ def put_network(grafts: Grafts, network: Network) -> None:
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Its parameters and buffers by name, those that a state dict leaves out included."""
-    parameters: dict[int, tuple[str, Tensor]] = {}
-    buffers: dict[int, tuple[str, Tensor]] = {}
-    for name, part in module.named_modules():  # one walk for both: it is done while training waits
-        start = f"{name}." if name else ""
-        for own, found in ((part._parameters, parameters), (part._buffers, buffers)):
-            for key, tensor in own.items():
-                if tensor is not None:
-                    found.setdefault(id(tensor), (start + key, tensor))
-    return dict((*parameters.values(), *buffers.values()))
+    inventory = inventory_of(module)
+    return {**inventory.parameters, **inventory.buffers}
 
 
 def write(places: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
