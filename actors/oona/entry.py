@@ -11,28 +11,17 @@ if TYPE_CHECKING:
     from actors.oona.queue import LaneQueue
 
 
-class Publication:
+class Publication(msgspec.Struct, eq=False, gc=False):
     """A message as it was published; shared by the groups of its topic."""
 
-    __slots__ = ("event_id", "expires_s", "message", "number", "priority", "published_s", "topic")
-
-    def __init__(
-        self,
-        number: int,
-        topic: str,
-        message: msgspec.Struct,
-        priority: Priority,
-        event_id: str,
-        published_s: float,
-        expires_s: float | None,
-    ) -> None:
-        self.number = number  # rises with each publication on the bus: the order that is kept
-        self.topic = topic
-        self.message = message
-        self.priority = priority
-        self.event_id = event_id
-        self.published_s = published_s
-        self.expires_s = expires_s
+    number: int
+    """Rises with each publication on the bus: the order that is kept."""
+    topic: str
+    message: msgspec.Struct
+    priority: Priority
+    event_id: str
+    published_s: float
+    expires_s: float | None
 
     def expired(self, now_s: float) -> bool:
         return self.expires_s is not None and self.expires_s <= now_s

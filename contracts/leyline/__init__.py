@@ -33,9 +33,9 @@ empty; only `payload`, `system_health`, `ttl` and `processing_deadline` know the
 then. A `float` of the wire has 32 bits: a Python float is rounded to it, infinity and NaN stay themselves.
 
 How: protobuf's C parser reads the frame, `mapping.py` reads the message. If the message, less what it did
-not know, is as long as the frame, and no map's entry lacked anything (`twin.py`), then the frame held
-nothing else. Only otherwise, for an EventEnvelope (`codec.py` says why), for frames above 16 KiB and for
-those that may hold very many parts, does `scan.py` go through the bytes, slowly, to find the fault. A frame
-above 16 KiB can keep it busy for a tenth of a second at the very worst, if it is made for that: let
-strangers' frames be judged by their signature first.
+not know, is written as that frame again, byte for byte, or else is as long as it and no map's entry
+lacked anything (`twin.py`), then the frame held nothing else. Only otherwise, for an EventEnvelope
+(`codec.py` says why), for frames above 16 KiB and for those that may hold very many parts, does `scan.py` go
+through the bytes, slowly, to find the fault. A frame above 16 KiB can keep it busy for a tenth of a second at
+the very worst, if it is made for that: let strangers' frames be judged by their signature first.
 """

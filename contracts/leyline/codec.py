@@ -1,6 +1,7 @@
 """Messages to bytes and back; the package's docstring has the rules."""
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -22,7 +23,7 @@ TRUSTED_BYTES_MAX = 2 * PARTS_MAX
 """A frame of this size has no room for more than `PARTS_MAX` parts; a larger one is scanned first."""
 
 
-class _Kept(NamedTuple):
+class _Kept(msgspec.Struct, frozen=True, gc=False):
     """What the codec keeps of a message."""
 
     form: Form[Any, Any]
@@ -34,6 +35,12 @@ class _Kept(NamedTuple):
     the message does not tell which."""
     sieve: Sieve
     """What it does not let through is scanned, too."""
+    light_bytes: int
+    """A frame of this size is neither too large to be trusted nor too heavy, whatever is in it."""
+    serialize: Callable[..., bytes]
+    parse: Callable[[Message, bytes], object]
+    discard: Callable[[Message], object]
+    """Methods of its class: to look one up on a message takes about as long as it takes itself."""
 
 
 def _kept(form: Form[Any, Any]) -> _Kept:
@@ -41,7 +48,10 @@ def _kept(form: Form[Any, Any]) -> _Kept:
     inside = list(messages_in(wire))
     has_maps = any(message.GetOptions().map_entry for message in inside)
     has_durations = any(message.full_name == Kind.DURATION for message in inside)
-    return _Kept(form, wire.name, twin_of(wire) if has_maps else None, has_durations, sieve(wire.name))
+    twin, sieve_ = twin_of(wire) if has_maps else None, sieve(wire.name)
+    light_bytes = min(sieve_.light_bytes, TRUSTED_BYTES_MAX)
+    methods = form.wire.SerializeToString, form.wire.ParseFromString, form.wire.DiscardUnknownFields
+    return _Kept(form, wire.name, twin, has_durations, sieve_, light_bytes, *methods)
 
 
 _KEPT: dict[type, _Kept] = {form.struct: _kept(form) for form in FORMS}
@@ -57,16 +67,17 @@ def encode(message: msgspec.Struct) -> bytes:
     kept = _KEPT.get(type(message))
     if kept is None:
         raise WireError(f"a {type(message).__name__} is no message of Leyline")
-    form, name = kept.form, kept.name
+    form = kept.form
     wire = form.wire()
     try:
         form.write(message, wire)
-        data: bytes = wire.SerializeToString(deterministic=True)
+        data = kept.serialize(wire, deterministic=True)
     except (*REFUSED, EncodeError) as error:
-        raise WireError(blame(message, form.wire.DESCRIPTOR) or f"{name}: {error}") from error
-    if len(data) > kept.sieve.light_bytes and (len(data) > TRUSTED_BYTES_MAX or not kept.sieve.passes(data)):
-        _check_size(name, data)
-        scan(name, data)
+        why = blame(message, form.wire.DESCRIPTOR) or f"{kept.name}: {error}"
+        raise WireError(why) from error
+    if len(data) > kept.light_bytes and not _light(kept, data):
+        _check_size(kept.name, data)
+        scan(kept.name, data)
     return data
 
 
@@ -81,26 +92,41 @@ def decode(type_: type[T], data: bytes) -> T:
         raise WireError(f"{getattr(type_, '__name__', type_)} is no message of Leyline")
     if not isinstance(data, bytes):
         raise WireError(f"a frame is bytes; this is a {type(data).__name__}")
-    form, name, twin, scanned, sieve_ = kept
-    size = len(data)
-    if size > TRUSTED_BYTES_MAX:
-        _check_size(name, data)
-        scanned = True
-    if scanned or (size > sieve_.light_bytes and not sieve_.passes(data)):
-        scanned = True
-        scan(name, data)
+    form = kept.form
+    scanned = kept.scanned or (len(data) > kept.light_bytes and not _light(kept, data))
+    if scanned:
+        _check_size(kept.name, data)
+        scan(kept.name, data)
     wire = form.wire()
     try:
-        wire.ParseFromString(data)
-        if not scanned:
-            wire.DiscardUnknownFields()
-            if wire.ByteSize() != size or (twin is not None and not lacks_nothing(twin(), data)):
-                scan(name, data)  # which finds what is too much, or nothing
+        kept.parse(wire, data)
+        if not (scanned or _nothing_dropped(kept, wire, data)):
+            scan(kept.name, data)  # which finds what is too much, or nothing
         message: T = form.read(wire)
     except (DecodeError, WireError) as error:
-        scan(name, data)  # which says where
-        raise WireError(f"{name}: {error}") from error
+        scan(kept.name, data)  # which says where
+        raise WireError(f"{kept.name}: {error}") from error
     return message
+
+
+def _light(kept: _Kept, data: bytes) -> bool:
+    """Whether a frame is small enough to be trusted, and can't be too heavy."""
+    return len(data) <= TRUSTED_BYTES_MAX and kept.sieve.passes(data)
+
+
+def _nothing_dropped(kept: _Kept, wire: Message, data: bytes) -> bool:
+    """Whether all that is in the frame came to be in `wire`, its message; False where that is not sure.
+
+    A message that knows all its fields is written with each singular field once, one member of a oneof, and
+    each key of a map once, beside its value. A frame that is written like that again, byte for byte, is what
+    was written: it has no more in it. All that `encode` gives is. Of others the size tells, and the twin.
+    """
+    kept.discard(wire)
+    if kept.twin is None:
+        return wire.ByteSize() == len(data)
+    if kept.serialize(wire, deterministic=True) == data:
+        return True
+    return wire.ByteSize() == len(data) and lacks_nothing(kept.twin(), data)
 
 
 def _check_size(name: str, data: bytes) -> None:

@@ -73,9 +73,7 @@ class Message(NamedTuple):
         head = [f"def {self.read}(wire: pb.{self.name}) -> {self.struct}:"]
         given: list[str] = []
         for field in self.wire.fields:
-            if field.name == "version":
-                head.append("    check_version(wire.version)")
-            if is_map(field):
+            if is_map(field) or (field.is_repeated and kind_of(field) is Kind.MESSAGE):
                 head.append(f"    {field.name} = wire.{field.name}")
             if field.containing_oneof is not None:
                 continue
@@ -161,9 +159,10 @@ def _write(field: FieldDescriptor, optional: bool) -> Iterator[str]:
         yield f"wire.{name}.extend(message.{name})"
     elif field.is_repeated:
         item = _snake(message_of(field).name)
-        yield f"add_{item} = wire.{name}.add"
-        yield f"for {item} in message.{name}:"
-        yield f"    write_{item}({item}, add_{item}())"
+        yield f"if message.{name} != ():"
+        yield f"    add_{item} = wire.{name}.add"
+        yield f"    for {item} in message.{name}:"
+        yield f"        write_{item}({item}, add_{item}())"
     elif optional:
         yield f"if message.{name} is not None:"
         yield f"    {_set(field)}"
@@ -220,13 +219,17 @@ def _read(field: FieldDescriptor) -> list[str]:
     if field.is_repeated and kind is Kind.TEXT:
         return [f"{name}=tuple(wire.{name})"]
     if field.is_repeated:
-        return [f"{name}=tuple([read_{_snake(message_of(field).name)}(item) for item in wire.{name}])"]
+        # protobuf's lists are walked until an IndexError, which takes its time; most are empty.
+        items = f"tuple([read_{_snake(message_of(field).name)}(item) for item in {name}])"
+        return ["\n        ".join(_fit(f"{name}=", f"{items} if {name} else ()", "", margin=9, around="()"))]
     return [f"{name}={_get(field)}"]
 
 
 def _get(field: FieldDescriptor) -> str:
     """The value of a singular field."""
     name = field.name
+    if name == "version":
+        return "check_version(wire.version)"
     match kind_of(field):
         case Kind.ENUM:
             return f"{_enum_from(field)}[wire.{name}]"

@@ -170,9 +170,10 @@ def write_system_state_packet(message: SystemState, wire: pb.SystemStatePacket) 
         training_metrics = wire.training_metrics
         for key, value in message.training_metrics.items():
             training_metrics[key] = value
-    add_seed_state = wire.seed_states.add
-    for seed_state in message.seed_states:
-        write_seed_state(seed_state, add_seed_state())
+    if message.seed_states != ():
+        add_seed_state = wire.seed_states.add
+        for seed_state in message.seed_states:
+            write_seed_state(seed_state, add_seed_state())
     wire.packet_id = message.packet_id
     wire.global_step = message.global_step
     wire.training_loss = message.training_loss
@@ -182,17 +183,17 @@ def write_system_state_packet(message: SystemState, wire: pb.SystemStatePacket) 
 
 
 def read_system_state_packet(wire: pb.SystemStatePacket) -> SystemState:
-    check_version(wire.version)
     training_metrics = wire.training_metrics
+    seed_states = wire.seed_states
     return SystemState(
-        version=wire.version,
+        version=check_version(wire.version),
         current_epoch=wire.current_epoch,
         validation_accuracy=wire.validation_accuracy,
         validation_loss=wire.validation_loss,
         timestamp_ns=wire.timestamp_ns,
         hardware_context=read_hardware_context(wire.hardware_context),
         training_metrics={key: training_metrics[key] for key in training_metrics},
-        seed_states=tuple([read_seed_state(item) for item in wire.seed_states]),
+        seed_states=tuple([read_seed_state(item) for item in seed_states]) if seed_states else (),
         packet_id=wire.packet_id,
         global_step=wire.global_step,
         training_loss=wire.training_loss,
@@ -286,7 +287,6 @@ def write_adaptation_command(message: AdaptationCommand, wire: pb.AdaptationComm
 
 
 def read_adaptation_command(wire: pb.AdaptationCommand) -> AdaptationCommand:
-    check_version(wire.version)
     annotations = wire.annotations
     payload: (
         CommandSeedOperation | CommandOptimizerAdjustment | CommandCircuitBreaker | CommandRollback | None
@@ -301,7 +301,7 @@ def read_adaptation_command(wire: pb.AdaptationCommand) -> AdaptationCommand:
         case "rollback_payload":
             payload = CommandRollback(read_details(wire.rollback_payload))
     return AdaptationCommand(
-        version=wire.version,
+        version=check_version(wire.version),
         command_id=wire.command_id,
         command_type=COMMAND_TYPE[wire.command_type],
         target_seed_id=wire.target_seed_id,
@@ -332,10 +332,9 @@ def write_emergency_signal(message: EmergencySignal, wire: pb.EmergencySignal) -
 
 
 def read_emergency_signal(wire: pb.EmergencySignal) -> EmergencySignal:
-    check_version(wire.version)
     attributes = wire.attributes
     return EmergencySignal(
-        version=wire.version,
+        version=check_version(wire.version),
         level=EMERGENCY_LEVEL[wire.level],
         reason=wire.reason,
         origin=wire.origin,
@@ -389,17 +388,18 @@ def write_field_report(message: FieldReport, wire: pb.FieldReport) -> None:
     wire.observation_window_epochs = message.observation_window_epochs
     write_time(message.issued_at, wire.issued_at)
     wire.tamiyo_policy_version = message.tamiyo_policy_version
-    add_mitigation_action = wire.follow_up_actions.add
-    for mitigation_action in message.follow_up_actions:
-        write_mitigation_action(mitigation_action, add_mitigation_action())
+    if message.follow_up_actions != ():
+        add_mitigation_action = wire.follow_up_actions.add
+        for mitigation_action in message.follow_up_actions:
+            write_mitigation_action(mitigation_action, add_mitigation_action())
     wire.notes = message.notes
 
 
 def read_field_report(wire: pb.FieldReport) -> FieldReport:
-    check_version(wire.version)
     metrics = wire.metrics
+    follow_up_actions = wire.follow_up_actions
     return FieldReport(
-        version=wire.version,
+        version=check_version(wire.version),
         report_id=wire.report_id,
         command_id=wire.command_id,
         training_run_id=wire.training_run_id,
@@ -410,7 +410,9 @@ def read_field_report(wire: pb.FieldReport) -> FieldReport:
         observation_window_epochs=wire.observation_window_epochs,
         issued_at=read_time(wire.issued_at),
         tamiyo_policy_version=wire.tamiyo_policy_version,
-        follow_up_actions=tuple([read_mitigation_action(item) for item in wire.follow_up_actions]),
+        follow_up_actions=(
+            tuple([read_mitigation_action(item) for item in follow_up_actions]) if follow_up_actions else ()
+        ),
         notes=wire.notes,
     )
 
@@ -427,9 +429,8 @@ def write_policy_update(message: PolicyUpdate, wire: pb.PolicyUpdate) -> None:
 
 
 def read_policy_update(wire: pb.PolicyUpdate) -> PolicyUpdate:
-    check_version(wire.version)
     return PolicyUpdate(
-        version=wire.version,
+        version=check_version(wire.version),
         policy_id=wire.policy_id,
         training_run_id=wire.training_run_id,
         issued_at=read_time(wire.issued_at),
@@ -670,20 +671,26 @@ def write_telemetry_packet(message: TelemetryPacket, wire: pb.TelemetryPacket) -
     write_time(message.timestamp, wire.timestamp)
     wire.source_subsystem = message.source_subsystem
     wire.level = TO_TELEMETRY_LEVEL[message.level]
-    add_metric_point = wire.metrics.add
-    for metric_point in message.metrics:
-        write_metric_point(metric_point, add_metric_point())
-    add_telemetry_event = wire.events.add
-    for telemetry_event in message.events:
-        write_telemetry_event(telemetry_event, add_telemetry_event())
-    add_trace_span = wire.spans.add
-    for trace_span in message.spans:
-        write_trace_span(trace_span, add_trace_span())
+    if message.metrics != ():
+        add_metric_point = wire.metrics.add
+        for metric_point in message.metrics:
+            write_metric_point(metric_point, add_metric_point())
+    if message.events != ():
+        add_telemetry_event = wire.events.add
+        for telemetry_event in message.events:
+            write_telemetry_event(telemetry_event, add_telemetry_event())
+    if message.spans != ():
+        add_trace_span = wire.spans.add
+        for trace_span in message.spans:
+            write_trace_span(trace_span, add_trace_span())
     if message.system_health is not None:
         write_system_health(message.system_health, wire.system_health)
 
 
 def read_telemetry_packet(wire: pb.TelemetryPacket) -> TelemetryPacket:
+    metrics = wire.metrics
+    events = wire.events
+    spans = wire.spans
     system_health = None
     if wire.HasField("system_health"):
         system_health = read_system_health(wire.system_health)
@@ -692,9 +699,9 @@ def read_telemetry_packet(wire: pb.TelemetryPacket) -> TelemetryPacket:
         timestamp=read_time(wire.timestamp),
         source_subsystem=wire.source_subsystem,
         level=TELEMETRY_LEVEL[wire.level],
-        metrics=tuple([read_metric_point(item) for item in wire.metrics]),
-        events=tuple([read_telemetry_event(item) for item in wire.events]),
-        spans=tuple([read_trace_span(item) for item in wire.spans]),
+        metrics=tuple([read_metric_point(item) for item in metrics]) if metrics else (),
+        events=tuple([read_telemetry_event(item) for item in events]) if events else (),
+        spans=tuple([read_trace_span(item) for item in spans]) if spans else (),
         system_health=system_health,
     )
 

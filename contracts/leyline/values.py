@@ -48,7 +48,7 @@ _FLOATS = tuple(floats(count) for count in range(33))
 
 def check_floats(values: Mapping[str, float]) -> None:
     """The same check of a map's values, and that its keys are str."""
-    TEXTS(values)
+    TEXTS((*values,))
     count = len(values)
     check = _FLOATS[count] if count < len(_FLOATS) else floats(count)
     check(*values.values())
@@ -84,10 +84,11 @@ class Known(dict[int, E]):
         raise WireError(f"{self._name} has no value {number}")
 
 
-def check_version(version: int) -> None:
+def check_version(version: int) -> int:
     """Refuse every schema version but ours; a message without one has version 0."""
     if version != SCHEMA_VERSION:
         raise WireError(f"version {version}, and only version {SCHEMA_VERSION} is known here")
+    return version
 
 
 # Times ---------------------------------------------------------------------------------------------
@@ -105,9 +106,9 @@ def write_time(ns: int, wire: Timestamp) -> None:
 def read_time(wire: Timestamp) -> int:
     """Nanoseconds since the Unix epoch."""
     seconds, nanos = wire.seconds, wire.nanos
-    if not time_fits(seconds, nanos):
-        raise WireError("a time that is none")
-    return seconds * SECOND_NS + nanos
+    if TIME_MIN_S <= seconds <= TIME_MAX_S and 0 <= nanos < SECOND_NS:
+        return seconds * SECOND_NS + nanos
+    raise WireError("a time that is none")
 
 
 def write_duration(ns: int, wire: Duration) -> None:

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from actors.oona.redis.call import Call
 from actors.oona.redis.link import Link
 from actors.oona.redis.outbox import Outbox
-from actors.oona.redis.outgoing import Outgoing, Stage
+from actors.oona.redis.outgoing import RETAINED, Outgoing
 from actors.oona.redis.wire import Op
 
 TOGETHER_MAX: Final = 64
@@ -53,7 +53,7 @@ class Anew(Call):
         entries: list[str] = []
         digests: list[str] = []
         for item in self._items:
-            if item.stage is Stage.RETAINED and item.keys:
+            if item.stage is RETAINED and item.keys:
                 keys = item.keys.split(" ")
                 entries += keys
                 digests += [hashlib.sha1(item.envelope, usedforsecurity=False).hexdigest()] * len(keys)

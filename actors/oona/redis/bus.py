@@ -27,7 +27,7 @@ from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
 from actors.oona.redis.letters import RedisDeadLetters
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
-from actors.oona.redis.outgoing import Outgoing
+from actors.oona.redis.outgoing import AWAITED, Outgoing, outgoing
 from actors.oona.redis.post import Post
 from actors.oona.redis.server import Facts
 from actors.oona.redis.subscription import RedisSubscription
@@ -135,7 +135,13 @@ class RedisBus:
         ttl_s: float | None = None,
     ) -> Receipt:
         """Raises WireError too, for a message that can't be put into bytes."""
-        return await self.post.publish(self._outgoing(topic, message, priority, event_id, ttl_s))
+        post, item = self.post, self._outgoing(topic, message, priority, event_id, ttl_s)
+        call = post.offer(item) or await post.offer_with_room(item)
+        try:
+            return await call.answer
+        finally:
+            if item.stage is AWAITED:  # nobody awaits the answer, and the server has not taken it
+                post.outbox.done(item)
 
     def publish_nowait(
         self,
@@ -157,7 +163,7 @@ class RedisBus:
         event_id: str | None,
         ttl_s: float | None,
     ) -> Outgoing:
-        if self._over:
+        if self._closed or self.link.closed:
             raise ClosedError(self.link.ending)
         known = self._known(topic)
         now_s = self.clock.monotonic()
@@ -168,7 +174,7 @@ class RedisBus:
         else:
             _check_text("event id", event_id)
         envelope = self._frames.encode(topic, event_id, priority, message)
-        return Outgoing(number, topic, message, priority, event_id, now_s, expires_s, envelope)
+        return outgoing(number, topic, message, priority, event_id, now_s, expires_s, envelope)
 
     def _known(self, topic: str) -> KnownTopic:
         known = self._topics.get(topic)

@@ -23,39 +23,38 @@ ERROR_CHARS_MAX: Final = 1_000
 """Characters of a handler's error that are kept with a message."""
 
 
-class RedisDelivery(Block):
-    """Implements `Delivery`, for one attempt."""
+class RedisDelivery(Block, msgspec.Struct, eq=False):
+    """Implements `Delivery`, for one attempt. `delivery_of` makes one."""
 
-    __slots__ = ("_holder", "_taken", "attempt", "due_s", "event_id", "key", "message", "topic")
-
-    def __init__(self, holder: Holder, taken: Taken, message: msgspec.Struct) -> None:
-        self._holder = holder
-        self._taken = taken
-        self.message = message
-        self.due_s = taken.due_s
-        self.topic = taken.topic
-        self.event_id = taken.event_id
-        self.attempt = taken.attempt
-        self.key = taken.key  # its entry on the server
+    message: msgspec.Struct
+    topic: str
+    event_id: str
+    key: str
+    """Of its entry on the server."""
+    attempt: int
+    published_s: float
+    due_s: float
+    name: tuple[str, str]
+    """Topic and event id."""
+    place: tuple[str, str]
+    """Topic and key."""
+    taken: Taken
+    holder: Holder
 
     @property
     def group(self) -> str:
-        return self._holder.group
+        return self.holder.group
 
     @property
     def priority(self) -> Priority:
-        return Priority(self._taken.priority)
+        return Priority(self.taken.priority)
 
     @property
     def lane(self) -> Lane:
-        return Lane(self._taken.lane)
-
-    @property
-    def published_s(self) -> float:
-        return self._taken.published_s
+        return Lane(self.taken.lane)
 
     def ack(self) -> None:
-        self._holder.ack(self)
+        self.holder.ack(self)
 
     def nack(self, delay_s: float | None = None, error: str | None = None) -> None:
         """Raises ValueError if the delay is negative or above the topic's `postpone_max_s`.
@@ -63,8 +62,26 @@ class RedisDelivery(Block):
         Of the error's text the first 1,000 characters travel; what is no Unicode text becomes `?`."""
         if error is not None:
             error = error[:ERROR_CHARS_MAX].encode("utf-8", "replace").decode()
-        self._holder.nack(self, delay_s, error)
+        self.holder.nack(self, delay_s, error)
 
     def extend(self, deadline_s: float) -> None:
         """Raises ValueError if the deadline is not above 0 or above the topic's `postpone_max_s`."""
-        self._holder.extend(self, deadline_s)
+        self.holder.extend(self, deadline_s)
+
+
+def delivery_of(taken: Taken, message: msgspec.Struct, holder: Holder) -> RedisDelivery:
+    """An entry that `holder` was given, in its hands."""
+    topic, event_id, key = taken.topic, taken.event_id, taken.key
+    return RedisDelivery(
+        message,
+        topic,
+        event_id,
+        key,
+        taken.attempt,
+        taken.published_s,
+        taken.due_s,
+        (topic, event_id),
+        (topic, key),
+        taken,
+        holder,
+    )

@@ -15,7 +15,8 @@ SMALL_BYTES_MAX: Final = 8 * 1024
 _SHORTEST: Final = 8
 _RESTS_MAX: Final = 1_024
 _ONE_BYTE, _TWO_BYTES = 1 << 7, 1 << 14
-_HEADS: Final = {kind: bytes((0x08, kind)) for kind in BusMessageType if kind}
+_HEADS: Final = {kind: bytes((0x08, kind, 0x12)) for kind in BusMessageType if kind}
+"""The kind, and the tag of the payload."""
 _KINDS: Final = {head: kind for kind, head in _HEADS.items()}
 
 
@@ -33,9 +34,7 @@ def wrap(kind: BusMessageType, payload: bytes, event_id: str, rest: bytes) -> by
     id_bytes = event_id.encode()
     if head is None or not payload or len(payload) + len(id_bytes) + len(rest) > SMALL_BYTES_MAX:
         return None
-    return b"".join(
-        (head, b"\x12", _varint(len(payload)), payload, _before_id(len(id_bytes)), id_bytes, rest)
-    )
+    return b"".join((head, _varint(len(payload)), payload, _before_id(len(id_bytes)), id_bytes, rest))
 
 
 def rest_of(priority: int, sender: str, topic: str) -> bytes:
@@ -54,18 +53,19 @@ class Unwrapping:
 
     def unwrap(self, data: bytes, event_id: str, priority: int, topic: str) -> Wrapped | None:
         """None if the codec has to read it: it is laid out otherwise, or not what was said of it."""
-        kind = _KINDS.get(data[:2])
-        if kind is None or not _SHORTEST < len(data) <= SMALL_BYTES_MAX or data[2:3] != b"\x12":
+        kind = _KINDS.get(data[:3])
+        if kind is None or not _SHORTEST < len(data) <= SMALL_BYTES_MAX:
             return None
         size, start = data[3], 4
         if size >= _ONE_BYTE:
-            size, start = size - _ONE_BYTE + (data[4] << 7), 5
-            if not _ONE_BYTE <= size < _TWO_BYTES or data[4] >= _ONE_BYTE:
+            more = data[4]
+            if not 0 < more < _ONE_BYTE:
                 return None
+            size, start = size - _ONE_BYTE + (more << 7), 5
         end = start + size
         id_bytes = event_id.encode()
         said = _before_id(len(id_bytes)) + id_bytes
-        if size == 0 or not data.startswith(said, end):
+        if not size or not data.startswith(said, end):
             return None
         known = self._senders.get(data[end + len(said) :])
         if known is None or known[1] != priority or known[2] != topic:
@@ -91,6 +91,7 @@ def _before_id(size: int) -> bytes:
     return _attribute(b"event_id", bytes(size))[:-size] if size else _attribute(b"event_id", b"")
 
 
+@cache
 def _varint(number: int) -> bytes:
     """As protobuf writes it; below 16,384 here."""
     if number < _ONE_BYTE:

@@ -70,7 +70,7 @@ def _groups(stats: TopicStats | None, inbox: Inbox) -> list[GroupRow]:
             group.group,
             lane,
             _plain(ledger),
-            inbox.latency(stats.topic, group.group, lane.value).snapshot(),
+            inbox.latencies(group.group)[stats.topic, lane.value].snapshot(),
         )
         for group in stats.groups
         for lane, ledger in ((Lane.URGENT, group.urgent), (Lane.NORMAL, group.normal))

@@ -185,7 +185,7 @@ class LeylineFrames:
     ) -> msgspec.Struct:
         """The message in an envelope that says what its entry says, and was signed by `sender`."""
         known = self._unwrapping.unwrap(data, event_id, priority, topic)
-        if known is not None and sender in (None, known.sender):
+        if known is not None and (sender is None or sender == known.sender):
             return decode(KINDS[known.kind], known.payload)
         envelope = decode(BusEnvelope, data)
         said = {"topic": topic, "event_id": event_id, "priority": str(int(priority))}

@@ -1,8 +1,8 @@
 """What all subscriptions share on Redis: frames are read here, and refused ones counted."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,8 @@ from contracts.wire import WireError
 
 UNKNOWN_ENTRY: Final = "unknown_entry"
 """Why an entry is refused that did not come in through the bus."""
+Latencies: TypeAlias = defaultdict[tuple[str, str], Histogram]
+"""By topic and lane."""
 _PRIORITIES: Final = {int(each): each for each in Priority}
 
 
@@ -52,7 +54,7 @@ class Inbox:
         self._frames = frames
         self._unfresh = Unfresh(options.dead_after_s, options.settled_ids_max)
         self._settled: dict[str, Settled] = {}
-        self._latencies: dict[tuple[str, str, str], Histogram] = {}
+        self._latencies: defaultdict[str, Latencies] = defaultdict(lambda: defaultdict(Histogram))
 
     def settled(self, group: str, records: bool = False) -> Settled:
         if group not in self._settled:
@@ -64,21 +66,20 @@ class Inbox:
         for settled in self._settled.values():
             settled.new_server()
 
-    def latency(self, topic: str, group: str, lane: str) -> Histogram:
+    def latencies(self, group: str) -> "Latencies":
         """From publication to first delivery, of what came to this process."""
-        key = (topic, group, lane)
-        known = self._latencies.get(key)
-        if known is None:
-            known = self._latencies[key] = Histogram()
-        return known
+        return self._latencies[group]
 
     def read(self, taken: Taken, frame: Frame, records: bool = False) -> msgspec.Struct | Unreadable:
         """The message of an entry; a refused one is counted. `records`: it is only taken down."""
         try:
-            priority = _PRIORITIES.get(taken.priority) or Priority(taken.priority)
-            taken_ns = taken.taken_ms * 1_000_000
             return self._frames.decode(
-                taken.topic, taken.event_id, priority, frame, taken_ns, records=records
+                taken.topic,
+                taken.event_id,
+                _PRIORITIES.get(taken.priority) or Priority(taken.priority),
+                frame,
+                taken.taken_ms * 1_000_000,
+                records=records,
             )
         except ValueError as error:
             if self._unfresh.waits(taken.topic, taken.key, error, self.clock.monotonic()):
@@ -123,5 +124,7 @@ def reason_of(error: ValueError) -> str:
 
 
 def frame_at(envelope_ix: int, signature_ix: int, blobs: Sequence[bytes]) -> Frame:
-    envelope = blobs[envelope_ix] if envelope_ix >= 0 else b""
-    return Frame(envelope, blobs[signature_ix] if signature_ix >= 0 else b"")
+    return Frame(
+        blobs[envelope_ix] if envelope_ix >= 0 else b"",
+        blobs[signature_ix] if signature_ix >= 0 else b"",
+    )

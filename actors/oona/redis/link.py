@@ -285,21 +285,22 @@ class Link:
     def _receive(self, batch: Batch, answer: Reply) -> int:
         """Put the results in the order in which they are told; returns how many come last, as they are
         heavy."""
-        answered = list(zip(batch.calls, answer.results, strict=True))
-        heavy = [each for each in answered if each[0].heavy]
-        self._unheard.extend(each for each in answered if not each[0].heavy)
+        heavy: list[tuple[Call, msgspec.Raw]] = []
+        for each in zip(batch.calls, answer.results, strict=True):
+            (heavy if each[0].heavy else self._unheard).append(each)
         self._unheard.extend(heavy)
         return len(heavy)
 
     def _hand_on(self, count: int, blobs: list[bytes]) -> None:
+        unheard = self._unheard
         for _ in range(count):
-            call, result = self._unheard[0]
+            call, result = unheard[0]
             try:
                 call.answered(result, blobs)
             except ValueError as error:  # also what is no text where there should be one
                 senseless = f"{self._address.shown} gave an answer without sense: {error}"
                 call.failed(UncertainError(senseless), sent=True)
-            self._unheard.popleft()
+            unheard.popleft()
 
     async def _take_back(self) -> None:
         """The first was not executed, so neither was what came after it: all of it is to be sent again."""

@@ -4,10 +4,11 @@ Synchronous bookkeeping: nothing here waits. Bounded in messages and bytes toget
 a line of its own, sent in the order in which it came: once one finds no room, those behind it wait with it.
 """
 
+from collections.abc import Sequence
 from itertools import islice
 
 from actors.oona.errors import OutboxFullError
-from actors.oona.redis.outgoing import Outgoing, Stage
+from actors.oona.redis.outgoing import AWAITED, RETAINED, UNDER_WAY, WAITING, Outgoing
 
 
 class Line:
@@ -28,7 +29,7 @@ class Line:
         """Back among those that wait."""
         self.under_way.pop(item.number, None)
         self.waiting[item.number] = item
-        item.stage = Stage.WAITING
+        item.stage = WAITING
         self._sorted = False
 
     def in_order(self) -> list[Outgoing]:
@@ -80,17 +81,22 @@ class Outbox:
 
     def admit(self, item: Outgoing) -> bool:
         """Count a message whose publisher waits, so that it can be retained; False if there is no room."""
-        if self.messages >= self._messages_max or self.bytes + item.size > self._bytes_max:
+        size = self.bytes + item.size
+        if self.messages >= self._messages_max or size > self._bytes_max:
             return False
-        self._add(item)
+        item.counted = True
+        self.messages += 1
+        self.bytes = size
         return True
 
     def put(self, item: Outgoing) -> list[Outgoing]:
         """Queue a message; returns what had to be dropped for it. Raises OutboxFullError, nothing changed."""
         dropped = self._make_room(item)
-        self._add(item)
+        item.counted = True
+        self.messages += 1
+        self.bytes += item.size
         line = self.line_of(item)
-        item.stage = Stage.WAITING
+        item.stage = WAITING
         line.waiting[item.number] = item
         return dropped
 
@@ -127,12 +133,12 @@ class Outbox:
         for item in items:
             del line.waiting[item.number]
             line.under_way[item.number] = item
-            item.stage = Stage.UNDER_WAY
+            item.stage = UNDER_WAY
         return items
 
     def unsent(self, item: Outgoing) -> None:
         """It was not sent after all."""
-        if item.stage is Stage.UNDER_WAY:
+        if item.stage is UNDER_WAY:
             self.line_of(item).wait(item)
 
     def refused(self, item: Outgoing) -> None:
@@ -145,27 +151,27 @@ class Outbox:
 
     def taken(self, item: Outgoing, keys: str) -> None:
         """The server has it; it is retained if its entries are known and it may not be lost."""
-        line = self.line_of(item)
+        line = self._of_topic[item.topic][item.urgent]
         line.blocked = False
         if not item.counted:
             return
         if line.sheddable or not keys:
             self.done(item)
             return
-        if item.stage is not Stage.AWAITED:
+        if item.stage is not AWAITED:
             self._remove(line, item)
         line.retained[item.number] = item
         item.keys = keys
-        item.stage = Stage.RETAINED
+        item.stage = RETAINED
 
     def done(self, item: Outgoing) -> None:
         """No more to be kept, whatever became of it."""
         if not item.counted:
             return
         item.counted = False
-        if item.stage is Stage.RETAINED:
-            del self.line_of(item).retained[item.number]
-        elif item.stage is not Stage.AWAITED:
+        if item.stage is RETAINED:
+            del self._of_topic[item.topic][item.urgent].retained[item.number]
+        elif item.stage is not AWAITED:
             self._remove(self.line_of(item), item)
         self.messages -= 1
         self.bytes -= item.size
@@ -190,6 +196,15 @@ class Outbox:
         normal, urgent = self._of_topic[topic]
         return [*urgent.retained.values(), *normal.retained.values()]
 
+    def settled(self, topic: str, urgent: bool, items: Sequence[Outgoing]) -> None:
+        """No more to be kept, of what one line retains; what is gone from there already is passed over."""
+        retained = self.line(topic, urgent).retained
+        for item in items:
+            if retained.pop(item.number, None) is not None:
+                item.counted = False
+                self.messages -= 1
+                self.bytes -= item.size
+
     def still_unsettled(self, item: Outgoing) -> None:
         """It was asked for."""
         retained = self.line_of(item).retained
@@ -206,11 +221,6 @@ class Outbox:
         if line.retained.pop(item.number, None) is not None:
             line.wait(item)
             self.refused(item)
-
-    def _add(self, item: Outgoing) -> None:
-        item.counted = True
-        self.messages += 1
-        self.bytes += item.size
 
     def _remove(self, line: Line, item: Outgoing) -> None:
         for place in (line.waiting, line.under_way, line.retained):

@@ -22,7 +22,7 @@ from actors.oona.redis.call import Call
 from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
-from actors.oona.redis.outgoing import Outgoing, Stage
+from actors.oona.redis.outgoing import Outgoing
 from actors.oona.redis.publishing import OUTCOMES, TAKEN, Again, Awaited, Parked, Queued
 from actors.oona.redis.refusals import refusal
 from actors.oona.redis.settling import Settling
@@ -66,31 +66,35 @@ class Post:
 
     # Awaited
 
-    async def publish(self, item: Outgoing) -> Receipt:
-        """Raises RefusedError, ClosedError."""
+    def offer(self, item: Outgoing) -> Awaited | None:
+        """Send it; None if there is no room to retain it. In the outbox it counts until it is done there."""
         topic = self._topics[item.topic]
-        due: asyncio.TimerHandle | None = None
-        call = Awaited(self, item)
-        if not topic.sheddable and not self.outbox.admit(item):
-            due = await self._room_to_retain(topic, call)
+        if topic.sheddable or self.outbox.admit(item):
+            return self._offer(topic, item)
+        return None
+
+    async def offer_with_room(self, item: Outgoing) -> Awaited:
+        """Send it as soon as enough of what is retained is settled. That takes its part of the server's
+        deadline: the call ends when all of it has passed. Raises OutboxFullError."""
+        topic = self._topics[item.topic]
+        until_s = await self._room_to_retain(item)
+        call = self._offer(topic, item)
+        due = asyncio.get_running_loop().call_at(until_s, self._overdue, topic, call)
+        call.answer.add_done_callback(lambda _: due.cancel())
+        return call
+
+    def _offer(self, topic: KnownTopic, item: Outgoing) -> Awaited:
+        call = Awaited(self, item, item.size, asyncio.get_running_loop().create_future())
         if self.outbox.waits(item.topic):
             self._push(topic)
         if topic.parking.tickets and not item.urgent:
             self._park(topic, call)
         else:
             self._link.submit(call)
-        try:
-            return await call.answer
-        finally:
-            if due is not None:
-                due.cancel()
-            if item.stage is Stage.AWAITED:
-                self.outbox.done(item)
+        return call
 
-    async def _room_to_retain(self, topic: KnownTopic, call: Awaited) -> asyncio.TimerHandle:
-        """Wait until enough of what is retained is settled. That takes its part of the server's deadline:
-        the timer ends the call when all of it has passed."""
-        item = call.item
+    async def _room_to_retain(self, item: Outgoing) -> float:
+        """Wait for it; when the deadline passes, on the loop's clock."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._options.deadline_s
         while not self.outbox.admit(item):
@@ -105,7 +109,7 @@ class Post:
             for each in self._topics.values():
                 self._settling.ask(each)
             await self._settling.some(min(left_s, self._options.deadline_s / 5))
-        return loop.call_at(until_s, self._overdue, topic, call)
+        return until_s
 
     def _overdue(self, topic: KnownTopic, call: Awaited) -> None:
         if call.item.number not in topic.parking.tickets:  # who waits for room has a longer time
@@ -113,6 +117,17 @@ class Post:
             self.awaited_failed(
                 call, UncertainError(f"{topic.name}: {late}; it may have been taken"), sent=True
             )
+
+    def taken(self, item: Outgoing, keys: str) -> None:
+        """Accepted, as most are; a duplicate too was acknowledged to its publisher, and may not be lost."""
+        topic = self._topics[item.topic]
+        self.server_full = False
+        if not item.urgent:
+            topic.heard_room()
+            if topic.parking.breaker.failures:
+                topic.parking.breaker.succeeded()
+        if not topic.sheddable:
+            self.outbox.taken(item, keys)
 
     def awaited_answered(self, call: Awaited, published: Published) -> None:
         topic = self._topics[call.item.topic]
@@ -132,7 +147,7 @@ class Post:
         if outcome is None:
             return self._refused(topic, item, published)
         if keys := published.keys:
-            self._taken(topic, item, keys)
+            self.taken(item, keys)
         return Receipt(item.event_id, outcome)
 
     def _refused(self, topic: KnownTopic, item: Outgoing, published: Published) -> BusError:
@@ -141,16 +156,6 @@ class Post:
         elif published.what == "no_memory":
             self._no_memory(item)
         return refusal(topic, item, published, self._conservative)
-
-    def _taken(self, topic: KnownTopic, item: Outgoing, keys: str) -> None:
-        """The server has it; a duplicate too was acknowledged to its publisher, and may not be lost."""
-        self.server_full = False
-        if not item.urgent:
-            topic.heard_room()
-            if topic.parking.breaker.failures:
-                topic.parking.breaker.succeeded()
-        if not topic.sheddable:
-            self.outbox.taken(item, keys)
 
     # Parked
 
@@ -173,7 +178,7 @@ class Post:
         topic.retries = len(tickets)
         for ticket in tickets:
             assert isinstance(ticket.publication, Outgoing)
-            self._link.submit(Parked(self, ticket.publication, ticket))
+            self._link.submit(Parked(self, ticket.publication, ticket.publication.size, ticket))
 
     def parked_wanted(self, call: Parked) -> bool:
         topic = self._topics[call.item.topic]
@@ -258,7 +263,7 @@ class Post:
             if urgent or not self._conservative.active:
                 round_ = self.outbox.line(topic.name, urgent).round
                 for item in self.outbox.ready(topic.name, urgent):
-                    self._link.submit(Queued(self, item, round_))
+                    self._link.submit(Queued(self, item, item.size, round_))
 
     def queued_wanted(self, call: Queued) -> bool:
         return call.round == self.outbox.line_of(call.item).round
@@ -293,7 +298,7 @@ class Post:
         retained = self.outbox.all_retained()
         for item in retained:
             item.keys = ""  # entries of before mean nothing now
-        return [Again(self, item) for item in retained]
+        return [Again(self, item, item.size) for item in retained]
 
     def again_answered(self, item: Outgoing, published: Published) -> None:
         if published.keys:

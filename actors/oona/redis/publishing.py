@@ -10,18 +10,22 @@ from actors.oona.errors import BusError
 from actors.oona.parking import Ticket
 from actors.oona.redis.call import Call
 from actors.oona.redis.outgoing import Outgoing
-from actors.oona.redis.wire import Op, Published, published
+from actors.oona.redis.wire import Op, Published, decoder, published
 
 OUTCOMES: Final = {
     each.value: each for each in (Outcome.ACCEPTED, Outcome.REROUTED, Outcome.DUPLICATE, Outcome.UNROUTED)
 }
+ACCEPTED: Final = Outcome.ACCEPTED
 TAKEN: Final = ("accepted", "rerouted")
+_TOLD: Final = decoder(str, Published)
+"""The keys of its entries alone mean that a message was accepted."""
 
 
 class Desk(Protocol):
     """Where the answers go."""
 
     def sign(self, envelope: bytes) -> bytes: ...
+    def taken(self, item: Outgoing, keys: str) -> None: ...
     def awaited_answered(self, call: "Awaited", published: Published) -> None: ...
     def awaited_failed(self, call: "Awaited", error: BusError, sent: bool) -> None: ...
     def queued_answered(self, item: Outgoing, published: Published) -> None: ...
@@ -33,24 +37,21 @@ class Desk(Protocol):
     def again_answered(self, item: Outgoing, published: Published) -> None: ...
 
 
-class Publish(Call):
+class Publish(Call, msgspec.Struct, eq=False):
     """One message."""
 
-    __slots__ = ("_desk", "item", "size")
     patient = True
-
-    def __init__(self, desk: Desk, item: Outgoing) -> None:
-        self._desk = desk
-        self.item = item
-        self.size = item.size
+    desk: Desk
+    item: Outgoing
+    size: int
+    """The item's."""
 
     def write(self, blobs: list[bytes]) -> Op:
         """Signed when it is sent, not when it was queued: a signature is good for a minute only."""
         item = self.item
+        envelope_ix, signature_ix = len(blobs), -1
         blobs.append(item.envelope)
-        envelope_ix = len(blobs) - 1
-        signature_ix = -1
-        if signature := self._desk.sign(item.envelope):
+        if signature := self.desk.sign(item.envelope):
             blobs.append(signature)
             signature_ix = envelope_ix + 1
         expires_s = False if item.expires_s is None else item.expires_s
@@ -60,23 +61,26 @@ class Publish(Call):
         )  # fmt: skip
 
 
-class Awaited(Publish):
+class Awaited(Publish, eq=False):
     """Its publisher waits."""
 
-    __slots__ = ("answer",)
-
-    def __init__(self, desk: Desk, item: Outgoing) -> None:
-        super().__init__(desk, item)
-        self.answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+    answer: "asyncio.Future[Receipt]"
 
     def wanted(self) -> bool:
         return not self.answer.done()
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.awaited_answered(self, published(result))
+        told = _TOLD.decode(result)
+        if isinstance(told, str):
+            if told:
+                self.desk.taken(self.item, told)
+            if not self.answer.done():
+                self.answer.set_result(Receipt(self.item.event_id, ACCEPTED))
+        else:
+            self.desk.awaited_answered(self, told)
 
     def failed(self, error: BusError, sent: bool) -> None:
-        self._desk.awaited_failed(self, error, sent)
+        self.desk.awaited_failed(self, error, sent)
 
     def settle(self, answer: Receipt | BusError) -> None:
         """Answer the publisher, if that was not done before."""
@@ -88,54 +92,45 @@ class Awaited(Publish):
             self.answer.set_result(answer)
 
 
-class Queued(Publish):
+class Queued(Publish, eq=False):
     """Its publisher has gone on; it lies in the outbox. A newer round of its line makes this sending void."""
 
-    __slots__ = ("round",)
-
-    def __init__(self, desk: Desk, item: Outgoing, round_: int) -> None:
-        super().__init__(desk, item)
-        self.round = round_
+    round: int
 
     def wanted(self) -> bool:
-        return self._desk.queued_wanted(self)
+        return self.desk.queued_wanted(self)
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.queued_answered(self.item, published(result))
+        self.desk.queued_answered(self.item, published(result))
 
     def failed(self, error: BusError, sent: bool) -> None:
         if not sent:
-            self._desk.queued_unsent(self.item)
+            self.desk.queued_unsent(self.item)
 
     def given_up(self, error: BusError) -> None:
         """It waits to be tried again: under its event id that does no harm."""
-        self._desk.queued_unsent(self.item)
+        self.desk.queued_unsent(self.item)
 
 
-class Parked(Publish):
+class Parked(Publish, eq=False):
     """Its publisher waits for room; it is offered once more."""
 
-    __slots__ = ("ticket",)
-
-    def __init__(self, desk: Desk, item: Outgoing, ticket: Ticket) -> None:
-        super().__init__(desk, item)
-        self.ticket = ticket
+    ticket: Ticket
 
     def wanted(self) -> bool:
-        return self._desk.parked_wanted(self)
+        return self.desk.parked_wanted(self)
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.parked_answered(self, published(result))
+        self.desk.parked_answered(self, published(result))
 
     def failed(self, error: BusError, sent: bool) -> None:
-        self._desk.parked_failed(self, error, sent)
+        self.desk.parked_failed(self, error, sent)
 
 
-class Again(Publish):
+class Again(Publish, eq=False):
     """A new server is given what the old one had taken."""
 
-    __slots__ = ()
     keeps = True
 
     def answered(self, result: msgspec.Raw, blobs: list[bytes]) -> None:
-        self._desk.again_answered(self.item, published(result))
+        self.desk.again_answered(self.item, published(result))

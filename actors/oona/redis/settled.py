@@ -14,9 +14,7 @@ class Held(Protocol):
     """What a consumer has in hand."""
 
     @property
-    def topic(self) -> str: ...
-    @property
-    def event_id(self) -> str: ...
+    def name(self) -> Key: ...
     @property
     def key(self) -> str: ...
     @property
@@ -31,6 +29,10 @@ class Claim(enum.Enum):
     TAKEN = enum.auto()
     DONE = enum.auto()
     TWIN = enum.auto()
+
+
+# By name: to look a member up on its enum takes longer than most of what is done with it.
+TAKEN, DONE, TWIN = Claim
 
 
 class Settled:
@@ -62,42 +64,42 @@ class Settled:
         """What comes from now on may have been done under the one before."""
         self._era += 1
 
-    def add(self, topic: str, event_id: str, published_s: float) -> None:
+    def add(self, name: Key, published_s: float) -> None:
         """It is done, and so in nobody's hands any longer."""
-        done, key = self._done, (topic, event_id)
-        if key in done:
-            del done[key]
+        done = self._done
+        if name in done:
+            del done[name]
         elif len(done) >= self._ids_max:
             done.popitem(last=False)
-        done[key] = (published_s, self._era)
-        self._held.pop(key, None)
-        if self._admission is not None:
-            self._admission.done(self._group, key)
+        done[name] = (published_s, self._era)
+        self._held.pop(name, None)
+        admission = self._admission
+        if admission is not None and admission.keyring is not None:
+            admission.done(self._group, name)
 
-    def knows(self, topic: str, event_id: str, published_s: float) -> bool:
+    def knows(self, name: Key, published_s: float) -> bool:
         """Whether this was done here before."""
-        return self._is_done((topic, event_id), published_s)
+        done = self._done.get(name)
+        if done is not None and (done[1] < self._era or abs(done[0] - published_s) < _SAME_S):
+            return True
+        admission = self._admission
+        return (
+            admission is not None and admission.keyring is not None and admission.is_done(self._group, name)
+        )
 
     def take(self, delivery: Held, now_s: float) -> Claim:
         """Begin on it, unless it is done, or in somebody's hands as another entry: until it is known what
         becomes of that, nobody is given this one."""
-        key = (delivery.topic, delivery.event_id)
-        if self._is_done(key, delivery.published_s):
-            return Claim.DONE
-        held = self._held.get(key)
+        name = delivery.name
+        if self.knows(name, delivery.published_s):
+            return DONE
+        held = self._held.get(name)
         if held is not None and held.key != delivery.key and held.due_s > now_s:
-            return Claim.TWIN
-        self._held[key] = delivery
-        return Claim.TAKEN
+            return TWIN
+        self._held[name] = delivery
+        return TAKEN
 
     def let_go(self, delivery: Held) -> None:
         """Nobody works on it any longer."""
-        if self._held.get(key := (delivery.topic, delivery.event_id)) is delivery:
-            del self._held[key]
-
-    def _is_done(self, key: Key, published_s: float) -> bool:
-        done = self._done.get(key)
-        if done is not None and (done[1] < self._era or abs(done[0] - published_s) < _SAME_S):
-            return True
-        admission = self._admission
-        return admission is not None and admission.keyring is not None and admission.is_done(self._group, key)
+        if self._held.get(delivery.name) is delivery:
+            del self._held[delivery.name]

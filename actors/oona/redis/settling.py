@@ -5,14 +5,15 @@ for one old message may stay unsettled for long, it is asked for messages by nam
 """
 
 import asyncio
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from actors.oona.redis.call import Ask
 from actors.oona.redis.link import Link
 from actors.oona.redis.outbox import Outbox
-from actors.oona.redis.outgoing import Outgoing, Stage
+from actors.oona.redis.outgoing import RETAINED, Outgoing
 from actors.oona.redis.topics import KnownTopic
 from actors.oona.redis.wire import decoder
 
@@ -68,13 +69,15 @@ class Settling:
         topic.settling = False
         if answer.cancelled() or answer.exception() is not None:
             return
-        oldest = [_id_of(each) if isinstance(each, str) else None for each in answer.result()[0]]
+        firsts = {
+            str(rank): First(rank, each) if isinstance(each, str) else None
+            for rank, each in enumerate(answer.result()[0])
+        }
         settled = 0
-        for urgent in (True, False):
-            lane = (item for item in items if item.urgent is urgent)
-            for item in takewhile(lambda each: _is_older(each, oldest), lane):
-                self._outbox.done(item)
-                settled += 1
+        for urgent, lane in groupby(items, key=attrgetter("urgent")):
+            older = _older(lane, firsts)
+            self._outbox.settled(topic.name, urgent, older)
+            settled += len(older)
         topic.stuck = not settled
         self._tell()
         if settled > MANY or (topic.stuck and len(items) > MANY):
@@ -102,7 +105,7 @@ class Settling:
         settled = 0
         for item, keys in asked:
             each = [next(told) for _ in keys.split(" ")]
-            if item.stage is not Stage.RETAINED or item.keys != keys:
+            if item.stage is not RETAINED or item.keys != keys:
                 continue  # a new server has been given it, which knows nothing of these entries
             if all(each):
                 settled += 1
@@ -121,13 +124,40 @@ class Settling:
                 future.set_result(None)
 
 
-def _is_older(item: Outgoing, oldest: Sequence[EntryId | None]) -> bool:
-    """Whether all entries of a retained message came before the oldest of their ranks."""
-    if item.stage is not Stage.RETAINED or not item.keys:
+class First:
+    """The oldest entry of a rank."""
+
+    __slots__ = ("_dash", "_id", "_moment")
+
+    def __init__(self, rank: int, text: str) -> None:
+        self._moment = f"{rank}:{text.partition('-')[0]}-"
+        self._dash = len(self._moment) - 1
+        self._id = _id_of(text)
+
+    def comes_after(self, entry: str) -> bool:
+        """Texts whose milliseconds have as many digits compare as these do, unless they are the same."""
+        if entry < self._moment and entry.find("-") == self._dash:
+            return True
+        return _id_of(entry[2:]) < self._id
+
+
+def _older(items: Iterable[Outgoing], firsts: Mapping[str, First | None]) -> list[Outgoing]:
+    """Those up to the first that is not."""
+    older: list[Outgoing] = []
+    for item in items:
+        if not _is_older(item, firsts):
+            break
+        older.append(item)
+    return older
+
+
+def _is_older(item: Outgoing, firsts: Mapping[str, First | None]) -> bool:
+    """Whether all entries of a retained message came before the first of their ranks."""
+    if item.stage is not RETAINED or not item.keys:
         return False
     for entry in item.keys.split(" "):
-        first = oldest[int(entry[0])]
-        if first is not None and _id_of(entry[2:]) >= first:
+        first = firsts[entry[0]]
+        if first is not None and not first.comes_after(entry):
             return False
     return True
 

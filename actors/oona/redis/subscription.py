@@ -10,9 +10,9 @@ from actors.oona.policy import BusConfig
 from actors.oona.priority import Lane
 from actors.oona.receiving import Loop
 from actors.oona.redis.call import Call, Order
-from actors.oona.redis.delivery import RedisDelivery
+from actors.oona.redis.delivery import RedisDelivery, delivery_of
 from actors.oona.redis.inbox import Inbox, Unreadable, frame_at
-from actors.oona.redis.settled import Claim
+from actors.oona.redis.settled import DONE, TWIN
 from actors.oona.redis.taking import TAKE_MAX, Acks, Join, Take
 from actors.oona.redis.wire import Given, Refusal, Taken
 from actors.oona.seen import SeenIds
@@ -113,18 +113,19 @@ class RedisSubscription(Loop[RedisDelivery]):
         settled, now_s = self._settled, self._inbox.clock.monotonic()
         deliveries: list[RedisDelivery] = []
         done: dict[str, None] = {}
-        while self._buffer and len(deliveries) < max_messages:
-            delivery = self._buffer.popleft()
+        buffer, hands = self._buffer, self._hands
+        while buffer and len(deliveries) < max_messages:
+            delivery = buffer.popleft()
             if delivery.due_s <= now_s:
                 self._withdraw(delivery)
-            elif (claim := settled.take(delivery, now_s)) is Claim.DONE:
+            elif (claim := settled.take(delivery, now_s)) is DONE:
                 self._withdraw(delivery)
                 self._say_done(delivery.topic, delivery.key, delivery.attempt)
                 done[delivery.topic] = None
-            elif claim is Claim.TWIN:
+            elif claim is TWIN:
                 self._twins.append(delivery)
             else:
-                self._hands[delivery.topic, delivery.key] = delivery
+                hands[delivery.place] = delivery
                 deliveries.append(delivery)
         for topic in done:
             self._inbox.link.submit(Order(("doubt", topic, self.group)))
@@ -212,27 +213,27 @@ class RedisSubscription(Loop[RedisDelivery]):
             self._taking = None
 
     def _sort_in(self, entries: list[Taken], blobs: list[bytes]) -> None:
-        inbox = self._inbox
+        inbox, records, buffer = self._inbox, self._records, self._buffer
         probing = not self.breaker.closed
         now_s = inbox.clock.monotonic()
+        latencies = inbox.latencies(self.group)
         for taken in entries:
-            topic = taken.topic
             if probing and taken.lane == _NORMAL:
                 self.breaker.began()
             frame = frame_at(taken.envelope_ix, taken.signature_ix, blobs)
-            message = inbox.read(taken, frame, self._records)
-            if isinstance(message, Unreadable):
+            message = inbox.read(taken, frame, records)
+            if type(message) is Unreadable:
                 self._turn_back(taken, message)
                 continue
             if taken.attempt == 1:
-                inbox.latency(topic, self.group, taken.lane).observe(now_s - taken.published_s)
-            self._buffer.append(RedisDelivery(self, taken, message))
+                latencies[taken.topic, taken.lane].observe(now_s - taken.published_s)
+            buffer.append(delivery_of(taken, message, self))
 
     def _turn_back(self, taken: Taken, message: Unreadable) -> None:
         """It was done before, it waits for a new signature, or it is a dead letter."""
         if taken.lane == _NORMAL:
             self.breaker.withdrawn()
-        if self._settled.knows(taken.topic, taken.event_id, taken.published_s):
+        if self._settled.knows((taken.topic, taken.event_id), taken.published_s):
             self._say_done(taken.topic, taken.key, taken.attempt)
             return
         where = (taken.topic, taken.key, taken.attempt, message.error)
@@ -244,8 +245,8 @@ class RedisSubscription(Loop[RedisDelivery]):
     # What the consumer says
 
     def ack(self, delivery: RedisDelivery) -> None:
-        self._settled.add(delivery.topic, delivery.event_id, delivery.published_s)
-        self._hands.pop((delivery.topic, delivery.key), None)
+        self._settled.add(delivery.name, delivery.published_s)
+        self._hands.pop(delivery.place, None)
         if self.breaker.failures:
             self.breaker.succeeded()
         self._say_done(delivery.topic, delivery.key, delivery.attempt)
@@ -253,7 +254,7 @@ class RedisSubscription(Loop[RedisDelivery]):
     def nack(self, delivery: RedisDelivery, delay_s: float | None, error: str | None) -> None:
         texts.check_delay(delay_s, self._inbox.policies[delivery.topic])
         self._settled.let_go(delivery)
-        if self._hands.pop((delivery.topic, delivery.key), None) is delivery:
+        if self._hands.pop(delivery.place, None) is delivery:
             if error is not None:
                 self._fail(delivery)
             else:
@@ -262,7 +263,7 @@ class RedisSubscription(Loop[RedisDelivery]):
 
     def extend(self, delivery: RedisDelivery, deadline_s: float) -> None:
         texts.check_deadline(deadline_s, self._inbox.policies[delivery.topic])
-        if self._hands.get((delivery.topic, delivery.key)) is delivery:
+        if self._hands.get(delivery.place) is delivery:
             delivery.due_s = self._inbox.clock.monotonic() + deadline_s
         self._say("extend", delivery.topic, delivery.key, delivery.attempt, deadline_s)
 

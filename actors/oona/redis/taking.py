@@ -111,8 +111,9 @@ class Acks(Order):
     def add(self, entry: str, attempt: int) -> None:
         self._entries.append(entry)
         self._attempts.append(attempt)
-        self.weight = 1 + len(self._entries) // ACKS_AS_ONE
-        if len(self._entries) >= ACKS_MAX:
+        count = len(self._entries)
+        self.weight = 1 + count // ACKS_AS_ONE
+        if count >= ACKS_MAX:
             self.sealed = True
 
     def write(self, blobs: list[bytes]) -> Op:

@@ -31,7 +31,8 @@ class Waiting:
             self._hasty.append(call)
         else:
             self._in_turn.append(call)
-            self._firm += not call.patient
+            if not call.patient:
+                self._firm += 1
 
     def take(self, bytes_max: int) -> list[Call]:
         """Those that go together; who is no longer wanted is left out. A single one may be larger."""
@@ -47,8 +48,8 @@ class Waiting:
                     calls.append(call)
                     weight += call.weight
                 line.popleft()
-                if line is self._in_turn:
-                    self._firm -= not call.patient
+                if not call.patient and line is self._in_turn:
+                    self._firm -= 1
         return calls
 
     def forget_oldest_order(self) -> Order | None:

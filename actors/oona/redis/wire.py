@@ -4,7 +4,9 @@ The server packs every string as msgpack text: topics, ids and reasons are UTF-8
 (frames) travels outside of msgpack, named by its index.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, Union, overload
 
 import hiredis
@@ -190,7 +192,20 @@ def header(client: str, seq: int, after: int, generation: str, now_s: float, set
 
 def evalsha(sha: str, prefix: str, head: bytes, ops: Sequence[Op], blobs: Sequence[bytes]) -> bytes:
     """The whole command."""
-    return pack(("EVALSHA", sha, 1, prefix, head, _ENCODER.encode(ops), *blobs))
+    return pack(("EVALSHA", sha, 1, prefix, head, _ENCODER.encode(list(_gathered(ops))), *blobs))
+
+
+_KIND_AND_TOPIC: Final = itemgetter(slice(2))
+
+
+def _gathered(ops: Sequence[Op]) -> Iterator[Op]:
+    """Publications to one topic that follow each other become one operation, a column for each field."""
+    for kind_and_topic, run in groupby(ops, key=_KIND_AND_TOPIC):
+        if kind_and_topic[0] == "publish":
+            columns = tuple(zip(*run, strict=True))
+            yield (*kind_and_topic, *columns[2:])
+        else:
+            yield from run
 
 
 def pack(command: tuple[str | bytes | int, ...]) -> bytes:

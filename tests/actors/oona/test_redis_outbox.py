@@ -16,6 +16,7 @@ from actors.oona.redis.link import Link
 from actors.oona.redis.options import RedisOptions
 from actors.oona.redis.outbox import Outbox
 from actors.oona.redis.outgoing import OVERHEAD_BYTES, Outgoing, Stage
+from actors.oona.redis.outgoing import outgoing as outgoing_of
 from actors.oona.redis.post import Post
 from actors.oona.redis.topics import KnownTopic
 from tests.actors.oona.rig import Note
@@ -26,7 +27,7 @@ SHEDDABLE = {"commands": False, "telemetry": True}
 
 
 def outgoing(number: int, topic: str, size: int = 0, priority: Priority = Priority.NORMAL) -> Outgoing:
-    return Outgoing(number, topic, Note(number), priority, str(number), 0.0, None, b"x" * size)
+    return outgoing_of(number, topic, Note(number), priority, str(number), 0.0, None, b"x" * size)
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -184,8 +185,10 @@ def test_a_publisher_that_finds_no_room_here_is_told_of_both_bounds(options: Red
     conservative = Conservative(ConservativePolicy())
     post = Post(topics, cast(Link, NoServer()), conservative, options, bytes, lambda: 0.0)
     assert post.outbox.admit(outgoing(1, "commands"))
+    late = outgoing(2, "commands")
+    assert post.offer(late) is None
     with pytest.raises(
         OutboxFullError, match=r"1 messages \(256 bytes\) .*\(outbox_messages_max, outbox_bytes_max\)"
     ):
-        asyncio.run(post.publish(outgoing(2, "commands")))
+        asyncio.run(post.offer_with_room(late))
     assert post.outbox.messages == 1

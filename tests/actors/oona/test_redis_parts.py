@@ -87,19 +87,19 @@ def test_the_bus_clock_is_set_again_only_when_it_can_not_be_right() -> None:
 
 def test_what_was_done_is_known_again_by_its_publication() -> None:
     done = Settled(10)
-    done.add("t", "one", 5.0)
-    assert done.knows("t", "one", 5.0)
-    assert not done.knows("t", "one", 6.0), "a dead letter that somebody wants done again"
-    assert not done.knows("u", "one", 5.0)
+    done.add(("t", "one"), 5.0)
+    assert done.knows(("t", "one"), 5.0)
+    assert not done.knows(("t", "one"), 6.0), "a dead letter that somebody wants done again"
+    assert not done.knows(("u", "one"), 5.0)
 
 
 def test_what_was_done_under_a_server_that_lost_its_data_is_done_however_it_comes_again() -> None:
     done = Settled(10)
-    done.add("t", "one", 5.0)
+    done.add(("t", "one"), 5.0)
     done.new_server()
-    assert done.knows("t", "one", 6.0)
-    done.add("t", "one", 6.0)
-    assert not done.knows("t", "one", 7.0)
+    assert done.knows(("t", "one"), 6.0)
+    done.add(("t", "one"), 6.0)
+    assert not done.knows(("t", "one"), 7.0)
 
 
 class Held(NamedTuple):
@@ -107,8 +107,7 @@ class Held(NamedTuple):
 
     key: str
     due_s: float = 10.0
-    topic: str = "t"
-    event_id: str = "one"
+    name: tuple[str, str] = ("t", "one")
     published_s: float = 5.0
 
 
@@ -116,23 +115,23 @@ def test_a_message_that_is_in_hand_has_a_twin_in_another_entry_until_it_is_let_g
     done, first, again, twin = Settled(10), Held("4:1-0"), Held("4:1-0"), Held("4:2-0")
     assert done.take(first, 9.0) is Claim.TAKEN
     assert done.take(twin, 9.0) is Claim.TWIN
-    assert done.take(twin._replace(event_id="two"), 9.0) is Claim.TAKEN
+    assert done.take(twin._replace(name=("t", "two")), 9.0) is Claim.TAKEN
     assert done.take(again, 9.0) is Claim.TAKEN, "it is given out once more, and that is no twin"
     done.let_go(first)
     assert done.take(twin, 9.0) is Claim.TWIN, "the second time it is still in hand"
     done.let_go(again)
     assert done.take(twin, 9.0) is Claim.TAKEN
     assert done.take(first, 10.0) is Claim.TAKEN, "the twin is overdue"
-    done.add("t", "one", 5.0)
+    done.add(("t", "one"), 5.0)
     assert done.take(twin, 10.0) is Claim.DONE
 
 
 def test_only_the_last_ids_are_remembered_as_done() -> None:
     done = Settled(3)
     for n in range(100):
-        done.add("t", str(n), 0.0)
+        done.add(("t", str(n)), 0.0)
     assert len(done) == 3
-    assert [done.knows("t", str(n), 0.0) for n in (96, 97, 99)] == [False, True, True]
+    assert [done.knows(("t", str(n)), 0.0) for n in (96, 97, 99)] == [False, True, True]
 
 
 def test_a_hung_server_is_given_half_a_second() -> None:

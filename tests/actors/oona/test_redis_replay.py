@@ -182,7 +182,7 @@ def test_what_was_done_is_done_whoever_signs_it_anew_and_not_done_elsewhere() ->
     for _ in range(2):
         frame = Frame(envelope, sender.sign(envelope))
         assert reader.decode(TOPIC, "c1", Priority.NORMAL, frame, clock.wall_ns()) == COMMAND
-        done.add(TOPIC, "c1", 5.0)
-        assert done.knows(TOPIC, "c1", 7_000.0)
-        assert not other.knows(TOPIC, "c1", 5.0)
-        assert not done.knows(TOPIC, "c2", 5.0)
+        done.add((TOPIC, "c1"), 5.0)
+        assert done.knows((TOPIC, "c1"), 7_000.0)
+        assert not other.knows((TOPIC, "c1"), 5.0)
+        assert not done.knows((TOPIC, "c2"), 5.0)

@@ -12,7 +12,7 @@ from actors.oona.policy import BusConfig, TopicPolicy
 from actors.oona.redis.call import Ask, Call
 from actors.oona.redis.outbox import Outbox
 from actors.oona.redis.outgoing import Stage
-from actors.oona.redis.settling import MANY, Settling
+from actors.oona.redis.settling import MANY, First, Settling
 from actors.oona.redis.topics import KnownTopic
 from tests.actors.oona.redis_rig import redis_bus
 from tests.actors.oona.redis_server import RedisServer
@@ -66,6 +66,28 @@ class Desk:
 def oldest(**ids: str) -> list[str | bool]:
     """The answer of a server with these entries, by `rank<number>`."""
     return [ids.get(f"rank{rank}", False) for rank in range(6)]
+
+
+IDS = st.tuples(st.integers(95, 105) | st.integers(0, 2**48), st.integers(8, 12))
+
+
+@given(IDS, IDS)
+def test_entries_are_told_apart_by_their_numbers_however_many_digits_they_have(
+    first: tuple[int, int], entry: tuple[int, int]
+) -> None:
+    assert First(4, "{}-{}".format(*first)).comes_after("4:{}-{}".format(*entry)) == (entry < first)
+
+
+def test_what_was_let_go_while_the_server_was_asked_is_not_let_go_again() -> None:
+    async def scenario() -> None:
+        desk = Desk("4:9-0", "4:10-0", "4:11-0")
+        desk.ask()
+        desk.box.done(desk.items[0])
+        await desk.server.answers(oldest(rank4="11-0"))
+        assert desk.kept() == [2]
+        assert (desk.box.messages, desk.box.bytes) == (1, desk.items[2].size)
+
+    asyncio.run(scenario())
 
 
 def test_what_came_before_the_oldest_entry_is_let_go_and_no_other() -> None:

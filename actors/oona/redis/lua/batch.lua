@@ -1,10 +1,12 @@
 -- One batch: executed once, in order, whatever becomes of the connection; the same number again gets the same answer.
 
+local GENERATION, AFTER = header[3], header[6]
 local reply_key, slot = P .. 'reply:' .. CLIENT, SEQ % 2
-local answered, last = unpack(call('HMGET', reply_key, slot, 'last'))
-local number_at_front = answered and string.match(answered, '^(%d+)\n')
-if number_at_front == tostring(SEQ) then
-  return cmsgpack.unpack(string.sub(answered, #number_at_front + 2))
+local blobs_key, other_blobs_key = reply_key .. ':' .. slot, reply_key .. ':' .. 1 - slot
+local answered, last, other_blobs = unpack(call('HMGET', reply_key, slot, 'last', 'blobs' .. 1 - slot))
+if answered == tostring(SEQ) then
+  local kept = call('HMGET', reply_key, 'head' .. slot, 'results' .. slot, 'blobs' .. slot)
+  return {kept[1], kept[2], unpack(kept[3] == '0' and {} or call('LRANGE', blobs_key, 0, -1))}
 end
 
 -- Every client comes by several times a second: after such a gap the server was away, or all of them.
@@ -37,22 +39,49 @@ elseif AFTER ~= 0 and tostring(AFTER) ~= last then
 end
 
 local NEEDS_MEMORY = {publish = true, replay = true, resign = true}
-local results, worth_keeping = {}, false
-for i, op in ipairs(ops) do
-  if full_up and NEEDS_MEMORY[op[1]] then
-    results[i] = {'no_memory', full_up}
+
+local function execute(op)
+  local kind = op[1]
+  if full_up and NEEDS_MEMORY[kind] then
+    for _ = 1, kind == 'publish' and #op[3] or 1 do
+      results[#results + 1] = {'no_memory', full_up}
+    end
+  elseif kind == 'publish' then
+    operation(kind)(op)
   else
-    results[i] = OPS[op[1]](op)
+    results[#results + 1] = operation(kind)(op)
   end
+end
+
+local worth_keeping = false
+for _, op in ipairs(ops) do
+  execute(op)
   worth_keeping = worth_keeping or not READS[op[1]]
 end
 write_now()
 write_state()
-local answer = {head('ok', generation), cmsgpack.pack(results), unpack(blobs)}
+
+-- In parts, as they are: one text of them all would take longer to make.
+local function keep_answer(head_bytes, results_bytes)
+  call('HSET', reply_key, slot, SEQ, 'head' .. slot, head_bytes, 'results' .. slot, results_bytes, 'blobs' .. slot, #blobs,
+    'last', SEQ)
+  if #blobs > 0 then
+    call('DEL', blobs_key)
+    for first = 1, #blobs, CHUNK do
+      call('RPUSH', blobs_key, unpack(blobs, first, math.min(first + CHUNK - 1, #blobs)))
+    end
+    call('EXPIRE', blobs_key, REPLIES_KEPT_S)
+  end
+end
+
+local head_bytes, results_bytes = head('ok', generation), cmsgpack.pack(results)
 if worth_keeping then
-  call('HSET', reply_key, slot, SEQ .. '\n' .. cmsgpack.pack(answer), 'last', SEQ)
+  keep_answer(head_bytes, results_bytes)
 else
   call('HSET', reply_key, 'last', SEQ)
 end
 call('EXPIRE', reply_key, REPLIES_KEPT_S)
-return answer
+if other_blobs and other_blobs ~= '0' then
+  call('EXPIRE', other_blobs_key, REPLIES_KEPT_S)
+end
+return {head_bytes, results_bytes, unpack(blobs)}

@@ -1,5 +1,9 @@
 -- Conservative mode: an overloaded bus takes urgent traffic only, until it has been calm for a while.
 
+local look_at, review
+
+SELDOM[#SELDOM + 1] = function()
+
 local function with_commas(n)
   local text = tostring(n)
   local done
@@ -89,7 +93,7 @@ local function cause_of(topic)
 end
 
 -- Enter the mode, or stay in it, if this topic or the depth is a cause.
-local function look_at(topic)
+function look_at(topic)
   local m = the_mode()
   local cause
   if m.depth > SETTINGS.high_mark then
@@ -107,9 +111,16 @@ local function look_at(topic)
   end
 end
 
-local function review()
+function review()
   local m = the_mode()
   if m.active and m.depth < SETTINGS.low_mark and NOW - m.last_s >= SETTINGS.dwell_s then
     m.active, m.cause = false, ''
   end
+end
+
+end
+
+function look_at(topic)
+  make_seldom()
+  look_at(topic)
 end

@@ -1,82 +1,13 @@
 -- What consumers take and what they say of it.
 
-local function hold(group, entry, rank, record, consumer)
-  local ledger = ledger_at(group, rank)
-  out_of_place(group, entry, record)
-  record.place = 'h'
-  record.attempts = record.attempts + 1
-  record.since_s = NOW
-  record.due_s = NOW + group.topic.policy.ack_deadline_s
-  record.holder = consumer
-  record.hand = into_hand(group, entry, record.due_s)
-  write_pair_later('HSET', group_key('m', group), entry, packed(record))
-  ledger.delivered = ledger.delivered + 1
-  if record.attempts > 1 then
-    ledger.redelivered = ledger.redelivered + 1
-  end
-  group.topic.changed = true
-end
-
-local function hand_out(taken, group, entry, rank, record, fields, consumer, priority, published_s, taken_ms)
-  hold(group, entry, rank, record, consumer)
-  local signed_ms, signature = as_signed(group.topic, entry, fields, taken_ms)
-  taken[#taken + 1] = {
-    group.topic.name, entry, id_of(fields), priority, rank < FIRST_NORMAL and 'urgent' or 'normal', record.attempts, published_s,
-    record.due_s, blob_index(fields[6]), blob_index(signature), signed_ms,
-  }
-end
-
 -- How many entries may be read at a time: an answer is bounded in blobs (unpack takes some 8,000) and bytes.
 local BLOBS_MAX, BYTES_MAX, READ_MAX = 4000, 2 ^ 20, 64
 
-local function room_for(wanted, topic)
-  if blob_bytes() >= BYTES_MAX then
-    ring('m', topic) -- for the rest
-    return 0
-  end
-  local room = math.floor((BLOBS_MAX - #blobs) / 2)
-  if room <= 0 then
-    ring('m', topic)
-    return 0
-  end
-  return math.min(wanted, room, READ_MAX)
-end
-
--- What waits once more comes before what is new.
-local function take_again(taken, group, rank, consumer, limit)
-  local from, to = rank * RANK_SPAN, '(' .. exact((rank + 1) * RANK_SPAN)
-  local stream = stream_key(group.topic.name, rank)
-  while #taken < limit do
-    local wanted = room_for(limit - #taken, group.topic)
-    local entries = wanted > 0 and call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, wanted) or {}
-    if #entries == 0 then
-      return
-    end
-    for _, entry in ipairs(entries) do
-      local record = record_of(group, entry)
-      if has_expired(record) then
-        expire(group, entry, record)
-      else
-        local _, id = split(entry)
-        local fields = fields_at(stream, id)
-        if fields[1] then
-          local _, priority, published_s, _, taken_ms = plain_of(fields)
-          call('XCLAIM', stream, group.name, consumer, 0, id, 'JUSTID')
-          hand_out(taken, group, entry, rank, record, fields, consumer, priority, published_s, taken_ms)
-        else
-          lose(group, entry, record)
-        end
-      end
-    end
-    write_now()
-  end
-end
-
 -- The entries' names, and what the group knows of each: a marker, or false.
 local function markers_of(group, rank, entries)
-  local names = {}
-  for i, found in ipairs(entries) do
-    names[i] = entry_name(rank, found[1])
+  local names, prefix = {}, entry_name(rank, '')
+  for i = 1, #entries do
+    names[i] = prefix .. entries[i][1]
   end
   return names, #names > 0 and call('HMGET', group_key('m', group), unpack(names)) or {}
 end
@@ -115,6 +46,108 @@ function strange.counted()
   return count
 end
 
+function MAKE.take()
+
+-- What the consumer is told of an entry that it is given.
+local function show(taken, topic, entry, rank, fields, attempts, due_s, priority, published_s, taken_ms)
+  local signed_ms, signature = as_signed(topic, entry, fields, taken_ms)
+  taken[#taken + 1] = {
+    topic.name, entry, id_of(fields), priority, rank < FIRST_NORMAL and 'urgent' or 'normal', attempts, published_s,
+    due_s, blob_index(fields[6]), signature and blob_index(signature) or -1, signed_ms,
+  }
+end
+
+-- Again in some hands.
+local function hand_out(taken, group, entry, rank, record, fields, consumer)
+  local ledger = ledger_at(group, rank)
+  out_of_place(group, entry, record.place, record.hand)
+  record.place = 'h'
+  record.attempts = record.attempts + 1
+  record.since_s = NOW
+  record.due_s = NOW + group.topic.policy.ack_deadline_s
+  record.holder = consumer
+  local hand = open_hand(group, record.due_s)
+  put(hand, entry)
+  record.hand = hand.number
+  gather_pair(records_of(group), entry, packed(record))
+  ledger.delivered = ledger.delivered + 1
+  if record.attempts > 1 then
+    ledger.redelivered = ledger.redelivered + 1
+  end
+  group.topic.changed = true
+  local _, priority, published_s, _, taken_ms = plain_of(fields)
+  show(taken, group.topic, entry, rank, fields, record.attempts, record.due_s, priority, published_s, taken_ms)
+end
+
+local function room_for(wanted, topic)
+  if blob_bytes() >= BYTES_MAX then
+    ring('m', topic) -- for the rest
+    return 0
+  end
+  local room = math.floor((BLOBS_MAX - #blobs) / 2)
+  if room <= 0 then
+    ring('m', topic)
+    return 0
+  end
+  return math.min(wanted, room, READ_MAX)
+end
+
+-- What waits once more comes before what is new.
+local function take_again(taken, group, rank, consumer, limit)
+  local from, to = rank * RANK_SPAN, '(' .. exact((rank + 1) * RANK_SPAN)
+  local stream = stream_key(group.topic.name, rank)
+  while #taken < limit do
+    local wanted = room_for(limit - #taken, group.topic)
+    local entries = wanted > 0 and call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, wanted) or {}
+    if #entries == 0 then
+      return
+    end
+    for _, entry in ipairs(entries) do
+      local record = record_of(group, entry)
+      if has_expired(record) then
+        expire(group, entry, record)
+      else
+        local _, id = split(entry)
+        local fields = fields_at(stream, id)
+        if fields[1] then
+          call('XCLAIM', stream, group.name, consumer, 0, id, 'JUSTID')
+          hand_out(taken, group, entry, rank, record, fields, consumer)
+        else
+          lose(group, entry, record)
+        end
+      end
+    end
+    write_now()
+  end
+end
+
+-- What was just read of a stream goes into the consumer's hands, for the first time.
+local function hand_out_new(taken, group, rank, consumer, entries)
+  local names, markers = markers_of(group, rank, entries)
+  local topic, lane, records = group.topic, lane_of(group, rank), records_of(group)
+  local ledger, due_s = lane.ledger, NOW + topic.policy.ack_deadline_s
+  local hand
+  for i, found in ipairs(entries) do
+    local entry, marker, fields = names[i], markers[i], found[2]
+    local number, priority, published_s, expires_s, taken_ms = plain_of(fields)
+    if not marker then
+      gather(lane.acknowledged, found[1]) -- settled while it waited, or not meant for this group
+      strange.turn_out(topic, entry)
+    elseif expires_s <= NOW then
+      expire(group, entry, (new_record(fields, marker)))
+    else
+      hand = hand or open_hand(group, due_s)
+      put(hand, entry)
+      wait_no_more(group, ledger)
+      gather_pair(records, entry, struct.pack(RECORD, 'h', marker == SHARED and SHARED or SOLE, 1, number, NOW,
+        expires_s, due_s, hand.number, #consumer, consumer, 0, ''))
+      ledger.delivered = ledger.delivered + 1
+      show(taken, topic, entry, rank, fields, 1, due_s, priority, published_s, taken_ms)
+    end
+  end
+  topic.changed = true
+end
+
 local function take_new(taken, group, rank, consumer, limit)
   local stream = stream_key(group.topic.name, rank)
   while #taken < limit do
@@ -124,22 +157,9 @@ local function take_new(taken, group, rank, consumer, limit)
     end
     local reply = call('XREADGROUP', 'GROUP', group.name, consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
     local entries = reply and reply[1][2] or {}
-    local names, markers = markers_of(group, rank, entries)
-    for i, found in ipairs(entries) do
-      local id, entry, marker = found[1], names[i], markers[i]
-      local record, priority, published_s, taken_ms
-      if marker then
-        record, priority, published_s, taken_ms = new_record(found[2], marker)
-      end
-      group.cursors[rank + 1] = id
-      if not record then
-        acknowledge_later(stream, group, id) -- settled while it waited, or not meant for this group
-        strange.turn_out(group.topic, entry)
-      elseif has_expired(record) then
-        expire(group, entry, record)
-      else
-        hand_out(taken, group, entry, rank, record, found[2], consumer, priority, published_s, taken_ms)
-      end
+    if #entries > 0 then
+      group.cursors[rank + 1] = entries[#entries][1]
+      hand_out_new(taken, group, rank, consumer, entries)
     end
     if #entries < wanted then
       return
@@ -185,34 +205,26 @@ function OPS.take(op)
   return {taken, strange.counted()}
 end
 
--- The group and the record of an entry in these hands; nil if it is in others, or settled.
-local function in_hand(op)
-  local group = group_of(op[2], op[3])
-  if not group then
-    return nil
-  end
-  local record = record_of(group, op[4])
-  if record and (record.place == 'h' or record.place == 'e') and record.attempts == op[5] then
-    return group, record
-  end
-  local ledger = ledger_at(group, rank_of(op[4]))
-  ledger.late = ledger.late + 1
-  group.topic.changed = true
-  return nil
-end
-
 -- Also settles what went elsewhere meanwhile, if it still is unsettled.
 local function ack(group, entry, attempt, stored)
-  local ledger = ledger_at(group, rank_of(entry))
-  local record = not group.settled[entry] and record_from(group, entry, stored) or nil
-  if not record or (record.place ~= 'h' and record.place ~= 'e') or record.attempts ~= attempt then
+  local lane = lane_of(group, rank_of(entry))
+  local ledger = lane.ledger
+  if not stored or group.settled[entry] then
     ledger.late = ledger.late + 1
     group.topic.changed = true
+    return
   end
-  if record then
-    ledger.acked = ledger.acked + 1
-    settle(group, entry, record)
+  ledger.acked = ledger.acked + 1
+  if #stored < RECORD_BYTES then
+    ledger.late = ledger.late + 1
+    settle(group, entry, record_from(group, entry, stored))
+    return
   end
+  local place, marker, attempts, _, _, expires_s, _, hand = struct.unpack(RECORD_HEAD, stored)
+  if (place ~= 'h' and place ~= 'e') or attempts ~= attempt then
+    ledger.late = ledger.late + 1
+  end
+  free(group, lane, entry, place, marker == SHARED, expires_s, hand)
 end
 
 -- ["ack", topic, group, [entry...], [attempt...]]: what a consumer has done, much at a time.
@@ -230,6 +242,28 @@ function OPS.ack(op)
     end
   end
   return true
+end
+
+end
+
+MAKE.ack = MAKE.take
+
+SELDOM[#SELDOM + 1] = function()
+
+-- The group and the record of an entry in these hands; nil if it is in others, or settled.
+local function in_hand(op)
+  local group = group_of(op[2], op[3])
+  if not group then
+    return nil
+  end
+  local record = record_of(group, op[4])
+  if record and (record.place == 'h' or record.place == 'e') and record.attempts == op[5] then
+    return group, record
+  end
+  local ledger = ledger_at(group, rank_of(op[4]))
+  ledger.late = ledger.late + 1
+  group.topic.changed = true
+  return nil
 end
 
 function OPS.nack(op)
@@ -292,7 +326,7 @@ function OPS.extend(op)
   if not group then
     return false
   end
-  out_of_place(group, op[4], record)
+  out_of_place(group, op[4], record.place, record.hand)
   record.place = 'e'
   record.due_s = NOW + op[6]
   write_now()
@@ -319,4 +353,6 @@ function OPS.bury(op)
   bury(group, op[4], record)
   doubt(group) -- it may never have been counted
   return true
+end
+
 end

@@ -6,24 +6,28 @@ local function hand_key(group)
 end
 
 local function changed(group)
-  if not changed_hands[group] then
-    changed_hands[group] = {left = {}}
+  local change = changed_hands[group]
+  if not change then
+    change = {left = {}}
+    changed_hands[group] = change
   end
-  return changed_hands[group]
+  return change
 end
 
--- The number of the hand into which this batch puts what the group is given.
-local function into_hand(group, entry, due_s)
+-- The hand into which this batch puts what the group is given, until it is written.
+local function open_hand(group, due_s)
   local change = changed(group)
-  local hand = change.hand
-  if not hand then
+  if not change.hand then
     group.hands = (group.hands or 0) + 1
-    hand = {number = group.hands, due_s = due_s, n = 0}
-    change.hand = hand
+    change.hand = {number = group.hands, due_s = due_s, n = 0}
   end
-  hand.n = hand.n + 1
-  hand[hand.n] = entry
-  return hand.number
+  return change.hand
+end
+
+local function put(hand, entry)
+  local n = hand.n + 1
+  hand.n = n
+  hand[n] = entry
 end
 
 local function out_of_hand(group, number)

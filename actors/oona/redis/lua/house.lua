@@ -1,6 +1,6 @@
 -- What time does: redeliver, expire, forget, and let go of consumers that gave no sign of life.
 
-do -- a script holds 200 local names: these are of no use to others
+SELDOM[#SELDOM + 1] = function()
 
 local function due(kind, group, limit)
   write_now()

@@ -6,7 +6,8 @@
 --   P mode                conservative mode and depth (hash)
 --   P alive               when a client last came by; the first write of each batch finds out whether there is memory
 --   P topics              names of the declared topics (set)
---   P reply:<client>      the client's last two batches, each with its number and answer, for a repeat (hash)
+--   P reply:<client>      the client's last two batches, each with its number and answer, for a repeat (hash); what
+--   P reply:<client>:<slot>  their answers named by index (list): <slot> is the number modulo two
 --   P t:<topic>           policy, groups and books of a topic (hash)
 --   P s:<topic>:<rank>    the messages themselves (stream); ranks 0 to 2 are the urgent lane, 3 to 5 the normal one
 --   P refs:<topic>        entry that several groups share -> those that have not settled it (hash); at none it is deleted
@@ -41,8 +42,6 @@ local FIRST_NORMAL = 3
 local RANKS = 6
 local REROUTED = 2
 local NEVER = math.huge   -- when something without a time to live expires
-local PLAIN = '<dBdddd'   -- for `struct`
-local PLAIN_BYTES = 41
 local LOWEST_URGENT = 4  -- priorities from CRITICAL on are urgent
 local RANK_OF = {[5] = 0, [4] = 1, [3] = 3, [2] = 4, [1] = 5}
 
@@ -80,36 +79,6 @@ end
 
 local function split(entry)
   return string.byte(entry) - 48, string.sub(entry, 3)
-end
-
--- The event id that an entry's fields name; empty if that is no id. Who else writes here could name it by any bytes.
-local id_of
-do
-  local ID_BYTES_MAX = 1024
-  local TAILS = {'^[\194-\223][\128-\191]()', '^\224[\160-\191][\128-\191]()', '^[\225-\236\238\239][\128-\191][\128-\191]()',
-    '^\237[\128-\159][\128-\191]()', '^\240[\144-\191][\128-\191][\128-\191]()',
-    '^[\241-\243][\128-\191][\128-\191][\128-\191]()', '^\244[\128-\143][\128-\191][\128-\191]()'}
-
-  -- Whether it is UTF-8, given where its first byte beyond ASCII is.
-  local function is_text(bytes, at)
-    while at do
-      local after
-      for _, tail in ipairs(TAILS) do
-        after = after or string.match(string.sub(bytes, at, at + 3), tail)
-      end
-      if not after then
-        return false
-      end
-      at = string.find(bytes, '[\128-\255]', at + after - 1)
-    end
-    return true
-  end
-
-  function id_of(fields)
-    local id = fields[2] or ''
-    local beyond = string.find(id, '[\128-\255]')
-    return #id <= ID_BYTES_MAX and (not beyond or is_text(id, beyond)) and id or ''
-  end
 end
 
 local function rank_of(entry)

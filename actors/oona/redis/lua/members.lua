@@ -1,5 +1,29 @@
 -- Topics, groups and their consumers: who is there.
 
+local leave
+
+SELDOM[#SELDOM + 1] = function()
+
+local LEDGER = {'published', 'acked', 'dead_lettered', 'refused', 'shed', 'dropped', 'expired', 'pending',
+  'pending_max', 'delivered', 'redelivered', 'replayed', 'late', 'waiting', 'rerouted'}
+local BOOKS = {'published', 'accepted', 'refused', 'shed', 'unrouted', 'rerouted', 'duplicates'}
+
+local function zeros(names)
+  local table = {}
+  for _, name in ipairs(names) do
+    table[name] = 0
+  end
+  return table
+end
+
+local function new_group(topic, name, declared, lossy)
+  return {
+    topic = topic, name = name, declared = declared, lossy = lossy,
+    u = zeros(LEDGER), n = zeros(LEDGER), cursors = {'0-0', '0-0', '0-0', '0-0', '0-0', '0-0'}, hands = 0,
+    settled = {}, lanes = {},
+  }
+end
+
 local function stored_groups(topic)
   local count = 0
   for _ in pairs(topic.groups) do
@@ -148,7 +172,7 @@ local function end_group(group)
 end
 
 -- What the consumer held goes to the others at once, its attempts counted.
-local function leave(group, consumer)
+function leave(group, consumer)
   if call('HDEL', group_key('c', group), consumer) == 0 then
     return
   end
@@ -212,4 +236,6 @@ function OPS.beat(op)
     end
   end
   return there
+end
+
 end

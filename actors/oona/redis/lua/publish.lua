@@ -1,7 +1,11 @@
 -- Whether a message is taken, by all groups of its topic or by none, and what happens without room.
 -- A lossy group never holds a publisher up: when it is full its oldest makes room, or it goes without.
 
-local OPS = {}
+function MAKE.publish()
+
+local function books_of(topic, priority)
+  return priority >= LOWEST_URGENT and topic.books.u or topic.books.n
+end
 
 -- Refused, or shed: the topic and each of its groups write it down.
 local function turn_away(topic, priority, what, count)
@@ -16,18 +20,17 @@ local function turn_away(topic, priority, what, count)
   topic.changed = true
 end
 
-local NONE = {}
-
+-- The groups without room in a lane; nil if there are none.
 local function full_groups(topic, lane)
-  local list = NONE
-  local policy = topic.policy
-  for _, name in ipairs(topic.order) do
-    local group = topic.groups[name]
-    local ledger = lane == 'urgent' and group.u or group.n
-    local capacity = lane == 'urgent' and policy.urgent_capacity or policy.capacity
+  local urgent, order, groups = lane == 'urgent', topic.order, topic.groups
+  local capacity = urgent and topic.policy.urgent_capacity or topic.policy.capacity
+  local list
+  for i = 1, #order do
+    local group = groups[order[i]]
+    local ledger = urgent and group.u or group.n
     if ledger.pending >= capacity and not group.lossy then
-      list = list == NONE and {} or list
-      list[#list + 1] = {name, lane, ledger.pending, ledger.waiting, capacity}
+      list = list or {}
+      list[#list + 1] = {group.name, lane, ledger.pending, ledger.waiting, capacity}
     end
   end
   return list
@@ -77,16 +80,6 @@ local function lossy_room(group, rank)
   return false
 end
 
-local function add(stream, message)
-  local plain = struct.pack(PLAIN, message.number, message.priority, message.published_s, message.expires_s,
-    message.taken_ms or server_ms(), NOW)
-  if message.signature == '' then
-    return create('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope)
-  end
-  return create('XADD', stream, '*', 'id', message.id, 'plain', plain, 'envelope', message.envelope, 'signature',
-    message.signature)
-end
-
 local function enter_for(topic, message, rank, groups)
   local entry = entry_name(rank, add(stream_key(topic.name, rank), message))
   for _, group in ipairs(groups) do
@@ -101,8 +94,15 @@ end
 -- Into the stream of `rank`, or of the rank that `ranks` names for a group; returns the names of the entries.
 local function enter(topic, message, rank, ranks)
   message.number = next_number()
+  local order = topic.order
+  local first = topic.groups[order[1]]
+  if not order[2] and not ranks and not first.lossy then
+    local entry = entry_name(rank, add(stream_key(topic.name, rank), message))
+    admit(first, entry, rank, message, SOLE)
+    return entry
+  end
   local takers, others = {}, {}
-  for _, name in ipairs(topic.order) do
+  for _, name in ipairs(order) do
     local group = topic.groups[name]
     local list = (ranks and ranks[name]) and others or takers
     if not group.lossy or lossy_room(group, ranks and ranks[name] or rank) then
@@ -114,34 +114,37 @@ local function enter(topic, message, rank, ranks)
   return entry and other and entry .. ' ' .. other or entry or other or ''
 end
 
-local function remember(topic, message, entries)
-  topic.taken = topic.taken or {}
-  topic.taken[message.id] = entries
-  write_later('RPUSH', P .. 'seen:' .. topic.name, message.id)
-  write_pair_later('HSET', P .. 'ids:' .. topic.name, message.id, entries)
-end
-
--- What the window has of all that this batch publishes to a topic, looked up at once.
+-- What the window has of all that this batch publishes to a topic, looked up at once: by id the names of its entries,
+-- false if it is not there.
 local function looked_up(topic)
-  local ids, known = {}, {}
+  local known = {}
   for _, op in ipairs(ops) do
-    if op[1] == 'publish' and op[2] == topic.name then
-      ids[#ids + 1] = op[3]
-    end
-  end
-  for first = 1, #ids, CHUNK do
-    local last = math.min(first + CHUNK - 1, #ids)
-    for i, entries in ipairs(call('HMGET', P .. 'ids:' .. topic.name, unpack(ids, first, last))) do
-      known[ids[first + i - 1]] = entries
+    local ids = op[3]
+    for first = 1, op[1] == 'publish' and op[2] == topic.name and #ids or 0, CHUNK do
+      local last = math.min(first + CHUNK - 1, #ids)
+      local found = call('HMGET', P .. 'ids:' .. topic.name, unpack(ids, first, last))
+      for i = first, last do
+        known[ids[i]] = found[i - first + 1]
+      end
     end
   end
   return known
 end
 
--- The names of the entries of an id in the window; false if it is not there.
-local function entries_of(topic, id)
-  topic.known = topic.known or looked_up(topic)
-  return (topic.taken and topic.taken[id]) or topic.known[id]
+-- Make sure of the topic's window, with the lists that gather what goes into it.
+local function look_up_window(topic)
+  topic.window = topic.window or {
+    known = looked_up(topic), seen = list_of('RPUSH', P .. 'seen:' .. topic.name),
+    ids = list_of('HSET', P .. 'ids:' .. topic.name),
+  }
+end
+
+local function remember(topic, message, entries)
+  local window, id = topic.window, message.id
+  topic.remembers = true
+  window.known[id] = entries
+  gather(window.seen, id)
+  gather_pair(window.ids, id, entries)
 end
 
 local function copy_to_history(topic, message)
@@ -153,26 +156,21 @@ local function copy_to_history(topic, message)
   end
 end
 
-local function accept(topic, message, what, ranks)
+-- The names of its entries.
+local function accept(topic, message, ranks)
   local books = books_of(topic, message.priority)
   local entries = enter(topic, message, RANK_OF[message.priority], ranks)
   remember(topic, message, entries)
   copy_to_history(topic, message)
   books.published = books.published + 1
   books.accepted = books.accepted + 1
-  if what == 'rerouted' then
-    books.rerouted = books.rerouted + 1
-  end
   topic.changed = true
-  return what == 'accepted' and entries or {what, entries}
+  return entries
 end
 
 local function offer_urgent(topic, message)
   local list = full_groups(topic, 'urgent')
-  if #list > 0 then
-    return refuse(topic, message, list)
-  end
-  return accept(topic, message, 'accepted')
+  return list and refuse(topic, message, list) or accept(topic, message)
 end
 
 local function reroute(topic, message, list)
@@ -185,7 +183,11 @@ local function reroute(topic, message, list)
     end
     ranks[each[1]] = REROUTED
   end
-  return accept(topic, message, 'rerouted', ranks)
+  local books = books_of(topic, message.priority)
+  local entries = accept(topic, message, ranks)
+  books.rerouted = books.rerouted + 1
+  look_at(topic)
+  return {'rerouted', entries}
 end
 
 local function make_room(topic, message, list)
@@ -197,18 +199,18 @@ local function make_room(topic, message, list)
   for _, each in ipairs(list) do
     drop_oldest(topic.groups[each[1]], FIRST_NORMAL, RANKS - 1)
   end
-  return accept(topic, message, 'accepted')
+  return accept(topic, message)
 end
 
-local function offer_normal(topic, message)
-  if the_mode().active then
+local function offer_normal(topic, message, mode_now)
+  if mode_now.active then
     turn_away(topic, message.priority, 'shed', 1)
     return {'shed'}
   end
   local list = full_groups(topic, 'normal')
   local overflow = topic.policy.overflow
-  if #list == 0 then
-    return accept(topic, message, 'accepted')
+  if not list then
+    return accept(topic, message)
   elseif overflow == 'wait' then
     return {'wait'}
   elseif overflow == 'drop_oldest' then
@@ -219,14 +221,15 @@ local function offer_normal(topic, message)
   return refuse(topic, message, list)
 end
 
-local function offer(topic, message)
-  local books = books_of(topic, message.priority)
-  local known = entries_of(topic, message.id)
+local function offer(topic, message, mode_now)
+  local known = topic.window.known[message.id]
   if known then
+    local books = books_of(topic, message.priority)
     books.duplicates = books.duplicates + 1
     topic.changed = true
     return {'duplicate', known}
   elseif #topic.order == 0 then
+    local books = books_of(topic, message.priority)
     message.number = next_number()
     books.published = books.published + 1
     books.unrouted = books.unrouted + 1
@@ -236,24 +239,34 @@ local function offer(topic, message)
   elseif message.priority >= LOWEST_URGENT then
     return offer_urgent(topic, message)
   end
-  return offer_normal(topic, message)
+  return offer_normal(topic, message, mode_now)
 end
 
+-- ["publish", topic, [id...], [priority...], [published...], [expires...], [envelope...], [signature...]]: messages of one
+-- topic; each has a result of its own.
 function OPS.publish(op)
   local topic = topic_of(op[2])
-  if not topic then
-    return {'undeclared'}
+  local ids, priorities, published, expires, envelopes, signatures = op[3], op[4], op[5], op[6], op[7], op[8]
+  local mode_now = the_mode()
+  local message = {id = '', priority = 0, published_s = 0, expires_s = 0, envelope = '', signature = '', number = 0} -- each in turn
+  if topic then
+    look_up_window(topic)
   end
-  local message = {
-    id = op[3], priority = op[4], published_s = op[5], expires_s = op[6] or NEVER, envelope = given_blob(op[7]),
-    signature = given_blob(op[8]),
-  }
-  local result = offer(topic, message)
-  local urgent = message.priority >= LOWEST_URGENT or result[1] == 'rerouted'
-  if urgent or the_mode().depth > SETTINGS.high_mark then
-    look_at(topic)
+  for i = 1, #ids do
+    local result
+    if topic then
+      message.id, message.priority, message.published_s = ids[i], priorities[i], published[i]
+      message.expires_s = expires[i] or NEVER
+      message.envelope, message.signature = given_blob(envelopes[i]), given_blob(signatures[i])
+      result = offer(topic, message, mode_now)
+      if message.priority >= LOWEST_URGENT or mode_now.depth > SETTINGS.high_mark then
+        look_at(topic)
+      end
+    else
+      result = {'undeclared'}
+    end
+    results[#results + 1] = result
   end
-  return result
 end
 
 function OPS.count(op)
@@ -263,3 +276,7 @@ function OPS.count(op)
   end
   return true
 end
+
+end
+
+MAKE.count = MAKE.publish

@@ -1,131 +1,41 @@
--- How an entry moves within one group. A record is what the group knows of an entry while it is unsettled:
--- place 'w' new in the stream, 'a' again in line, 'h' in hand, 'e' in hand and extended, 'p' postponed,
--- 's' postponed until its sender has signed it anew.
--- Of a new one nothing is kept but SOLE or SHARED: the rest is in the stream.
-
-local SOLE, SHARED = '1', '+'
+-- How an entry moves within one group.
 
 -- A field of no entry whose length makes Redis find the others by their hash, not by looking through a list.
 local ANCHOR, ANCHORED = '', string.rep('.', 65)
 
--- Empty if somebody deleted the entry past these scripts.
-local function fields_at(stream, id)
-  local found = call('XRANGE', stream, id, id)[1]
-  return found and found[2] or {}
-end
-
--- Publication number, priority, published_s, expires_s (NEVER), taken_ms, entered_s; where something stands that can't
--- be, because who else writes here put it there, it is as if nothing did.
-local plain_of
-do
-  local SECONDS_MAX, MS_MAX = 1e12, 1e15 -- NaN is not below it either
-
-  local function mended(number, priority, published_s, expires_s, taken_ms, entered_s)
-    return number >= 0 and number < RANK_SPAN and math.floor(number) or 0,
-      RANK_OF[priority] and priority or 1,
-      math.abs(published_s) < SECONDS_MAX and published_s or NOW,
-      expires_s == expires_s and expires_s or NEVER,
-      taken_ms >= 0 and taken_ms < MS_MAX and math.floor(taken_ms) or 0,
-      math.abs(entered_s) < SECONDS_MAX and entered_s or NOW
+-- A group's share of one stream: its rank, its key, the ledger, and the lists that gather what is acknowledged there,
+-- what is acknowledged and deleted, and what is deleted.
+local function lane_of(group, rank)
+  local lane = group.lanes[rank]
+  if not lane then
+    local stream = stream_key(group.topic.name, rank)
+    lane = {
+      rank = rank, stream = stream, ledger = ledger_at(group, rank), acknowledged = list_of('XACK', stream, group.name),
+      done_with = list_of('XACK', stream, group.name, 'XDEL'), deleted = list_of('XDEL', stream),
+    }
+    group.lanes[rank] = lane
   end
-
-  function plain_of(fields)
-    local plain = fields[4]
-    if not plain or #plain ~= PLAIN_BYTES then
-      return 0, 1, NOW, NEVER, 0, NOW
-    end
-    return mended(struct.unpack(PLAIN, plain))
-  end
+  return lane
 end
 
--- When the server took a message, and its signature: as its sender signed it last. What an entry says of its time
--- is not signed; it came no earlier than its own id.
-local function as_signed(topic, entry, fields, taken_ms)
-  local anew = (topic.books.signs or 0) > 0 and call('HGET', P .. 'signs:' .. topic.name, entry)
-  if anew then
-    return (struct.unpack('<d', anew)), string.sub(anew, 9)
-  end
-  return math.max(taken_ms, tonumber(string.match(entry, ':(%d+)'))), fields[8]
-end
-
--- Nobody will be given this entry any more.
-local function delete_entry(topic, stream, entry, id)
-  write_later('XDEL', stream, id)
-  if (topic.books.signs or 0) > 0 then
-    topic.books.signs = topic.books.signs - call('HDEL', P .. 'signs:' .. topic.name, entry)
-  end
-end
-
--- The record of an entry that nobody has been given yet, and what its fields say of the message: priority,
--- published_s, taken_ms. Fields lie as `add` wrote them.
-local function new_record(fields, marker)
-  local number, priority, published_s, expires_s, taken_ms, entered_s = plain_of(fields)
-  local record = {
-    place = 'w', attempts = 0, holder = '', error = '', shared = marker == SHARED, number = number,
-    since_s = entered_s, expires_s = expires_s, due_s = 0, hand = 0,
-  }
-  return record, priority, published_s, taken_ms
-end
-
-local RECORD, RECORD_BYTES = '<c1c1I4dddddI2c0I2c0', 50 -- the latter with empty texts
-
-local function packed(r)
-  return struct.pack(RECORD, r.place, r.shared and SHARED or SOLE, r.attempts, r.number, r.since_s, r.expires_s,
-    r.due_s, r.hand, #r.holder, r.holder, #r.error, r.error)
-end
-
-local function unpacked(stored)
-  local place, marker, attempts, number, since_s, expires_s, due_s, hand, holder, error =
-    struct.unpack(RECORD, stored)
-  return {
-    place = place, attempts = attempts, holder = holder, error = error, shared = marker == SHARED, number = number,
-    since_s = since_s, expires_s = expires_s, due_s = due_s, hand = hand,
-  }
-end
-
-local function record_from(group, entry, stored)
-  if not stored then
-    return nil
-  elseif #stored >= RECORD_BYTES then
-    return unpacked(stored)
-  end
-  local rank, id = split(entry)
-  return (new_record(fields_at(stream_key(group.topic.name, rank), id), stored))
-end
-
-local function record_of(group, entry)
-  if group.settled[entry] then
-    return nil
-  end
-  return record_from(group, entry, call('HGET', group_key('m', group), entry))
-end
-
--- Entries that are still in this hand, each with its record.
-local function held_in(group, number)
-  local _, entries = hand_at(group, number)
-  local list = {}
-  for _, entry in ipairs(entries) do
-    local record = record_of(group, entry)
-    if record and record.place == 'h' and record.hand == number then
-      list[#list + 1] = {entry, record}
-    end
+-- The list that gathers the group's new records, by their entries.
+local function records_of(group)
+  local list = group.records
+  if not list then
+    list = list_of('HSET', group_key('m', group))
+    group.records = list
   end
   return list
 end
 
--- Whose hand it is; nil if nothing is left in it.
-local function holder_of(group, number)
-  local _, entries = hand_at(group, number)
-  for _, entry in ipairs(entries) do
-    local record = record_of(group, entry)
-    if record and record.place == 'h' and record.hand == number then
-      return record.holder
-    end
+-- The list that gathers the entries whose records are to go.
+local function forgotten_of(group)
+  local list = group.forgotten
+  if not list then
+    list = list_of('HDEL', group_key('m', group))
+    group.forgotten = list
   end
-end
-
-local function keep(group, entry, record)
-  create('HSET', group_key('m', group), entry, packed(record))
+  return list
 end
 
 local function full(ledger, policy)
@@ -138,23 +48,24 @@ end
 
 -- A message comes in; the caller has seen to it that there is room.
 local function admit(group, entry, rank, message, marker)
-  local ledger = ledger_at(group, rank)
+  local ledger, topic = rank < FIRST_NORMAL and group.u or group.n, group.topic
+  local pending = ledger.pending + 1
   ledger.published = ledger.published + 1
-  ledger.pending = ledger.pending + 1
+  ledger.pending = pending
   ledger.waiting = ledger.waiting + 1
-  if ledger.pending > ledger.pending_max then
-    ledger.pending_max = ledger.pending
+  if pending > ledger.pending_max then
+    ledger.pending_max = pending
   end
   if rank == REROUTED then
     ledger.rerouted = ledger.rerouted + 1
   end
-  write_pair_later('HSET', group_key('m', group), entry, marker)
+  gather_pair(records_of(group), entry, marker)
   if message.expires_s < NEVER then
     write_pair_later('ZADD', group_key('exp', group), message.expires_s, entry)
   end
   load_changed(group, 1)
-  group.topic.changed = true
-  ring('m', group.topic)
+  topic.changed = true
+  ring('m', topic)
 end
 
 local PLACES = {a = 'again', e = 'ext', p = 'post', s = 'post'}
@@ -165,50 +76,62 @@ local function doubt(group)
   group.topic.changed = true
 end
 
-local function out_of_place(group, entry, record)
-  local place = record.place
+local function wait_no_more(group, ledger)
+  local waiting = ledger.waiting - 1
+  ledger.waiting = waiting
+  if waiting < 0 then
+    doubt(group)
+  end
+end
+
+local function out_of_place(group, entry, place, hand)
   if place == 'h' then
-    out_of_hand(group, record.hand)
+    out_of_hand(group, hand)
   elseif place ~= 'w' then
     write_later('ZREM', group_key(PLACES[place], group), entry)
   end
   if place == 'w' or place == 'a' then
-    local ledger = ledger_at(group, rank_of(entry))
-    ledger.waiting = ledger.waiting - 1
-    if ledger.waiting < 0 then
-      doubt(group)
-    end
+    wait_no_more(group, ledger_at(group, rank_of(entry)))
   end
 end
 
--- Free the entry's place; the caller has written down why.
-local function settle(group, entry, record)
-  local topic = group.topic
-  local rank, id = split(entry)
-  local ledger = ledger_at(group, rank)
-  if rank >= FIRST_NORMAL and topic.policy.overflow == 'wait' and full(ledger, topic.policy) then
+-- Free the entry's place, of whose record this is what counts; the caller has written down why.
+local function free(group, lane, entry, place, shared, expires_s, hand)
+  local topic, rank, ledger, id = group.topic, lane.rank, lane.ledger, string.sub(entry, 3)
+  if rank >= FIRST_NORMAL and full(ledger, topic.policy) and topic.policy.overflow == 'wait' then
     ring('r', topic)
   end
-  out_of_place(group, entry, record)
+  if place == 'h' then
+    out_of_hand(group, hand)
+  else
+    out_of_place(group, entry, place, hand)
+  end
   ledger.pending = ledger.pending - 1
   if rank == REROUTED then
     ledger.rerouted = ledger.rerouted - 1
   end
-  if record.expires_s < NEVER then
+  if expires_s < NEVER then
     write_later('ZREM', group_key('exp', group), entry)
   end
-  local stream = stream_key(topic.name, rank)
-  write_later('HDEL', group_key('m', group), entry)
+  gather(forgotten_of(group), entry)
   group.settled[entry] = true
-  acknowledge_later(stream, group, id)
-  if not record.shared then
-    delete_entry(topic, stream, entry, id)
-  elseif create('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
-    call('HDEL', P .. 'refs:' .. topic.name, entry)
-    delete_entry(topic, stream, entry, id)
+  if not shared then
+    gather(lane.done_with, id)
+    forget_signature(topic, entry)
+  else
+    gather(lane.acknowledged, id)
+    if create('HINCRBY', P .. 'refs:' .. topic.name, entry, -1) <= 0 then
+      call('HDEL', P .. 'refs:' .. topic.name, entry)
+      gather(lane.deleted, id)
+      forget_signature(topic, entry)
+    end
   end
   load_changed(group, -1)
   topic.changed = true
+end
+
+local function settle(group, entry, record)
+  free(group, lane_of(group, rank_of(entry)), entry, record.place, record.shared, record.expires_s, record.hand)
 end
 
 local function expire(group, entry, record)
@@ -222,6 +145,73 @@ local function lose(group, entry, record)
   local ledger = ledger_at(group, rank_of(entry))
   ledger.dropped = ledger.dropped + 1
   settle(group, entry, record)
+end
+
+local function has_expired(record)
+  return record.expires_s <= NOW
+end
+
+local function let_go(topic, letter_id)
+  call('ZREM', P .. 'dead:' .. topic.name, letter_id)
+  call('HDEL', P .. 'letter:' .. topic.name, letter_id)
+end
+
+-- The first entry of a stream that this group has not been given yet: its name and record, or nil.
+local function head_of(group, rank)
+  local stream, from = stream_key(group.topic.name, rank), group.cursors[rank + 1]
+  while true do
+    local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', 16)
+    for _, found in ipairs(entries) do
+      local entry = entry_name(rank, found[1])
+      local marker = call('HGET', group_key('m', group), entry)
+      if marker then
+        return entry, (new_record(found[2], marker))
+      end
+      from = found[1]
+    end
+    if #entries < 16 then
+      return nil
+    end
+  end
+end
+
+local function again_head(group, rank)
+  local from, to = rank * RANK_SPAN, '(' .. exact((rank + 1) * RANK_SPAN)
+  return call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, 1)[1]
+end
+
+-- What seldom happens to an entry.
+local set_right, line_up, bury, postpone, give_back, held_in, holder_of
+local keep
+
+SELDOM[#SELDOM + 1] = function()
+
+function keep(group, entry, record)
+  create('HSET', group_key('m', group), entry, packed(record))
+end
+
+-- Entries that are still in this hand, each with its record.
+function held_in(group, number)
+  local _, entries = hand_at(group, number)
+  local list = {}
+  for _, entry in ipairs(entries) do
+    local record = record_of(group, entry)
+    if record and record.place == 'h' and record.hand == number then
+      list[#list + 1] = {entry, record}
+    end
+  end
+  return list
+end
+
+-- Whose hand it is; nil if nothing is left in it.
+function holder_of(group, number)
+  local _, entries = hand_at(group, number)
+  for _, entry in ipairs(entries) do
+    local record = record_of(group, entry)
+    if record and record.place == 'h' and record.hand == number then
+      return record.holder
+    end
+  end
 end
 
 -- The ledger of a lane goes by what was counted. What somebody put in past these scripts came in uncounted, and what
@@ -239,7 +229,7 @@ local function correct(group, ledger, counted)
 end
 
 -- Lose what is gone, and have the books say what is there.
-local function set_right(group)
+function set_right(group)
   write_now()
   local urgent, normal = {pending = 0, waiting = 0, rerouted = 0}, {pending = 0, waiting = 0, rerouted = 0}
   local stored = call('HGETALL', group_key('m', group))
@@ -268,14 +258,10 @@ local function set_right(group)
   end
 end
 
-local function has_expired(record)
-  return record.expires_s <= NOW
-end
-
 -- Once more to the head of its line.
-local function line_up(group, entry, record)
-  local rank = split(entry)
-  out_of_place(group, entry, record)
+function line_up(group, entry, record)
+  local rank = rank_of(entry)
+  out_of_place(group, entry, record.place, record.hand)
   record.place = 'a'
   record.since_s = NOW
   local ledger = ledger_at(group, rank)
@@ -287,13 +273,8 @@ local function line_up(group, entry, record)
   ring('m', group.topic)
 end
 
-local function let_go(topic, letter_id)
-  call('ZREM', P .. 'dead:' .. topic.name, letter_id)
-  call('HDEL', P .. 'letter:' .. topic.name, letter_id)
-end
-
 -- Its attempts are used up, or its frame can't be read: keep it among the dead letters.
-local function bury(group, entry, record)
+function bury(group, entry, record)
   local topic = group.topic
   local rank, id = split(entry)
   local ledger = ledger_at(group, rank)
@@ -322,8 +303,8 @@ local function bury(group, entry, record)
 end
 
 -- Nobody is given it until that time.
-local function postpone(group, entry, record, place, due_s)
-  out_of_place(group, entry, record)
+function postpone(group, entry, record, place, due_s)
+  out_of_place(group, entry, record.place, record.hand)
   record.place, record.due_s = place, due_s
   write_now()
   create('ZADD', group_key('post', group), record.due_s, entry)
@@ -331,7 +312,7 @@ local function postpone(group, entry, record, place, due_s)
 end
 
 -- Out of a consumer's hands: back in line, into its backoff, or to an end. `delay_s` nil is the policy's backoff.
-local function give_back(group, entry, record, delay_s)
+function give_back(group, entry, record, delay_s)
   local policy = group.topic.policy
   if has_expired(record) then
     expire(group, entry, record)
@@ -350,26 +331,9 @@ local function give_back(group, entry, record, delay_s)
   return 'back'
 end
 
--- The first entry of a stream that this group has not been given yet: its name and record, or nil.
-local function head_of(group, rank)
-  local stream, from = stream_key(group.topic.name, rank), group.cursors[rank + 1]
-  while true do
-    local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', 16)
-    for _, found in ipairs(entries) do
-      local entry = entry_name(rank, found[1])
-      local marker = call('HGET', group_key('m', group), entry)
-      if marker then
-        return entry, (new_record(found[2], marker))
-      end
-      from = found[1]
-    end
-    if #entries < 16 then
-      return nil
-    end
-  end
 end
 
-local function again_head(group, rank)
-  local from, to = rank * RANK_SPAN, '(' .. exact((rank + 1) * RANK_SPAN)
-  return call('ZRANGEBYSCORE', group_key('again', group), from, to, 'LIMIT', 0, 1)[1]
+function set_right(group)
+  make_seldom()
+  set_right(group)
 end

@@ -2,25 +2,6 @@
 
 local READS = {stats = true, letters = true, letter = true, settled = true, oldest = true, history = true}
 
-function OPS.stats(op)
-  local shown = {}
-  for _, name in ipairs(op[2]) do
-    local topic = topic_of(name)
-    if topic then
-      local groups = {}
-      for i, group_name in ipairs(topic.order) do
-        local group = topic.groups[group_name]
-        local consumers = call('HKEYS', group_key('c', group))
-        table.sort(consumers)
-        groups[i] = {group_name, group.u, group.n, consumers}
-      end
-      local letters = call('ZCARD', P .. 'dead:' .. name)
-      shown[#shown + 1] = {name, topic.books.u, topic.books.n, letters, topic.books.let_go, groups}
-    end
-  end
-  return shown
-end
-
 -- For each rank the id of its oldest entry that some group has not settled; false if there is none.
 function OPS.oldest(op)
   write_now()
@@ -50,6 +31,27 @@ function OPS.settled(op)
   return settled
 end
 
+SELDOM[#SELDOM + 1] = function()
+
+function OPS.stats(op)
+  local shown = {}
+  for _, name in ipairs(op[2]) do
+    local topic = topic_of(name)
+    if topic then
+      local groups = {}
+      for i, group_name in ipairs(topic.order) do
+        local group = topic.groups[group_name]
+        local consumers = call('HKEYS', group_key('c', group))
+        table.sort(consumers)
+        groups[i] = {group_name, group.u, group.n, consumers}
+      end
+      local letters = call('ZCARD', P .. 'dead:' .. name)
+      shown[#shown + 1] = {name, topic.books.u, topic.books.n, letters, topic.books.let_go, groups}
+    end
+  end
+  return shown
+end
+
 function OPS.history(op)
   local list = {}
   for i, found in ipairs(call('XRANGE', P .. 'hist:' .. op[2], '-', '+')) do
@@ -64,7 +66,8 @@ end
 function OPS.retire(op)
   local seconds = op[2]
   call('SET', P .. 'kept', seconds, 'EX', seconds)
-  for _, kind in ipairs({'gen', 'num', 'mode', 'alive', 'topics', 'reply:' .. CLIENT}) do
+  for _, kind in ipairs({'gen', 'num', 'mode', 'alive', 'topics', 'reply:' .. CLIENT, 'reply:' .. CLIENT .. ':0',
+    'reply:' .. CLIENT .. ':1'}) do
     call('EXPIRE', P .. kind, seconds)
   end
   for _, name in ipairs(all_topics()) do
@@ -81,4 +84,6 @@ function OPS.retire(op)
     end
   end
   return true
+end
+
 end

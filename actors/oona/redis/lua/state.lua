@@ -1,35 +1,33 @@
+-- Operations by name, and what makes them. Redis makes every function of the script anew for every batch, which takes
+-- longer than many a batch: so each is made when a batch first asks for it, and what is seldom asked for all at once.
+local OPS, MAKE, SELDOM = {}, {}, {}
+
+local function make_seldom()
+  for _, make in ipairs(SELDOM) do
+    make()
+  end
+end
+
+local function operation(kind)
+  if not OPS[kind] then
+    (MAKE[kind] or make_seldom)()
+  end
+  return OPS[kind]
+end
+
 -- What this batch has read of topics, groups and the mode; written back once, at its end.
 
 local header = cmsgpack.unpack(ARGV[1])
-local CLIENT, SEQ, GENERATION, NOW, AFTER = header[1], header[2], header[3], header[4], header[6]
+local CLIENT, SEQ, NOW = header[1], header[2], header[4]
 local SETTINGS = {
   high_mark = header[5][1], low_mark = header[5][2], dwell_s = header[5][3], dedup_ids_max = header[5][4],
   groups_max = header[5][5], consumers_max = header[5][6], dead_after_s = header[5][7],
 }
 local BLOBS_AT = 3       -- ARGV index of the first blob
 local ops = cmsgpack.unpack(ARGV[2])
-local topics, bells, blobs, bytes = {}, {}, {}, 0
+local results = {} -- in the order of the operations; a publication of many messages has many
+local topics, bells, blobs, bytes = {}, {m = {}, r = {}, s = {}}, {}, 0
 local mode, number
-
-local LEDGER = {'published', 'acked', 'dead_lettered', 'refused', 'shed', 'dropped', 'expired', 'pending',
-  'pending_max', 'delivered', 'redelivered', 'replayed', 'late', 'waiting', 'rerouted'}
-local BOOKS = {'published', 'accepted', 'refused', 'shed', 'unrouted', 'rerouted', 'duplicates'}
-
-local function zeros(names)
-  local table = {}
-  for _, name in ipairs(names) do
-    table[name] = 0
-  end
-  return table
-end
-
-local function new_group(topic, name, declared, lossy)
-  return {
-    topic = topic, name = name, declared = declared, lossy = lossy,
-    u = zeros(LEDGER), n = zeros(LEDGER), cursors = {'0-0', '0-0', '0-0', '0-0', '0-0', '0-0'}, hands = 0,
-    settled = {},
-  }
-end
 
 local function group_key(kind, group)
   local keys = group.keys
@@ -47,7 +45,7 @@ end
 
 local function read_group(topic, name)
   local stored = cmsgpack.unpack(call('GET', P .. 'g:' .. topic.name .. ':' .. name))
-  stored.topic, stored.settled = topic, {}
+  stored.topic, stored.settled, stored.lanes = topic, {}, {}
   return stored
 end
 
@@ -103,10 +101,6 @@ local function owned(group, consumer)
   return member and is_mine(member)
 end
 
-local function books_of(topic, priority)
-  return priority >= LOWEST_URGENT and topic.books.u or topic.books.n
-end
-
 local function ledger_at(group, rank)
   return rank < FIRST_NORMAL and group.u or group.n
 end
@@ -140,15 +134,16 @@ local function load_changed(group, by)
   if group.lossy then
     return
   end
-  local m = the_mode()
-  m.depth = m.depth + by
-  if m.depth > m.depth_max then
-    m.depth_max = m.depth
+  local m = mode or the_mode()
+  local depth = m.depth + by
+  m.depth = depth
+  if depth > m.depth_max then
+    m.depth_max = depth
   end
 end
 
 local function ring(kind, topic)
-  bells[kind .. ' ' .. topic.name] = true
+  bells[kind][topic.name] = true
 end
 
 local function blob_index(blob)
@@ -164,13 +159,15 @@ local function blob_bytes()
   return bytes
 end
 
+local given = ARGV
+
 local function given_blob(index)
-  return index >= 0 and ARGV[BLOBS_AT + index] or ''
+  return index >= 0 and given[BLOBS_AT + index] or ''
 end
 
 local function write_state()
   for name, topic in pairs(topics) do
-    if topic.taken then
+    if topic.remembers then
       local seen = P .. 'seen:' .. name
       local over = call('LLEN', seen) - SETTINGS.dedup_ids_max
       if over > 0 then
@@ -195,7 +192,9 @@ local function write_state()
   for key in pairs(kept_s and created or {}) do
     call('EXPIRE', key, kept_s)
   end
-  for bell in pairs(bells) do
-    call('PUBLISH', P .. 'bell', bell)
+  for kind, names in pairs(bells) do
+    for name in pairs(names) do
+      call('PUBLISH', P .. 'bell', kind .. ' ' .. name)
+    end
   end
 end
