@@ -18,7 +18,7 @@ from esper.tolaria.groups import flaw_of_optimizer, put_optimizer, put_settings,
 from esper.tolaria.machine import Machine
 from esper.tolaria.network import flaw_of_network, inventory_of, modules_of, put_network, regrow, take_network
 from esper.tolaria.snapshot import Position, Snapshot
-from esper.tolaria.streams import flaw_of_stream, flaw_of_streams, put_streams
+from esper.tolaria.streams import flaw_of_stream, flaw_of_streams, put_streams, take_streams
 from esper.tolaria.trial import WRONG
 
 
@@ -53,7 +53,7 @@ def keep(machine: Machine, at: Position, restored: Snapshot | None = None) -> Sn
         accounts=parts.ledger.accounts(),
         isolation=machine.isolation.state(),
         stream=parts.stream.state,
-        global_streams=machine.streams.now(),
+        global_streams=take_streams(),
         teacher=machine.distillation.state(),
         position=position,
     )

@@ -22,7 +22,6 @@ from esper.tolaria.recipe import optimizer_of, schedule_of
 from esper.tolaria.safepoint import SafePoint
 from esper.tolaria.snapshot import Parts
 from esper.tolaria.spare import Spare
-from esper.tolaria.streams import Streams
 from esper.tolaria.task import LossFn, Task, Tensors
 from esper.tolaria.teacher import Distillation
 
@@ -46,7 +45,6 @@ class Machine:
     """What is looked at after each epoch."""
     spare: Spare = field(default_factory=Spare)
     """What copies of the run are made in."""
-    streams: Streams = field(default_factory=Streams)
 
     def crew(self) -> Crew:
         """Who takes part in the next epoch's steps; no foreign parameter does."""

@@ -48,6 +48,16 @@ class Stranger:
             self._server.execute("HSET", key, f"{rank}:".encode() + entry, "1")
         return entry
 
+    def delete_all(self, rank: int) -> None:
+        """Delete every entry of a rank."""
+        stream = f"{self._prefix}s:{self._topic}:{rank}"
+        entries = self._server.execute("XRANGE", stream, "-", "+")
+        assert isinstance(entries, list)
+        for entry in entries:
+            assert isinstance(entry, list)
+            assert isinstance(entry[0], bytes)
+            assert self._server.execute("XDEL", stream, entry[0]) == 1
+
     def copied(self, event_id: str) -> dict[bytes, bytes]:
         """The fields of a message that the bus's history has."""
         past = self._server.execute("XRANGE", f"{self._prefix}hist:{self._topic}", "-", "+")

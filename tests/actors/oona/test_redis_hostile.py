@@ -203,6 +203,28 @@ def test_what_one_group_goes_without_is_nothing_strange(redis_server: RedisServe
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("lossy", [False, True])
+def test_what_somebody_deleted_makes_room_like_what_is_dropped(
+    redis_server: RedisServer, lossy: bool
+) -> None:
+    policy = TopicPolicy(capacity=1, overflow=Overflow.DROP_OLDEST, stall_after_s=None)
+    namespace = f"hostile {next(_numbers)}"
+
+    async def scenario() -> None:
+        async with redis_bus(redis_server, {"t": policy}, namespace=namespace) as rig:
+            consumer = rig.bus.subscribe("t", "g", "a", lossy=lossy)
+            await rig.settle()
+            await rig.publish("t", [0])
+            Stranger(redis_server, namespace, "t").delete_all(4)
+            await rig.publish("t", [1])
+            assert await rig.ack_all(consumer) == [1]
+            _, row = (await rig.metrics()).groups
+            assert (row.ledger.published, row.ledger.dropped, row.ledger.acked) == (2, 1, 1)
+            assert row.ledger.closes()
+
+    asyncio.run(scenario())
+
+
 def test_one_entry_that_makes_no_sense_does_not_spoil_the_answer_that_it_is_in() -> None:
     good = ["t", "4:1-0", "e1", 2, "normal", 1, 5.0, 9.0, 0, 1, 7]
     bad = ["t", "4:2-0", b"\xff", 2.5, "normal", 3, "x", 9.0, 0, 1, 0.5]

@@ -57,22 +57,30 @@ local function oldest(group, first_rank, last_rank)
   return best, best_record
 end
 
-local function drop_oldest(group, first_rank, last_rank)
+-- Whether there is room now. Where nothing waits though the books say so, somebody deleted it past these scripts: then
+-- the books are set right.
+local function drop_oldest(group, first_rank, last_rank, capacity)
   local entry, record = oldest(group, first_rank, last_rank)
   local ledger = ledger_at(group, first_rank)
+  if not entry then
+    set_right(group)
+    return ledger.pending < capacity
+  end
   ledger.dropped = ledger.dropped + 1
   settle(group, entry, record)
+  return true
 end
 
 -- A lossy group makes room for itself; false if all it has is in hand: then it goes without this message.
 local function lossy_room(group, rank)
   local policy, ledger = group.topic.policy, ledger_at(group, rank)
   local urgent = rank < FIRST_NORMAL
-  if ledger.pending < (urgent and policy.urgent_capacity or policy.capacity) then
+  local capacity = urgent and policy.urgent_capacity or policy.capacity
+  if ledger.pending < capacity then
     return true
   end
-  if ledger.waiting > 0 then
-    drop_oldest(group, urgent and 0 or FIRST_NORMAL, urgent and REROUTED or RANKS - 1)
+  if ledger.waiting > 0
+    and drop_oldest(group, urgent and 0 or FIRST_NORMAL, urgent and REROUTED or RANKS - 1, capacity) then
     return true
   end
   ledger.published = ledger.published + 1
@@ -197,7 +205,9 @@ local function make_room(topic, message, list)
     end
   end
   for _, each in ipairs(list) do
-    drop_oldest(topic.groups[each[1]], FIRST_NORMAL, RANKS - 1)
+    if not drop_oldest(topic.groups[each[1]], FIRST_NORMAL, RANKS - 1, topic.policy.capacity) then
+      return refuse(topic, message, list)
+    end
   end
   return accept(topic, message)
 end
