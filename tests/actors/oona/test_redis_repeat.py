@@ -93,6 +93,8 @@ def test_an_answer_without_blobs_gets_none_of_an_older_one(send: Sender) -> None
     assert isinstance(nothing, list)
     assert len(nothing) == 2
     assert send(5, take(3)) == nothing
+    # Where others lie, they take the server's memory for nothing.
+    assert send.server.execute("EXISTS", f"{send.prefix}reply:client:{5 % 2}") == 0
 
     published(send, 6, 4)
     assert send(7, take(9)) == send(7, take(9))

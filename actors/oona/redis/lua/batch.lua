@@ -3,10 +3,11 @@
 local GENERATION, AFTER = header[3], header[6]
 local reply_key, slot = P .. 'reply:' .. CLIENT, SEQ % 2
 local blobs_key, other_blobs_key = reply_key .. ':' .. slot, reply_key .. ':' .. 1 - slot
-local answered, last, other_blobs = unpack(call('HMGET', reply_key, slot, 'last', 'blobs' .. 1 - slot))
+local answered, last, old_blobs, other_blobs =
+  unpack(call('HMGET', reply_key, slot, 'last', 'blobs' .. slot, 'blobs' .. 1 - slot))
 if answered == tostring(SEQ) then
-  local kept = call('HMGET', reply_key, 'head' .. slot, 'results' .. slot, 'blobs' .. slot)
-  return {kept[1], kept[2], unpack(kept[3] == '0' and {} or call('LRANGE', blobs_key, 0, -1))}
+  local kept = call('HMGET', reply_key, 'head' .. slot, 'results' .. slot)
+  return {kept[1], kept[2], unpack(old_blobs == '0' and {} or call('LRANGE', blobs_key, 0, -1))}
 end
 
 -- Every client comes by several times a second: after such a gap the server was away, or all of them.
@@ -65,8 +66,10 @@ write_state()
 local function keep_answer(head_bytes, results_bytes)
   call('HSET', reply_key, slot, SEQ, 'head' .. slot, head_bytes, 'results' .. slot, results_bytes, 'blobs' .. slot, #blobs,
     'last', SEQ)
+  if old_blobs and old_blobs ~= '0' then
+    call('DEL', blobs_key) -- also where no others come in their place: they may be large
+  end
   if #blobs > 0 then
-    call('DEL', blobs_key)
     for first = 1, #blobs, CHUNK do
       call('RPUSH', blobs_key, unpack(blobs, first, math.min(first + CHUNK - 1, #blobs)))
     end
