@@ -83,7 +83,9 @@ class Patient:
 def run(
     policy: Patient, store: Path, signal: Signal, *settings: str, catalogue: Catalogue = CATALOGUE
 ) -> Grown:
-    return grown_circle(policy, signal, EPOCHS, f"kernels.store={store}", *settings, catalogue=catalogue)
+    """The run's folder lies beside the store."""
+    places = (f"kernels.store={store}", f"run.out={store.parent / 'runs'}")
+    return grown_circle(policy, signal, EPOCHS, *places, *settings, catalogue=catalogue)
 
 
 def weights(grown: Grown) -> dict[str, Tensor]:
