@@ -8,11 +8,11 @@ over a part of one only for who asks for it.
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors
 
 SMALL: Final = 1 << 13
 """Numbers; of a larger tensor the bytes take longer than all else, and it is copied by itself."""
@@ -42,32 +42,33 @@ CopiesOf: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 def copied(value: Any) -> Any:
     """A copy that shares nothing with what changes later."""
+    kind = type(value)
+    if kind in _CONSTANT or (kind is tuple and all(type(one) in _CONSTANT for one in value)):
+        return value
     if isinstance(value, Tensor):
         return value.detach().clone()
-    if type(value) in _CONSTANT or (type(value) is tuple and all(type(one) in _CONSTANT for one in value)):
-        return value
     return copy.deepcopy(value)
 
 
 class Copies(Mapping[str, Any]):
     """The copies by name; nothing in them changes. A small tensor is made anew for each who asks."""
 
-    __slots__ = ("_values", "nbytes")
+    __slots__ = ("_kept", "nbytes")
 
-    def __init__(self, values: Mapping[str, Any], nbytes: int) -> None:
+    def __init__(self, kept: Mapping[str, "_Kept"], nbytes: int) -> None:
         """`nbytes` is the size of the tensors in bytes."""
-        self._values = values
+        self._kept = kept
         self.nbytes = nbytes
 
     def __getitem__(self, name: str) -> Any:
-        value = self._values[name]
-        return value.tensor() if type(value) is _Part else value
+        piece, start, what = self._kept[name]
+        return what if piece is None else piece.tensor(start, what)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self._kept)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._kept)
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -76,7 +77,7 @@ class Copies(Mapping[str, Any]):
 class _Piece:
     """Room for small tensors of one dtype on one device, one behind the other."""
 
-    __slots__ = ("_shapes", "_starts", "_whole", "device", "dtype", "itemsize", "numel", "sources")
+    __slots__ = ("device", "dtype", "itemsize", "numel", "sources", "whole")
 
     def __init__(self, first: Tensor) -> None:
         """For those that are like the `first`."""
@@ -85,38 +86,30 @@ class _Piece:
         self.itemsize = first.itemsize
         self.numel = 0
         self.sources: list[Tensor] = []
-        self._shapes: list[torch.Size] = []
-        self._starts: list[int] = []
-        self._whole: Tensor | None = None
+        self.whole: Tensor | None = None
+
+    def tensor(self, start: int, shape: torch.Size) -> Tensor:
+        """What begins with the number `start`.
+
+        Raises:
+            ValueError: the piece is not filled yet.
+        """
+        if self.whole is None:
+            raise ValueError("the copies are made at the end of the block")
+        return self.whole[start : start + shape.numel()].view(shape)
 
     def fill(self) -> None:
         """Copy everything."""
-        self._whole = torch.cat([source.view(-1) for source in self.sources])
-        self._shapes = [source.shape for source in self.sources]
+        sources = self.sources
+        if len(sources) == 1:  # what is made of one alone would be no copy
+            self.whole = torch.cat([sources[0].view(-1)])
+        else:
+            self.whole = _flatten_dense_tensors(sources)  # type: ignore[no-untyped-call]
         self.sources = []
 
-    def tensor(self, number: int) -> Tensor:
-        """Raises ValueError before the piece is filled."""
-        if self._whole is None:
-            raise ValueError("the copies are made at the end of the block")
-        shape = self._shapes[number]
-        if not self._starts:
-            self._starts = [0, *accumulate(each.numel() for each in self._shapes)]
-        return self._whole[self._starts[number] : self._starts[number + 1]].view(shape)
 
-
-class _Part:
-    """A tensor in a piece."""
-
-    __slots__ = ("_number", "_piece")
-
-    def __init__(self, piece: _Piece, number: int) -> None:
-        self._piece = piece
-        self._number = number
-
-    def tensor(self) -> Tensor:
-        """Raises ValueError before the piece is filled."""
-        return self._piece.tensor(self._number)
+_Kept: TypeAlias = tuple[_Piece | None, int, Any]
+"""A piece, the number with which a tensor begins there, and its shape; or no piece, and the copy itself."""
 
 
 class Packer:
@@ -128,17 +121,18 @@ class Packer:
 
     def __call__(self, values: Mapping[str, Any]) -> Copies:
         """Copies of these; nobody may look into them before all pieces are filled."""
-        kept: dict[str, Any] = {}
+        kept: dict[str, _Kept] = {}
         nbytes = 0
         for name, value in values.items():
             if _is_plain(value) and (numel := value.numel()) <= SMALL:
                 piece = self._piece(value, numel)
-                kept[name] = _Part(piece, len(piece.sources))
+                kept[name] = piece, piece.numel, value.shape
                 piece.sources.append(value)
                 piece.numel += numel
                 nbytes += numel * piece.itemsize
             else:
-                kept[name] = one = self._copy_of(value)
+                one = self._copy_of(value)
+                kept[name] = None, 0, one
                 nbytes += _nbytes(one)
         return Copies(kept, nbytes)
 

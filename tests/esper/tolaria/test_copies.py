@@ -63,6 +63,13 @@ def test_small_tensors_of_a_kind_lie_in_one_piece_and_large_ones_by_themselves()
     assert len(places(packed({"large": torch.zeros(SMALL + 1), "larger": torch.zeros(2 * SMALL)}))) == 2
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_piece_shares_no_memory_with_what_it_was_made_of(number: int) -> None:
+    tensors = {str(n): torch.ones(3) for n in range(number)}
+    copies = packed(tensors)
+    assert not places(copies) & places(tensors)
+
+
 def test_a_piece_is_bounded() -> None:
     copies = packed({str(n): torch.full((SMALL,), float(n)) for n in range(2 * PIECE_MAX // SMALL + 1)})
     assert len(places(copies)) == 3
