@@ -4,8 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from msgspec.structs import replace
-
 from actors.oona.bus import Bus
 from actors.oona.telling import tell
 from contracts import topics
@@ -32,7 +30,8 @@ class Telemetry:
         self._bus = bus
         self._epoch = epoch
         self._wall_ns = wall_ns
-        self._due: list[tuple[TelemetryPacket, Standing | None]] = []
+        self._due: list[tuple[str, WallNs, tuple[TelemetryEvent, ...], Standing | None]] = []
+        """What becomes a packet when it is told: its id, its time, and what is in it."""
         self._said: Counter[str] = Counter()
         """What was told in the epoch `_said_in`, and how often."""
         self._said_in = 0
@@ -68,13 +67,12 @@ class Telemetry:
         """Have it told: events, or how the run stands with the events of its boundary, or both."""
         told_as = self.event_id(f"{self._run_id}-s{standing.facts.epoch}") if standing is not None else ""
         name = told_as or events[0].event_id
-        packet = TelemetryPacket(name, self._wall_ns(), "tolaria", events=tuple(events))
-        self._due.append((packet, standing))
+        self._due.append((name, self._wall_ns(), tuple(events), standing))
 
     def publish(self) -> None:
         """Tell what there is to tell: nobody waits for this process now."""
         due, self._due = self._due, []
-        for packet, standing in due:
-            if standing is not None:
-                packet = replace(packet, metrics=points(standing))
-            tell(self._bus, topics.TELEMETRY, packet, packet.packet_id)  # the report has it all the same
+        for name, now_ns, events, standing in due:
+            metrics = points(standing) if standing is not None else ()
+            packet = TelemetryPacket(name, now_ns, "tolaria", metrics=metrics, events=events)
+            tell(self._bus, topics.TELEMETRY, packet, name)  # the report has it all the same

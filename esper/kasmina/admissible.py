@@ -10,6 +10,7 @@ Who checks what of a command:
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from contracts.messages import AdaptationCommand, WallNs
 from esper.kasmina.draft import Refused
@@ -17,6 +18,8 @@ from esper.kasmina.draft import Refused
 FRESH_NS = 60 * 10**9
 """How far the time of issue may lie from now, either way, in nanoseconds."""
 NS_PER_MS = 1_000_000
+ISSUERS_KNOWN = 64
+"""Issuers of whom it is known whether the patterns fit them."""
 OPERATOR = "operator"
 """Who issues an operator's commands; some things are done for no one else."""
 
@@ -46,7 +49,7 @@ def check_issuer(command: AdaptationCommand, issuers: Iterable[str]) -> None:
         Refused: no pattern of `issuers` fits who issued it.
     """
     allowed = tuple(issuers)
-    if not any(fnmatchcase(command.issued_by, pattern) for pattern in allowed):
+    if not _fits(command.issued_by, allowed):
         raise Refused(
             f"{command.issued_by!r} may not send commands; {', '.join(allowed) or 'nobody'} may "
             "(growth.issuers)"
@@ -60,3 +63,8 @@ def check_operator(command: AdaptationCommand, what: str) -> None:
     """
     if command.issued_by != OPERATOR:
         raise Refused(f"{command.issued_by!r} may not {what}; {OPERATOR!r} may")
+
+
+@lru_cache(maxsize=ISSUERS_KNOWN)
+def _fits(issued_by: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(issued_by, pattern) for pattern in patterns)

@@ -1,8 +1,9 @@
 """What a planner hands back: the changes it wants and the verdicts on the way, or a refusal."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from contracts.growth import GateVerdict, SeedRecord
 from contracts.lifecycle import IllegalTransition, Stage, Transition, transition
@@ -26,8 +27,7 @@ class Refused(Exception):
         self.changes = changes
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """Changes in order, with the gates that were judged for them, and a breaker that is to be set."""
 
     changes: tuple[Change, ...] = ()

@@ -8,8 +8,7 @@ A plan that is never committed is as if it had not been made. The newest proposa
 can be committed.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -50,8 +49,7 @@ class EngineState(msgspec.Struct, frozen=True):
     """By operation, those that are not as new."""
 
 
-@dataclass(frozen=True)
-class _Situation:
+class _Situation(msgspec.Struct, frozen=True):
     """What a command is judged against."""
 
     records: Records
@@ -64,8 +62,7 @@ class _Situation:
     resting: bool
 
 
-@dataclass(frozen=True)
-class _Proposal:
+class _Proposal(msgspec.Struct, frozen=True):
     """A plan on offer, and what the engine will remember once it is committed."""
 
     plan_id: str
@@ -99,6 +96,9 @@ class Engine:
         self.guard = guard or Guard(config.guard)
         self._germination = Germination(self._sites, config, catalogue, seed, stock, permission, burden)
         self._records: dict[str, SeedRecord] = {}
+        """Never changed, but replaced by another."""
+        self._in_order: tuple[SeedRecord, ...] | None = None
+        """What `records` said of these; None before that."""
         for name in self._sites:
             self._records[slot(name, 0).seed_id] = slot(name, 0)
         self._outcomes = Outcomes()
@@ -108,6 +108,11 @@ class Engine:
 
     def records(self) -> tuple[SeedRecord, ...]:
         """Every seed in the order of its site, the oldest of a site first."""
+        if self._in_order is None:
+            self._in_order = self._sorted()
+        return self._in_order
+
+    def _sorted(self) -> tuple[SeedRecord, ...]:
         order = {name: position for position, name in enumerate(self._sites)}
         return tuple(sorted(self._records.values(), key=lambda one: (order[one.site], number(one))))
 
@@ -137,13 +142,13 @@ class Engine:
         `conservative` the gates are those of `gates.tightened`. A refused command changes nothing.
         """
         due = postponed(self.guard, upkeep(self._records, figures, self._config, epoch), epoch)
-        records = after(self._records, due.changes)
+        records = self._after(due)
         config = self._careful if conservative else self._config
         now = _Situation(records, figures, epoch, now_ns, params_now, config, conservative, resting)
         known = self._outcomes.get(command.command_id)
         if known is not None:
             return self._offer_again(known, command, due, epoch)
-        return self._offer(lambda: self._command(command, now), due, epoch, command)
+        return self._offer(command, now, due)
 
     def commit(self, plan_id: str) -> None:
         """What the trainer has applied becomes the record. To commit the same plan again does nothing.
@@ -156,7 +161,7 @@ class Engine:
         if self._proposal is None or self._proposal.plan_id != plan_id:
             newest = self._proposal.plan_id if self._proposal else "none: propose one first"
             raise UnknownPlan(f"there is no plan {plan_id!r} to commit; the newest proposal is {newest}")
-        self._records = self._proposal.records
+        self._take(self._proposal.records)
         if self._proposal.outcome is not None:
             self._outcomes.keep(self._proposal.outcome)
         setting = self._proposal.setting
@@ -183,36 +188,39 @@ class Engine:
                 f"the state is of the sites {', '.join(sorted(there))}; "
                 f"this engine has {', '.join(sorted(self._sites))}"
             )
-        self._records = {record.seed_id: record for record in state.records}
+        self._take({record.seed_id: record for record in state.records})
         self._outcomes = Outcomes((*state.outcomes, *self._outcomes.all()))
         self.guard.restore(state.breakers)
         self._proposal, self._committed = None, None
         self._commits += 1
 
-    def _offer(
-        self,
-        plan: Callable[[], Draft],
-        due: Draft,
-        epoch: int,
-        command: AdaptationCommand,
-    ) -> Verdict:
-        """The verdict on what `plan` comes to, after the housekeeping `due`; on offer from now on."""
+    def _take(self, records: dict[str, SeedRecord]) -> None:
+        """These are the seeds from now on."""
+        if records is not self._records:
+            self._records, self._in_order = records, None
+
+    def _after(self, draft: Draft) -> dict[str, SeedRecord]:
+        """The records once the draft's changes are made."""
+        return after(self._records, draft.changes) if draft.changes else self._records
+
+    def _offer(self, command: AdaptationCommand, now: _Situation, due: Draft) -> Verdict:
+        """The verdict on what `command` comes to, after the housekeeping `due`; on offer from now on."""
+        epoch = now.epoch
         try:
-            draft, refusal = check_changes(self.guard, plan(), epoch), ""
+            draft, refusal = check_changes(self.guard, self._command(command, now), epoch), ""
         except Refused as error:
             draft, refusal = Draft(error.changes, error.gates), str(error)
         whole = due + draft
         plan_id = f"{self._commits}/{epoch}/{command.command_id}"
         applied = not refusal
         outcome = Outcome(command, applied, refusal, whole.gates)
-        records = after(self._records, whole.changes)
-        self._proposal = _Proposal(plan_id, epoch, records, outcome, draft.setting)
+        self._proposal = _Proposal(plan_id, epoch, self._after(whole), outcome, draft.setting)
         return Verdict(GraftPlan(plan_id, whole.changes, epoch), applied, refusal, whole.gates)
 
     def _offer_again(self, known: Outcome, command: AdaptationCommand, due: Draft, epoch: int) -> Verdict:
         """A known id's stored answer with today's housekeeping; another command under it is refused."""
         plan = GraftPlan(f"{self._commits}/{epoch}/{command.command_id} again", due.changes, epoch)
-        self._proposal = _Proposal(plan.plan_id, epoch, after(self._records, due.changes), None)
+        self._proposal = _Proposal(plan.plan_id, epoch, self._after(due), None)
         if known.command != command:
             refusal = f"command id {command.command_id} was used for another command; each needs its own"
             return Verdict(plan, False, refusal, due.gates)

@@ -11,7 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from contracts.config import GuardConfig
 from contracts.growth import Operation, OperationFigures
@@ -46,6 +48,8 @@ class Guard:
         self._seconds = seconds
         self._entries = {operation: _Entry(self._breaker()) for operation in Operation}
         self._copied_s = 0.0
+        self._marked = False
+        """A breaker was set, restored or told of a failure: before that all are as new."""
 
     def refusal(self, operation: Operation, epoch: int) -> str:
         """Why `operation` may not be had in `epoch`; empty if it may."""
@@ -107,7 +111,7 @@ class Guard:
         assert operation not in NEVER_REFUSED, "what takes a seed out has no breaker to open"
         entry = self._entries[operation]
         entry.breaker.put(state, epoch)
-        entry.touched = True
+        entry.touched = self._marked = True
 
     def limit_ms(self, operation: Operation) -> float:
         """How long `operation` may take; 0 is without a limit."""
@@ -125,6 +129,8 @@ class Guard:
 
     def memory(self) -> dict[str, BreakerMemory]:
         """What a checkpoint keeps: the breakers that are not as new."""
+        if not self._marked:
+            return {}
         return {
             operation.value: entry.breaker.memory
             for operation, entry in self._entries.items()
@@ -133,6 +139,7 @@ class Guard:
 
     def restore(self, memory: Mapping[str, BreakerMemory]) -> None:
         """Take over what `memory()` said; what was run here since is known better and stays as it is."""
+        self._marked = self._marked or bool(memory)
         for operation, entry in self._entries.items():
             if not entry.touched:
                 entry.breaker = self._breaker(memory.get(operation.value))
@@ -150,6 +157,7 @@ class Guard:
 
     def _failed(self, entry: _Entry, epoch: int) -> None:
         entry.failures += 1
+        self._marked = True
         entry.breaker.failed(epoch)
 
 
@@ -187,6 +195,8 @@ def check_changes(guard: Guard, draft: Draft, epoch: int) -> Draft:
 
 def postponed(guard: Guard, due: Draft, epoch: int) -> Draft:
     """Housekeeping without what the safe point may not do now; it comes up again at the next boundary."""
+    if not due.changes:
+        return due
 
     def may(change: Change) -> bool:
         operation = operation_of(change)

@@ -1,6 +1,5 @@
 """What was answered to which command, so that a repeat gets the same answer; bounded."""
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 import msgspec
@@ -26,7 +25,8 @@ class Outcomes:
 
     def __init__(self, kept: Iterable[Outcome] = (), limit: int = OUTCOMES_MAX) -> None:
         self._limit = limit
-        self._by_id: OrderedDict[str, Outcome] = OrderedDict()
+        self._by_id: dict[str, Outcome] = {}
+        """The oldest first."""
         for outcome in kept:
             self.keep(outcome)
 
@@ -37,7 +37,7 @@ class Outcomes:
         """Store it as the newest; the first answer to a command stays its answer."""
         self._by_id.setdefault(outcome.command.command_id, outcome)
         while len(self._by_id) > self._limit:
-            self._by_id.popitem(last=False)
+            del self._by_id[next(iter(self._by_id))]
 
     def all(self) -> tuple[Outcome, ...]:
         """The oldest first."""

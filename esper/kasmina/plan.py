@@ -7,6 +7,7 @@ change is made, so that the last record of a seed in a plan is the one that a co
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 from torch import nn
 
 from contracts.growth import GateVerdict, Operation, SeedRecord
@@ -84,8 +85,7 @@ class Setting:
 Change: TypeAlias = Insert | SetAlpha | Isolate | Remove | Fossilize | Pause | Resume | Note
 
 
-@dataclass(frozen=True)
-class GraftPlan:
+class GraftPlan(msgspec.Struct, frozen=True):
     """What to do at one safe point, in this order."""
 
     plan_id: str
@@ -94,8 +94,7 @@ class GraftPlan:
     """At whose end it was made; what breakers count in."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The answer to one command.
 
     `plan` also holds the boundary's housekeeping, whether the command was taken or not: it is to be

@@ -17,6 +17,8 @@ from esper.kasmina.gates import breach, judge
 from esper.kasmina.pause import resume, spent
 from esper.kasmina.plan import Change, Note, Remove, SetAlpha
 
+STILL = frozenset({Stage.UNKNOWN, Stage.DORMANT, Stage.FOSSILIZED, Stage.TERMINATED})
+"""Stages that no housekeeping ends."""
 BEFORE_CONTACT = frozenset({Stage.GERMINATED, Stage.TRAINING})
 """Stages before the host has ever run with the seed: there is nothing to roll back."""
 
@@ -36,7 +38,9 @@ def upkeep(records: Records, figures: Mapping[str, SeedFigures], config: GrowthC
     """
     draft = Draft()
     for record in records.values():
-        draft += _step(record, figures.get(record.seed_id, SeedFigures(record.seed_id)), config, epoch)
+        if record.stage in STILL and not record.paused:
+            continue
+        draft += _step(record, figures.get(record.seed_id) or SeedFigures(record.seed_id), config, epoch)
     return draft
 
 

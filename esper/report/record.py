@@ -1,7 +1,7 @@
 """Collects a run's facts as they happen, in a form that a checkpoint can keep."""
 
 import math
-from typing import Any
+from copy import copy
 
 import msgspec
 
@@ -32,7 +32,11 @@ _OUTCOMES: tuple[tuple[Stage, Outcome], ...] = (
 
 
 class Recorded(msgspec.Struct):
-    """Everything that was recorded; goes into a checkpoint as it is."""
+    """Everything that was recorded; goes into a checkpoint as it is.
+
+    What is recorded at every boundary is added to `epochs`, `grafts` and `applied`; each of the others is
+    replaced by another when something is recorded in it.
+    """
 
     epochs: list[EpochFacts] = []
     grafts: dict[str, GraftFacts] = {}
@@ -50,7 +54,9 @@ class Recorded(msgspec.Struct):
 
     def copied(self) -> "Recorded":
         """The same now; what is recorded later does not show in it."""
-        return Recorded(*[_copied(getattr(self, name)) for name in self.__struct_fields__])
+        now = copy(self)
+        now.epochs, now.grafts, now.applied = self.epochs.copy(), self.grafts.copy(), self.applied.copy()
+        return now
 
 
 class Recorder:
@@ -95,15 +101,14 @@ class Recorder:
 
     def probe(self, report: ProbeReport) -> None:
         """A probe is over."""
-        self.recorded.probes.append(
-            ProbeFacts(
-                probe_id=report.probe_id,
-                epoch=report.epoch,
-                flops=report.flops,
-                wall_s=report.wall_s,
-                candidates=tuple(_candidate(score) for score in report.scores),
-            )
+        facts = ProbeFacts(
+            probe_id=report.probe_id,
+            epoch=report.epoch,
+            flops=report.flops,
+            wall_s=report.wall_s,
+            candidates=tuple(_candidate(score) for score in report.scores),
         )
+        self.recorded.probes = [*self.recorded.probes, facts]
 
     def applied(self, operation: str) -> None:
         """A command was carried out."""
@@ -111,7 +116,7 @@ class Recorder:
 
     def refused(self, epoch: int, operation: str, target: str, reason: str) -> None:
         """A command was refused; the same refusal again is counted with the first."""
-        entries = self.recorded.refused
+        entries = self.recorded.refused = self.recorded.refused.copy()
         for index, old in enumerate(entries):
             if (old.operation, old.target, old.reason) == (operation, target, reason):
                 entries[index] = msgspec.structs.replace(old, times=old.times + 1)
@@ -124,10 +129,11 @@ class Recorder:
 
     def verdict(self, epoch: int, seed_id: str, verdict: GateVerdict) -> None:
         """A gate decided; the same failure again is counted with the first."""
-        gate, entries = verdict.gate.name, self.recorded.failed
+        gate = verdict.gate.name
         if verdict.passed:
-            self.recorded.passed[gate] = self.recorded.passed.get(gate, 0) + 1
+            self.recorded.passed = {**self.recorded.passed, gate: self.recorded.passed.get(gate, 0) + 1}
             return
+        entries = self.recorded.failed = self.recorded.failed.copy()
         for index, old in enumerate(entries):
             if (old.seed_id, old.gate, old.reason) == (seed_id, gate, verdict.reason):
                 entries[index] = msgspec.structs.replace(old, times=old.times + 1)
@@ -136,18 +142,20 @@ class Recorder:
 
     def alert(self, facts: AlertFacts) -> None:
         """An alert was raised."""
-        self.recorded.alerts.append(facts)
+        self.recorded.alerts = [*self.recorded.alerts, facts]
 
     def cleared(self, name: str, epoch: int) -> None:
         """The alert is over."""
-        entries = self.recorded.alerts
-        for index, old in enumerate(entries):
-            if old.name == name and old.cleared_epoch is None:
-                entries[index] = msgspec.structs.replace(old, cleared_epoch=epoch)
+        self.recorded.alerts = [
+            msgspec.structs.replace(old, cleared_epoch=epoch)
+            if old.name == name and old.cleared_epoch is None
+            else old
+            for old in self.recorded.alerts
+        ]
 
     def policy_update(self, facts: PolicyUpdateFacts) -> None:
         """A policy was offered."""
-        self.recorded.policy_updates.append(facts)
+        self.recorded.policy_updates = [*self.recorded.policy_updates, facts]
 
     def rolled_back(self, to: Recorded, facts: RollbackFacts) -> None:
         """The run goes on from where `to` was all; what was told since of troubles stays told."""
@@ -159,7 +167,7 @@ class Recorder:
 
     def resumed(self, facts: ResumeFacts) -> None:
         """A new process has taken the run up."""
-        self.recorded.resumes.append(facts)
+        self.recorded.resumes = [*self.recorded.resumes, facts]
 
 
 def finite(value: Figure) -> Figure:
@@ -169,12 +177,11 @@ def finite(value: Figure) -> Figure:
 
 def measured(facts: EpochFacts) -> EpochFacts:
     """The same epoch with None for what is no finite number."""
-    return msgspec.structs.replace(
-        facts,
-        train_loss=finite(facts.train_loss),
-        val_loss=finite(facts.val_loss),
-        val_accuracy=finite(facts.val_accuracy),
-    )
+    figures = (facts.train_loss, facts.val_loss, facts.val_accuracy)
+    train_loss, val_loss, val_accuracy = known = tuple(map(finite, figures))
+    if known == figures:
+        return facts
+    return msgspec.structs.replace(facts, train_loss=train_loss, val_loss=val_loss, val_accuracy=val_accuracy)
 
 
 def _candidate(score: ProbeScore) -> CandidateFacts:
@@ -189,7 +196,3 @@ def _candidate(score: ProbeScore) -> CandidateFacts:
         gain=finite(score.gain),
         parameters=grafts[0].parameters,
     )
-
-
-def _copied(value: Any) -> Any:
-    return value if isinstance(value, int) else value.copy()

@@ -156,6 +156,8 @@ class Emergencies:
 
     def over(self, trigger: Trigger, subject: str = "") -> bool:
         """A lasting trouble is over; whether it was open. The level falls when boundaries have been quiet."""
+        if not self._open:
+            return False
         return RULES[trigger].lasts and self._open.pop(_key(trigger, subject), None) is not None
 
     def calm(self, epoch: int) -> Ordered:
@@ -163,9 +165,10 @@ class Emergencies:
         before = self.level
         demand = max(self._peak, self._lasting())
         self._peak = NONE
-        self._open = {key: one for key, one in self._open.items() if RULES[one.trigger].lasts}
-        self._told = {key: left - 1 for key, left in self._told.items() if left > 1}
-        self._told |= dict.fromkeys(self._open, self._config.calm_epochs)
+        if self._open or self._told:
+            self._open = {key: one for key, one in self._open.items() if RULES[one.trigger].lasts}
+            self._told = {key: left - 1 for key, left in self._told.items() if left > 1}
+            self._told |= dict.fromkeys(self._open, self._config.calm_epochs)
         if demand >= self._own or self._own is Level.HALT:
             self._quiet = 0
         else:
@@ -246,6 +249,8 @@ class Emergencies:
 
     def _lasting(self) -> Level:
         """What the lasting troubles ask for."""
+        if not self._open:
+            return NONE
         asked = (_level(one, RULES[one.trigger]) for one in self._open.values() if RULES[one.trigger].lasts)
         return max(asked, default=NONE)
 

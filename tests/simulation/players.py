@@ -192,7 +192,7 @@ class StormyEngine(Engine):
     def restore(self, state: EngineState) -> None:
         self.storm.fail(Kind.RESTORE, "engine", 0.1)
         super().restore(state)
-        self.committed = next(list(then) for asked, then in self._asked if asked.records is state.records)
+        self.committed = next(list(then) for asked, then in self._asked if asked.outcomes is state.outcomes)
         self.tell(f"kasmina: back to {len(self.committed)} plans")
 
 

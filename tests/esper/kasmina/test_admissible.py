@@ -16,7 +16,8 @@ from contracts.messages import (
     CommandSeedOperation,
     CommandType,
 )
-from esper.kasmina.admissible import FRESH_NS
+from esper.kasmina.admissible import FRESH_NS, check_issuer
+from esper.kasmina.draft import Refused
 from esper.kasmina.gates import judge, tightened
 from tests import strategies
 from tests.esper.kasmina.engine_world import AT_ONCE, Rig
@@ -227,3 +228,11 @@ def test_many_more_commands_that_are_refused_change_nothing() -> None:
     print(f"commands: {figures}")
     assert figures["refused"] > 3_000
     assert figures["taken"] > 0
+
+
+def test_whom_one_run_names_another_need_not() -> None:
+    command = replace(Rig().germinate(), issued_by="drill/one")
+    check_issuer(command, ["drill/*"])
+    with pytest.raises(Refused, match="'drill/one' may not send commands; operator may"):
+        check_issuer(command, ["operator"])
+    check_issuer(command, ["operator", "drill/*"])

@@ -474,6 +474,18 @@ def test_a_rollback_forgets_the_seed_and_remembers_the_answer(rig: Rig) -> None:
     assert rig.propose(command).repeated
 
 
+def test_the_records_are_those_of_the_newest_commit_and_stay_the_same_while_nothing_changes(rig: Rig) -> None:
+    dormant = rig.engine.records()
+    rig.do(rig.pause())
+    assert rig.engine.records() is dormant
+    verdict = rig.propose(rig.germinate())
+    assert rig.engine.records() is dormant, "nothing is so before it is committed"
+    rig.take(verdict)
+    assert [one.stage for one in rig.engine.records() if one.site == "a"] == [Stage.GERMINATED]
+    rig.engine.restore(EngineState(dormant))
+    assert rig.engine.records() == dormant
+
+
 def test_a_state_of_other_sites_is_refused(rig: Rig) -> None:
     before = rig.engine.state()
     with pytest.raises(ValueError, match="the state is of the sites a; this engine has a, b, c"):

@@ -1,12 +1,20 @@
 """What is taken down is what happened, and a checkpoint can carry it."""
 
 import math
+import random
 
 import msgspec
 
 from contracts.growth import GateVerdict, SeedRecord
 from contracts.lifecycle import Gate, Stage
-from contracts.report import AlertFacts, BoundaryFacts, EpochFacts, RollbackFacts
+from contracts.report import (
+    AlertFacts,
+    BoundaryFacts,
+    EpochFacts,
+    PolicyUpdateFacts,
+    ResumeFacts,
+    RollbackFacts,
+)
 from esper.report.record import Recorded, Recorder
 from tests.esper.report.made_up import a_probe, a_report
 
@@ -137,3 +145,35 @@ def test_a_contender_that_diverged_has_no_loss() -> None:
     recorder.probe(msgspec.structs.replace(probe, scores=(bad, *probe.scores[1:])))
     candidate = recorder.recorded.probes[0].candidates[0]
     assert (candidate.loss, candidate.gain, candidate.sites) == (None, None, ("body.relu1",))
+
+
+def test_nothing_that_is_recorded_later_shows_in_a_copy() -> None:
+    recorder = Recorder()
+
+    def record_everything(epoch: int) -> None:
+        recorder.epoch(EpochFacts(epoch, 1.0, math.nan, 0.5, 0.01))
+        recorder.seed(msgspec.structs.replace(GERMINATED, seed_id=f"a#{epoch}"), epoch)
+        recorder.gain("a#1", 0.1 * epoch)
+        recorder.probe(a_probe(epoch, random.Random(epoch)))
+        recorder.applied("WAIT")
+        recorder.late()
+        for word in ("again", f"in {epoch}"):
+            recorder.refused(epoch, "CULL", "a#1", word)
+            recorder.alert(AlertFacts(word, epoch, "a text"))
+            for passed in (True, False):
+                recorder.verdict(epoch, "a#1", GateVerdict(Gate.G1_GRADIENT_HEALTH, passed, word))
+        recorder.cleared("again", epoch)
+        recorder.policy_update(PolicyUpdateFacts(epoch, "none-1", accepted=True))
+        recorder.resumed(ResumeFacts(epoch))
+
+    record_everything(1)
+    copies, written = [], []
+    for epoch in (2, 3):
+        copies.append(recorder.recorded.copied())
+        written.append(msgspec.msgpack.encode(copies[-1]))
+        record_everything(epoch)
+        recorder.rolled_back(recorder.recorded.copied(), RollbackFacts(epoch, epoch, "fast", "", 0.0))
+    assert [msgspec.msgpack.encode(one) for one in copies] == written
+    now, then = recorder.recorded, copies[0]
+    untouched = [name for name in Recorded.__struct_fields__ if getattr(now, name) == getattr(then, name)]
+    assert untouched == [], "everything was recorded in"
