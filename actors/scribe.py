@@ -10,9 +10,10 @@ import asyncio
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,7 @@ import anyio.lowlevel
 
 from esper.database import DatabaseFull, DatabaseUnavailable
 from esper.journal.book import Book, in_memory, open_book
+from esper.journal.notes import Note, write_down
 
 GROUP_S = 0.25
 """Seconds that the first of a group waits for others, if nobody is in a hurry."""
@@ -316,20 +318,52 @@ def _carry_out(book: Book, group: list[_Task]) -> None:
     """One transaction; work that fails by itself changes nothing, and takes nothing else with it."""
     failed: dict[int, Exception] = {}
     with book.transaction():
-        for number, task in enumerate(group):
-            if task.settle is None:
-                task.work(book)
-                continue
-            try:
-                with _savepoint(book):
-                    task.work(book)
-            except DatabaseUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - raised again where it is awaited
-                failed[number] = error
+        work = [(number, task) for number, task in enumerate(group) if task.work is not nothing]
+        for are_notes, tasks in groupby(work, lambda one: isinstance(one[1].work, Note)):
+            if are_notes:
+                failed |= _write_down(book, list(tasks))
+            else:
+                failed |= _one_by_one(book, tasks)
     for number, task in enumerate(group):
         if task.settle is not None:
             task.settle(failed.get(number))
+
+
+def _write_down(book: Book, tasks: Sequence[tuple[int, _Task]]) -> dict[int, Exception]:
+    """Notes, all at once if none of them fails by itself; which did."""
+    notes = [task.work for _, task in tasks if isinstance(task.work, Note)]
+    if all(task.settle is None for _, task in tasks):
+        write_down(book, notes)
+        return {}
+    try:
+        with _savepoint(book):
+            write_down(book, notes)
+    except DatabaseUnavailable:
+        raise
+    except Exception:  # noqa: BLE001 - whichever of them it was raises it again
+        return _one_by_one(book, tasks)
+    return {}
+
+
+def _one_by_one(book: Book, tasks: Iterable[tuple[int, _Task]]) -> dict[int, Exception]:
+    """Which have failed, and how."""
+    failed: dict[int, Exception] = {}
+    for number, task in tasks:
+        if task.settle is None:
+            task.work(book)
+            continue
+        try:
+            with _savepoint(book):
+                task.work(book)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+            failed[number] = error
+    return failed
+
+
+def nothing(_: Book) -> None:
+    """Work for who wants to know when what was handed over before is on the disk."""
 
 
 @contextmanager

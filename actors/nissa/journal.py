@@ -16,11 +16,11 @@ from typing import Self
 
 import msgspec
 
-from actors.scribe import Broken, InlineScribe, Scribe, ThreadScribe
+from actors.scribe import Broken, InlineScribe, Scribe, ThreadScribe, nothing
 from contracts.messages import FieldReport, WallNs
 from esper.database import DatabaseDamaged, DatabaseUnavailable
-from esper.journal.book import Book
 from esper.journal.events import Entry
+from esper.journal.notes import Note
 from esper.journal.reading import leave
 from esper.journal.schema import EVENTS, FILE
 from esper.journal.seal import storable
@@ -103,7 +103,7 @@ class Journal:
         False, and it is not called, if the journal is broken or too much waits for the disk. Nor is it called
         if the journal breaks before.
         """
-        return self.scribe.post(lambda book: None, landed=landed)
+        return self.scribe.post(nothing, landed=landed)
 
     def taken(self) -> tuple[str, ...]:
         """Ids of the field reports that came to be on the disk, or came again, since this was asked last."""
@@ -152,12 +152,11 @@ class Journal:
     def _put(self, line: Line, report_id: str) -> None:
         event_id = storable(report_id or line.event_id)
         entry = Entry(line.topic, event_id, line.time_ns, self._encoder.encode(line.message))
-        work = partial(_write_down, entry, report_id)
         landed = None
         if report_id:
             self._reports[report_id] = False
             landed = partial(self._landed, report_id)
-        if self.scribe.post(work, len(entry.message), landed):
+        if self.scribe.post(Note(entry, READER, report_id), len(entry.message), landed):
             self.lines += 1
         elif not self.scribe.broken:
             self.left_out += 1
@@ -173,9 +172,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _write_down(entry: Entry, report_id: str, book: Book) -> None:
-    if report_id:
-        book.seen.take(READER, report_id)
-    book.events.append(entry)

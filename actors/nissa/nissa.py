@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import get_args
 
@@ -150,11 +150,12 @@ class Nissa(Actor[Heard | Refresh | Drain]):
                 self._at.reports.tell_nowait(ReportsRead(taken))
 
     def _hear(self, delivery: Delivery) -> None:
-        with ExitStack() as stack:
-            stack.enter_context(delivery)
+        try:
             self._take_down(delivery)
-            stack.pop_all()  # it went well, and is acknowledged once it is on the disk
-        self._pledge.add(delivery)
+        except BaseException:
+            with delivery:  # gives it back
+                raise
+        self._pledge.add(delivery)  # it went well, and is acknowledged once it is on the disk
 
     def _take_down(self, delivery: Delivery) -> None:
         message = delivery.message

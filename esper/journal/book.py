@@ -27,8 +27,9 @@ class Book(Database):
 
     def __init__(self, path: Path | None) -> None:
         self._file = path
+        self._wal = None if path is None else _wal_of(path)
         self._cut_at_bytes = CUT_AT_BYTES
-        self._left = _content(_wal_of(path)) if path is not None else b""
+        self._left = _content(self._wal) if self._wal is not None else b""
         self._torn = ""
         super().__init__(path, LAYOUT)
         if path is not None:
@@ -47,10 +48,10 @@ class Book(Database):
 
         SQLite would do so by itself, but says nothing when the disk fails it.
         """
-        if self._file is None:
+        if self._wal is None:
             return
         try:
-            size = _wal_of(self._file).stat().st_size
+            size = self._wal.stat().st_size
         except OSError:
             return  # then there is nothing to be cut off
         if size >= self._cut_at_bytes:

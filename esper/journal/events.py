@@ -1,5 +1,6 @@
 """The event log: what was published, each event once, in the order in which it was heard."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from esper.database import Database, Row, Value
@@ -7,6 +8,8 @@ from esper.journal.seal import plain, seal
 
 BATCH = 500
 """Rows that are read at a time."""
+AT_ONCE_MAX = 32
+"""Rows that are written with one statement: each number of them has one of its own."""
 _TABLE = "events"
 _FIELDS = "ordinal, topic, event_id, time_ns, message, seal"
 
@@ -49,15 +52,35 @@ class EventLog:
 
         A resumed run tells again what it told before it was killed: the first telling stays.
         """
-        ordinal = self._database.number("SELECT max(ordinal) FROM events") + 1
-        values = (ordinal, *entry)
-        added = self._database.run(
-            f"INSERT INTO events ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (topic, event_id) DO NOTHING",
+        return self._insert(self._next(), [entry]) == 1
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Append each, with fewer statements."""
+        for first in range(0, len(entries), AT_ONCE_MAX):
+            self._extend(entries[first : first + AT_ONCE_MAX])
+
+    def _extend(self, entries: Sequence[Entry]) -> None:
+        ordinal = self._next()
+        if self._insert(ordinal, entries) in (0, len(entries)):
+            return
+        # Those that were there already have left gaps, and the seals are over the ordinals.
+        self._database.run("DELETE FROM events WHERE ordinal >= ?", ordinal)
+        for entry in entries:
+            self.append(entry)
+
+    def _next(self) -> int:
+        return self._database.number("SELECT max(ordinal) FROM events") + 1
+
+    def _insert(self, ordinal: int, entries: Sequence[Entry]) -> int:
+        """Add those that are not there yet, each under its own number from `ordinal` on; how many."""
+        values: list[Value] = []
+        for number, entry in enumerate(entries, ordinal):
+            values += (number, *entry, seal(_TABLE, number, *entry))
+        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(entries))
+        return self._database.run(
+            f"INSERT INTO events ({_FIELDS}) VALUES {places} ON CONFLICT (topic, event_id) DO NOTHING",
             *values,
-            seal(_TABLE, *values),
         )
-        return added == 1
 
     def count(self) -> int:
         return self._database.number("SELECT count(*) FROM events")

@@ -10,8 +10,9 @@ SEAL_BYTES = 16
 def seal(table: str, *values: Value) -> bytes:
     """BLAKE2b over the table's name and the values, each with its length before it."""
     pieces: list[bytes] = []
-    for content in map(plain, (table, *values)):
-        pieces += (len(content).to_bytes(8, "little"), content)
+    for value in (table, *values):
+        content = value if isinstance(value, bytes) else plain(value)
+        pieces += len(content).to_bytes(8, "little"), content
     return hashlib.blake2b(b"".join(pieces), digest_size=SEAL_BYTES).digest()
 
 

@@ -3,15 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from actors import scribe as scribe_module
-from actors.scribe import Broken, Gap, InlineScribe, Scribe, ThreadScribe
+from actors.scribe import Broken, Gap, InlineScribe, Scribe, ThreadScribe, nothing
 from esper.database import DatabaseUnavailable
 from esper.journal.book import Book, open_book
+from esper.journal.events import page
+from esper.journal.notes import Note
 from esper.journal.schema import FILE
 from tests.esper.journal.samples import entry
 
@@ -69,6 +72,38 @@ def test_work_that_fails_by_itself_changes_nothing_and_takes_nothing_else_with_i
     asyncio.run(main())
     assert scribe.broken == ""
     assert scribe.wait(count) == 2
+
+
+def test_a_note_that_fails_by_itself_takes_no_other_with_it_and_is_noted_nowhere(tmp_path: Path) -> None:
+    landed: list[int] = []
+    scribe = ThreadScribe(tmp_path / FILE, group_s=60.0)
+    for number in range(4):
+        one = entry(number)._replace(time_ns=2**63 if number == 2 else number)  # more than a row can hold
+        work = Note(one, "reader", f"r{number}" if number else "")
+        assert scribe.post(work, 10, partial(landed.append, number) if number else None)
+    assert scribe.post(nothing, landed=partial(landed.append, 9))
+    scribe.close()
+    assert scribe.broken == ""
+    assert landed == [1, 3, 9]
+    book, _ = open_book(tmp_path / FILE)
+    assert [one.time_ns for one in page(book).entries] == [0, 1, 3]
+    assert page(book).damaged == ()
+    assert book.seen.taken("reader") == (frozenset({"r1", "r3"}), ())
+    book.close()
+
+
+def test_notes_between_other_work_keep_their_order(tmp_path: Path) -> None:
+    seen: list[int] = []
+    scribe = ThreadScribe(tmp_path / FILE, group_s=60.0)
+    for number in range(10):
+        assert scribe.post(Note(entry(number), "reader", ""))
+        if number % 4 == 3:
+            assert scribe.post(lambda book: seen.append(count(book)))
+    scribe.close()
+    assert seen == [4, 8]
+    book, _ = open_book(tmp_path / FILE)
+    assert [one.time_ns for one in page(book).entries] == list(range(10))
+    book.close()
 
 
 def test_a_disk_that_fails_ends_it_for_everyone_who_waits(scribe: Scribe) -> None:

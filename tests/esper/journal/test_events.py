@@ -42,6 +42,30 @@ def test_the_log_is_a_list_without_repeats(told: list[Entry]) -> None:
     book.close()
 
 
+@settings(max_examples=40)
+@given(st.lists(st.lists(ENTRIES, max_size=6), max_size=8))
+def test_events_that_come_together_are_written_as_if_one_by_one(told: list[list[Entry]]) -> None:
+    together, model = in_memory(), in_memory()
+    for some in told:
+        together.events.extend(some)
+        for one in some:
+            model.events.append(one)
+    everything = "SELECT * FROM events ORDER BY ordinal"
+    assert together.rows(everything) == model.rows(everything)
+    together.close()
+    model.close()
+
+
+def test_more_events_than_one_statement_takes_are_written() -> None:
+    book = in_memory()
+    book.events.append(entry(40))
+    book.events.extend([entry(number) for number in range(100)])
+    some = page(book)
+    assert [one.time_ns for one in some.entries] == [40, *(n for n in range(100) if n != 40)]
+    assert some.damaged == ()
+    book.close()
+
+
 def test_the_log_is_read_in_pages(tmp_path: Path) -> None:
     with closing(tmp_path, BATCH + 7):
         pass
