@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from actors.company import Company
 from actors.nissa.http import listen
+from actors.nissa.journal import Journal
 from bench.large import WIDTHS, large_config, large_parts
 from bench.measure import Budget, Size, percentiles
 from bench.real_run import make_parts, meet_nobody, mnist1d, real_run
@@ -43,7 +44,7 @@ class Scraper:
         self._port = port
         self._company: Company | None = None
 
-    def meet(self, company: Company) -> None:
+    def meet(self, company: Company, _: Journal) -> None:
         self._company = company
 
     async def beside(self) -> None:

@@ -1,17 +1,14 @@
-"""What growing costs a training loop: the same loop in plain PyTorch and under Esper, in turn.
+"""What growing costs a training loop: the same loop in plain PyTorch and under Esper, in turn in one process.
 
 Both sides train the same host with the same fused Adam in 40-step epochs of 100 examples, add up the
 loss, and validate after each epoch on all 2,000 examples; both have the interpreter set up alike. Esper's
-side has all its actors, the event log and the boundaries. Epochs are timed from boundary to boundary, so
-that neither side's start and end counts.
+side has all its actors, the event log, its moments and the boundaries, whose time counts. `bench.alternating`
+says how the two take turns.
 
-    plain · dormant · plain · one seed · plain · one small seed · plain …
-
-Runs are short and each has a plain run on both sides: its ratio is to their mean, so that a drift of the
-machine's speed cancels. How a process happens to lie in memory and on the processors moves its ratios by
-some hundredths for as long as it lives: so the rounds are made in several fresh processes. `ratio` is the
-median of the processes' medians, `ratio_low` and `ratio_high` its 95 % interval, `cpu_ratio` the same as
-`ratio` of the processor time of the whole process, which waits for nobody.
+The ratio of a block is to the mean of the plain ones on both sides of it. How a process happens to lie in
+memory and on the processors moves its ratios a little for as long as it lives: so there are several fresh
+processes. `ratio` is the median of the processes' medians, `ratio_low` and `ratio_high` its 95 % interval,
+`cpu_ratio` the same as `ratio` of the processor time of the whole process, which waits for nobody.
 
 A seed brings work of its own: its passes beside the host's, and what is measured of it. `flops_ratio` says
 how much more work an epoch with it is than one without, validation included on both sides:
@@ -22,17 +19,15 @@ FLOPs but calls of small operations, so its figure has no budget.
 
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import msgspec
 import torch
 from torch.nn import functional as F
 
-from actors.runtime.interpreter import shared_interpreter
+from bench.alternating import BLOCK, Alternating, Block
 from bench.interval import median_interval
 from bench.measure import Budget, Size
 from bench.real_run import make_parts, mnist1d, real_run
@@ -49,71 +44,25 @@ BUDGETS = (
     Budget("dormant.ratio", 1.03),
     Budget("one_seed.ratio_to_flops", 1.03),
 )
-EPOCHS = {Size.SMALL: 7, Size.FULL: 13}
-"""Of one run; an even number of them is timed, as a seed is compared every second epoch."""
+PAIRS = {Size.SMALL: 1, Size.FULL: 24}
+"""Of blocks with dormant sites, in one process; with a seed, half as many."""
 STEPS = {Size.SMALL: 4, Size.FULL: 40}
 """Of an epoch."""
-ROUNDS = {Size.SMALL: 1, Size.FULL: 4}
-"""Of one process."""
 PROCESSES = {Size.SMALL: 1, Size.FULL: 9}
 PROCESS_S = 300.0
 """Seconds that one may take."""
-SETTLE = 3
-"""First boundaries of each run before which nothing is timed; the seed is in place by then."""
 SEEDS = {"one_seed": ("BP003", 300), "one_small_seed": ("BP001", 300)}
 """Blueprint and most parameters of the seed, by case; BP001 has one parameter a channel."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Mean seconds of a run's timed epochs: of the clock, and of the process on all processors."""
-
-    wall_s: float
-    cpu_s: float
-
-
-@dataclass
-class Stamps:
-    """When the boundaries of a run were."""
-
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-
-    def stamp(self) -> None:
-        self.wall_s.append(time.perf_counter())
-        self.cpu_s.append(time.process_time())
-
-    def epoch(self) -> Epoch:
-        return Epoch(_mean_step(self.wall_s), _mean_step(self.cpu_s))
-
-
-class Watch(NeverGrow):
-    """Waits at every boundary and notes when that was."""
-
-    def __init__(self) -> None:
-        self.stamps = Stamps()
-        self.flops: list[dict[str, int]] = []  # spent so far, by account
-
-    def act(self, state: SystemState, view: GrowthView) -> Action:
-        self.stamps.stamp()
-        self.flops.append(view.flops)
-        return Wait()
-
-    def spent(self) -> Counter[str]:
-        """FLOPs of the timed epochs by account."""
-        return Counter(self.flops[-1]) - Counter(self.flops[SETTLE])
-
-
-class OneIsolatedSeed(Watch):
+class OneIsolatedSeed(NeverGrow):
     """Germinates one seed at the first site, which then learns in isolation to the end."""
 
     def __init__(self, blueprint_id: str, params_max: int) -> None:
-        super().__init__()
         self._blueprint_id = blueprint_id
         self._params_max = params_max
 
     def act(self, state: SystemState, view: GrowthView) -> Action:
-        super().act(state, view)
         if not view.active:
             site = view.sites[0].site
             blueprint = CATALOGUE.get(self._blueprint_id)
@@ -127,28 +76,8 @@ class OneIsolatedSeed(Watch):
         return Wait()
 
 
-@dataclass
-class Case:
-    """The runs of one case, and for each the plain runs around it."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    plain: list[Epoch] = field(default_factory=list)
-
-    def add(self, epoch: Epoch, before: Epoch, after: Epoch) -> None:
-        around = Epoch((before.wall_s + after.wall_s) / 2, (before.cpu_s + after.cpu_s) / 2)
-        self.epochs.append(epoch)
-        self.plain.append(around)
-
-    def ratios(self) -> "Ratios":
-        pairs = list(zip(self.epochs, self.plain, strict=True))
-        return Ratios(
-            [here.wall_s / plain.wall_s for here, plain in pairs],
-            [here.cpu_s / plain.cpu_s for here, plain in pairs],
-        )
-
-
 class Ratios(msgspec.Struct):
-    """One case in one process: each run's ratio to the plain runs around it."""
+    """One case in one process: each block's ratio to the plain ones around it."""
 
     wall: list[float]
     cpu: list[float]
@@ -173,20 +102,28 @@ def run(size: Size) -> dict[str, object]:
 
 
 def sit(size: Size) -> Sitting:
-    """The rounds of one process."""
+    """What one process measures: each case in a run of its own."""
     torch.set_num_threads(1)
-    cases = {name: Case() for name in ("dormant", *SEEDS)}
-    flops: dict[str, dict[str, int]] = {}
-    _plain(size)  # warms up
-    plain = [_plain(size)]
-    for _ in range(ROUNDS[size]):
-        for name, case in cases.items():
-            watch = _esper(size, OneIsolatedSeed(*SEEDS[name]) if name in SEEDS else Watch())
-            flops[name] = dict(watch.spent())
-            plain.append(_plain(size))
-            case.add(watch.stamps.epoch(), *plain[-2:])
-    plain_s = median(epoch.wall_s for epoch in plain)
-    return Sitting(plain_s, {name: case.ratios() for name, case in cases.items()}, flops)
+    runs = {"dormant": _alternating(size, NeverGrow(), PAIRS[size])}
+    for name, seed in SEEDS.items():
+        runs[name] = _alternating(size, OneIsolatedSeed(*seed), max(1, PAIRS[size] // 2))
+    plain_s = median(block.wall_s / BLOCK for block in runs["dormant"].plain_blocks)
+    ratios = {name: _ratios(one.esper_blocks, one.plain_blocks) for name, one in runs.items()}
+    return Sitting(plain_s, ratios, {name: _an_epoch(one) for name, one in runs.items()})
+
+
+def _an_epoch(one: Alternating) -> dict[str, int]:
+    """FLOPs of an epoch, by account."""
+    epochs = BLOCK * len(one.esper_blocks)
+    return {account: flops // epochs for account, flops in one.spent.items()}
+
+
+def _ratios(blocks: Sequence[Block], plain: Sequence[Block]) -> Ratios:
+    around = list(zip(blocks, plain, plain[1:], strict=False))
+    return Ratios(
+        [2 * one.wall_s / (before.wall_s + after.wall_s) for one, before, after in around],
+        [2 * one.cpu_s / (before.cpu_s + after.cpu_s) for one, before, after in around],
+    )
 
 
 def _elsewhere(size: Size) -> Sitting:
@@ -223,46 +160,40 @@ def _seed_figures(figures: dict[str, object], spent: Counter[str], host: Counter
     return {**figures, "flops": flops, "flops_ratio": flops_ratio, **to_flops}
 
 
-def _esper(size: Size, watch: Watch) -> Watch:
-    """`watch`, after a run in which it made the decisions."""
-    real_run(make_parts(_config(size), watch))
-    return watch
+def _alternating(size: Size, policy: NeverGrow, pairs: int) -> Alternating:
+    """A run in which `policy` decides, and between its blocks plain PyTorch."""
+    config = mnist1d(f"train.epoch_steps={STEPS[size]}", policy="none", epochs=Alternating.epochs(pairs))
+    parts = make_parts(config, policy)
+    plain = _plain(config)
+    plain()  # warms up
+    both = Alternating(parts.trainer, plain)
+    real_run(parts, training=both, meet=both.meet)
+    return both
 
 
-def _config(size: Size) -> Config:
-    return mnist1d(f"train.epoch_steps={STEPS[size]}", policy="none", epochs=EPOCHS[size])
-
-
-def _plain(size: Size) -> Epoch:
-    """An epoch of the plainest loop that does the same."""
-    config = _config(size)
+def _plain(config: Config) -> Callable[[], None]:
+    """Trains and validates for an epoch, in the plainest loop that does the same as Esper's."""
     task = find_workload("mnist1d").task(0)
     model, train, validation = task.model, task.train, task.validation
     optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, fused=True)
-    stamps = Stamps()
-    with shared_interpreter():
-        for _ in range(EPOCHS[size] - 1):  # the last epoch has no boundary
-            model.train()
-            order = torch.randperm(len(train.inputs))
-            total = 0.0
-            for batch in torch.split(order, config.train.batch_size)[: config.train.epoch_steps]:
-                optimizer.zero_grad()
-                loss = F.cross_entropy(model(train.inputs[batch]), train.targets[batch])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                total += loss.item()
-            model.eval()
-            with torch.no_grad():
-                outputs = model(validation.inputs)
-                F.cross_entropy(outputs, validation.targets).item()
-                (outputs.argmax(1) == validation.targets).float().mean().item()
-            stamps.stamp()
-    return stamps.epoch()
 
+    def epoch() -> None:
+        model.train()
+        order = torch.randperm(len(train.inputs))
+        total = 0.0
+        for batch in torch.split(order, config.train.batch_size)[: config.train.epoch_steps]:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(train.inputs[batch]), train.targets[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.item()
+        model.eval()
+        with torch.no_grad():
+            outputs = model(validation.inputs)
+            F.cross_entropy(outputs, validation.targets).item()
+            (outputs.argmax(1) == validation.targets).float().mean().item()
 
-def _mean_step(at_s: Sequence[float]) -> float:
-    """Mean seconds between the boundaries of the timed epochs: not all of them measure a seed."""
-    return (at_s[-1] - at_s[SETTLE]) / (len(at_s) - 1 - SETTLE)
+    return epoch
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -47,8 +48,12 @@ def make_parts(config: Config, policy: Policy | None = None) -> Parts:
     return assemble_parts(config, find_workload("mnist1d").task(config.run.seed), "bench", policy)
 
 
-def meet_nobody(company: Company) -> None:
-    """Nobody wants to know the company."""
+Meet: TypeAlias = Callable[[Company, Journal], None]
+"""Is told of a run's company and of its journal before it begins, on the running loop."""
+
+
+def meet_nobody(company: Company, journal: Journal) -> None:
+    """Nobody wants to know them."""
 
 
 def real_run(
@@ -56,11 +61,11 @@ def real_run(
     beside: Callable[[], Awaitable[None]] | None = None,
     *,
     training: Training | None = None,
-    meet: Callable[[Company], None] = meet_nobody,
+    meet: Meet = meet_nobody,
 ) -> Outcome:
     """Play `parts` to the end, as `esper.run` does without a terminal; `beside` runs on the same loop.
 
-    `training` stands in for their trainer, and `meet` is told of the company before it begins.
+    `training` stands in for their trainer.
     """
     governor = Governor()
     with (
@@ -77,7 +82,7 @@ async def _perform(
     folder: Path,
     beside: Callable[[], Awaitable[None]] | None,
     training: Training,
-    meet: Callable[[Company], None],
+    meet: Meet,
 ) -> Outcome:
     lane = ThreadLane("training", lambda: torch.set_num_threads(parts.config.run.threads))
     writer = ThreadLane("checkpoints")
@@ -91,7 +96,7 @@ async def _perform(
         desk = Desk(store, writer, about_run(parts, "bench"), parts.build)
         play = replace(play, journal=journal, desk=desk)
         company = Company(play, around)
-        meet(company)
+        meet(company, journal)
         watcher = asyncio.ensure_future(beside()) if beside is not None else None
         try:
             return await company.perform()

@@ -24,6 +24,7 @@ import torch
 from msgspec.structs import replace
 
 from actors.company import Company
+from actors.nissa.journal import Journal
 from bench.large import FOR_EVER, WIDTHS, large_config, large_parts
 from bench.measure import Budget, Size, percentiles
 from bench.real_run import real_run
@@ -74,7 +75,7 @@ class Wanderer:
     company: Company | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def meet(self, company: Company) -> None:
+    def meet(self, company: Company, _: Journal) -> None:
         """The run that it works for, on the running loop."""
         self.company, self._loop = company, asyncio.get_running_loop()
 

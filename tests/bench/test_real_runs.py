@@ -3,7 +3,9 @@
 import pytest
 
 from bench import boundary, loop_lag, overhead, resume
+from bench.alternating import BLOCK, Alternating
 from bench.measure import Size
+from esper.tamiyo.baselines import NeverGrow
 
 pytestmark = pytest.mark.real
 
@@ -48,14 +50,17 @@ def test_overhead_compares_the_same_work() -> None:
     for case in (dormant, seeded, small):
         assert 0 < case["ratio_low"] <= case["ratio"] <= case["ratio_high"]
         assert case["cpu_ratio"] > 0
-        assert case["n"] == overhead.ROUNDS[Size.SMALL]
+        assert case["n"] == overhead.PAIRS[Size.SMALL]
 
 
-@pytest.mark.parametrize("size", Size)
-def test_overhead_times_an_even_number_of_epochs(size: Size) -> None:
-    timed = overhead.EPOCHS[size] - 1 - 1 - overhead.SETTLE  # the last epoch has no boundary
-    assert timed > 0
-    assert timed % 2 == 0
+def test_overhead_gives_each_side_its_turn() -> None:
+    both = overhead._alternating(Size.SMALL, NeverGrow(), pairs=3)
+    assert (len(both.esper_blocks), len(both.plain_blocks)) == (3, 4)
+    assert all(block.wall_s > 0 and block.cpu_s > 0 for block in (*both.esper_blocks, *both.plain_blocks))
+    trained = both.trainer.ledger.accounts()["train"]
+    epochs = Alternating.epochs(pairs=3)
+    assert both.spent["train"] * epochs == trained * 3 * BLOCK, "only the epochs of its blocks are counted"
+    assert BLOCK % 2 == 0, "a seed is compared every second epoch"
 
 
 def test_resume_ends_with_the_numbers_of_a_run_that_was_not_broken_off() -> None:
