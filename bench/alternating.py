@@ -4,17 +4,18 @@
                                                                             │ plain block, in the same thread
 
 Both are a fifth of a second long, so that a machine whose speed drifts or jumps is as quick for the one as
-for the other. Nothing of Esper runs while the plain network trains, and nothing that an Esper block has
-caused is left to a plain one: what was told of a block's last boundary waits for the loop and is done in the
-next block, and the journal is asked to write within the block's last epoch what it would have grouped for a
-while longer. Timers that have run out meanwhile go off at the beginning of the next block.
+for the other. Nothing of Esper runs while the plain network trains: what was told of a block's last boundary
+waits for the loop and is done in the next block, and within the block's last epoch the journal is asked to
+write what it would have grouped for a while longer. What little comes after that is written before the plain
+block begins, in nobody's time. On the other hand what goes by the clock goes on: checkpoints and timers that
+fall due meanwhile are all done in Esper's time, about twice as many as an epoch has otherwise.
 """
 
 import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ BLOCK = 4
 """Epochs of a block; even, as a seed is compared every second epoch."""
 SETTLE = 3
 """First epochs of a run, which are not timed; a seed that the policy wants is in place by then."""
+TOLD_S = 0.025
+"""Seconds after which what was told of a boundary has reached the journal, and an epoch still lasts."""
 STANDS_S = 10.0
 """Seconds that the event loop may take to stand still."""
 
@@ -67,7 +70,7 @@ class Alternating:
     _at_first: dict[str, int] = field(default_factory=dict)
     _journal: Journal | None = None
     _loop: asyncio.AbstractEventLoop | None = None
-    _writing: asyncio.Task[None] | None = None
+    _errand: asyncio.Task[None] | None = None
 
     @staticmethod
     def epochs(pairs: int) -> int:
@@ -87,7 +90,7 @@ class Alternating:
         if timed >= 0 and timed % BLOCK == 0:
             self._change_sides()
         elif timed >= 0 and timed % BLOCK == BLOCK - 1:
-            self._tell_loop(self._write)
+            self._tell_loop(self._write_soon)
         self._epochs += 1
         return self.trainer.run_epoch()
 
@@ -109,20 +112,29 @@ class Alternating:
     def _loop_stands(self) -> Iterator[None]:
         stands, goes_on = threading.Event(), threading.Event()
 
-        def stand() -> None:
+        async def stand() -> None:
+            await self._write()
             stands.set()
             goes_on.wait()
 
-        self._tell_loop(stand)
+        self._tell_loop(lambda: self._begin(stand()))
         try:
             assert stands.wait(STANDS_S), "the event loop does not stand still"
             yield
         finally:
             goes_on.set()
 
-    def _write(self) -> None:
+    def _write_soon(self) -> None:
+        """Once the boundary before this epoch has been told."""
+        assert self._loop is not None
+        self._loop.call_later(TOLD_S, lambda: self._begin(self._write()))
+
+    async def _write(self) -> None:
         assert self._journal is not None
-        self._writing = asyncio.ensure_future(self._journal.settle())
+        await self._journal.settle()
+
+    def _begin(self, errand: Coroutine[None, None, None]) -> None:
+        self._errand = asyncio.ensure_future(errand)
 
     def _tell_loop(self, act: Callable[[], None]) -> None:
         assert self._loop is not None

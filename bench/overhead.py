@@ -119,7 +119,7 @@ def _an_epoch(one: Alternating) -> dict[str, int]:
 
 
 def _ratios(blocks: Sequence[Block], plain: Sequence[Block]) -> Ratios:
-    around = list(zip(blocks, plain, plain[1:], strict=False))
+    around = list(zip(blocks, plain[:-1], plain[1:], strict=True))
     return Ratios(
         [2 * one.wall_s / (before.wall_s + after.wall_s) for one, before, after in around],
         [2 * one.cpu_s / (before.cpu_s + after.cpu_s) for one, before, after in around],
@@ -168,6 +168,7 @@ def _alternating(size: Size, policy: NeverGrow, pairs: int) -> Alternating:
     plain()  # warms up
     both = Alternating(parts.trainer, plain)
     real_run(parts, training=both, meet=both.meet)
+    assert len(both.esper_blocks) == pairs, "the run ended early"
     return both
 
 
