@@ -6,7 +6,7 @@ whose tables are not exactly ours, is not used; rows are checked where they are 
 
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,13 +110,6 @@ class Database:
         """Carry out a statement; how many rows it changed."""
         try:
             return self._connection.execute(statement, values).rowcount
-        except FAILURES as error:
-            raise self._told(error) from None
-
-    def run_each(self, statement: str, rows: Iterable[Row]) -> None:
-        """Carry out a statement once for each row of values."""
-        try:
-            self._connection.executemany(statement, rows)
         except FAILURES as error:
             raise self._told(error) from None
 

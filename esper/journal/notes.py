@@ -22,7 +22,7 @@ class Note(msgspec.Struct, frozen=True):
 
 def write_down(book: Book, notes: Sequence[Note]) -> None:
     """Write them in their order, as if one by one."""
-    brought = [(note.reader, note.report_id) for note in notes if note.report_id]
-    if brought:
-        book.seen.take_all(brought)
+    for note in notes:
+        if note.report_id:
+            book.seen.take(note.reader, note.report_id)
     book.events.extend([note.entry for note in notes])

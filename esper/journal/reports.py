@@ -18,7 +18,7 @@ Taken is what was acknowledged, and what a reader has noted in `seen`: it may ha
 """
 
 import enum
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,7 +34,6 @@ BATCH = 256
 """Rows that are read at a time."""
 _TABLE = "reports"
 _FIELDS = "ordinal, report_id, written_ns, acknowledged_ns, payload, seal"
-_TAKE = "INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(FieldReport)
 
@@ -169,11 +168,8 @@ class SeenReports:
 
         False if it was noted before: then there is nothing to be made of it.
         """
-        return self._database.run(_TAKE, reader, report_id, seal("seen", reader, report_id)) == 1
-
-    def take_all(self, taken: Iterable[tuple[str, str]]) -> None:
-        """Take each of these, a reader and a report's id."""
-        self._database.run_each(_TAKE, [(*one, seal("seen", *one)) for one in taken])
+        statement = "INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        return self._database.run(statement, reader, report_id, seal("seen", reader, report_id)) == 1
 
     def taken(self, reader: str) -> tuple[frozenset[str], tuple[str, ...]]:
         """Ids of all that `reader` has noted, and the names of damaged notes, whoever's they are."""
