@@ -8,8 +8,9 @@ JSON object of what was counted; among it is what the runs were in when they wer
 
     everything    hosts and policies in turn, killed after any time
     stages        the same, and more often than KILLS if need be, until it was in every stage
-    troubled      the run of `tests.esper.troubles`, killed soon after each of its checkpoints in turn; the
-                  disk keeps up with it, so that what is in memory is there as well
+    troubled      the run of `tests.esper.troubles`, killed soon after each of its checkpoints in turn, more
+                  often than KILLS until it was in all that it meets; the disk keeps up with it, so that what
+                  is in memory is there as well
 """
 
 import gc
@@ -259,14 +260,18 @@ def break_every_stage(rig: Rig, kills: int) -> None:
 
 
 def break_troubled(rig: Rig, kills: int) -> None:
-    """The troubled run, killed up to three times, soon after one checkpoint and after later ones."""
+    """The troubled run, killed up to three times, soon after one checkpoint and after later ones.
+
+    Then, if need be, killed once and at once after each in turn, which leaves nothing out that it meets.
+    """
     case, counted, due = Troubled(), rig.counted, list[int]()
     while counted.kills < kills or (not counted.met.keys() >= troubles.MET and counted.kills < MOST * kills):
         if not due:
             due = list(range(1, rig.checkpoints(case)))
             rig.random.shuffle(due)
-        at, due = sorted(due[:3]), due[3:]
-        rig.break_off(case, [Death(rig.random.uniform(0.0, SOON_S), number) for number in at])
+        most, late_s = (3, SOON_S) if counted.kills < kills else (1, 0.0)
+        at, due = sorted(due[:most]), due[most:]
+        rig.break_off(case, [Death(rig.random.uniform(0.0, late_s), number) for number in at])
 
 
 WAYS = {"everything": break_everything, "stages": break_every_stage, "troubled": break_troubled}

@@ -44,7 +44,7 @@ from tests.esper.tolaria.runs import Restless
 from tests.hosts import CLASSES, HOSTS, loss_fn
 
 HOST = HOSTS[0]
-SEED, EPOCHS, STEPS, BATCH, PARAMS_MAX = 5, 36, 3, 10, 5_000
+SEED, EPOCHS, STEPS, BATCH, PARAMS_MAX = 5, 40, 3, 10, 5_000
 LOUD_IN, POISONED_IN = 28, 29
 """Epochs that meet the two bad examples."""
 TERMINATED_AT = 31
